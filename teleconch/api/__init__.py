@@ -1,0 +1,1 @@
+"""The auth API: interface, wire (Perspective Broker on TLS), server and client."""

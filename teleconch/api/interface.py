@@ -1,0 +1,152 @@
+"""The auth API, by noun. Who may call what stands in ``auth/authorized.py``; the wire in ``wire.py``.
+
+Every method is ``async``, takes and gives values of ``teleconch.resources``, and raises the kinds of
+``teleconch.errors``. These are protocols rather than zope interfaces because the wire's codec is made from the
+annotations, which a zope interface drops.
+"""
+
+# No `from __future__ import annotations` here: the codec needs the types themselves.
+from typing import Protocol
+
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
+from teleconch.resources.login import (
+    ClusterStatus,
+    LoginRequest,
+    SignedHost,
+    Signup,
+    SignupToken,
+    UserCertificates,
+)
+from teleconch.resources.node import Node, NodeEvent, NodePage, NodeStatus
+from teleconch.resources.secret import Secret
+from teleconch.resources.token import Token
+from teleconch.resources.user import User
+
+
+class NodeReceiver(Protocol):
+    """Takes what :meth:`Nodes.watch_nodes` tells."""
+
+    def node_events(self, events: tuple[NodeEvent, ...]) -> None:
+        """Some changes, oldest first."""
+
+    def watch_ended(self) -> None:
+        """Nothing more will come: the connection is gone, or the watcher fell behind. Watch again."""
+
+
+class Watch(Protocol):
+    """A running watch."""
+
+    def stop(self) -> None:
+        """Tell nothing more. Idempotent."""
+
+
+class Join(Protocol):
+    """All that a peer without a certificate may call."""
+
+    async def join(self, request: JoinRequest) -> HostCertificates:
+        """Sign a new host's public keys. AccessDenied (token), ClockSkew, AlreadyJoined, BadParameter."""
+
+
+class Cluster(Protocol):
+    """What every member may know."""
+
+    async def status(self) -> ClusterStatus:
+        """Name, version, second factor, authorities, pins, time."""
+
+    async def authorities(self) -> tuple[TrustedAuthority, ...]:
+        """Public keys of the cluster's authorities."""
+
+
+class Hosts(Protocol):
+    """What a host does for itself."""
+
+    async def renew(self, request: RenewRequest) -> HostCertificates:
+        """New certificates for the calling host, with the names recorded when it joined."""
+
+    async def heartbeat(self, node: Node, instance: str) -> Ping:
+        """The calling node is alive. ``instance`` is random per process: AlreadyJoined when two processes take turns
+        with one UUID. ``node.uuid`` must be the caller's."""
+
+    async def goodbye(self, instance: str) -> None:
+        """The calling node stops in good order: offline from now on."""
+
+
+class Nodes(Protocol):
+    """The directory of nodes."""
+
+    async def list_nodes(self, after: str, limit: int) -> NodePage:
+        """Nodes whose UUID sorts behind ``after`` ("" for the first page), at most ``limit``."""
+
+    async def get_node(self, uuid: str) -> NodeStatus:
+        """One node. NotFound."""
+
+    async def delete_node(self, uuid: str) -> None:
+        """Forget a node and its membership: its certificates are not renewed any more. NotFound."""
+
+    async def watch_nodes(self, receiver: NodeReceiver) -> Watch:
+        """First every node as it is (one or more calls), then each change."""
+
+
+class Tokens(Protocol):
+    """Join tokens (and, in lists, sign-up tokens)."""
+
+    async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
+        """A dynamic join token; ``value`` None has one made. ``ttl`` seconds, at most 48 h. AlreadyExists."""
+
+    async def list_tokens(self) -> tuple[Token, ...]:
+        """Static and dynamic tokens that have not ended, sign-up tokens among them."""
+
+    async def delete_token(self, value: Secret) -> None:
+        """Revoke one. NotFound; BadParameter for a static one (it stands in the configuration)."""
+
+
+class Users(Protocol):
+    """Local users."""
+
+    async def create_user(self, user: User, ttl: float) -> SignupToken:
+        """A new user who can sign up within ``ttl`` seconds. AlreadyExists."""
+
+    async def upsert_user(self, user: User, replace: bool) -> None:
+        """Write a user as given (``tctl create [-f]``); password and second factor stay. AlreadyExists."""
+
+    async def reset_user(self, name: str, ttl: float) -> SignupToken:
+        """Void password and second factor, end a lock-out, and give a new sign-up token. NotFound."""
+
+    async def get_user(self, name: str) -> User:
+        """One user. NotFound."""
+
+    async def list_users(self) -> tuple[User, ...]:
+        """All users, by name."""
+
+    async def delete_user(self, name: str) -> None:
+        """Remove a user, the password, the second factor and open sign-up tokens. NotFound."""
+
+
+class Logins(Protocol):
+    """What the proxy passes on for people who have no certificate yet."""
+
+    async def login(self, request: LoginRequest) -> UserCertificates:
+        """Check password, second factor and lock-out; sign. AccessDenied, with one sentence for every reason."""
+
+    async def start_signup(self, token: Secret) -> Signup:
+        """What a sign-up shows. The same secret each time until the token is used. AccessDenied."""
+
+    async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
+        """Set the password and second factor; the token is used up. Gives the user's name. AccessDenied,
+        BadParameter (password too short or long, wrong code: the token stays usable)."""
+
+
+class Signing(Protocol):
+    """Certificates that an administrator makes (``tctl auth sign``)."""
+
+    async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
+        """Certificates of an existing user. NotFound."""
+
+    async def sign_host(
+        self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
+    ) -> SignedHost:
+        """A host certificate with these principals (for an OpenSSH server). BadParameter."""
+
+
+NOUNS = (Join, Cluster, Hosts, Nodes, Tokens, Users, Logins, Signing)

@@ -1,0 +1,1 @@
+"""The auth server's use cases, and the checks in front of them. The only package that touches stored state."""

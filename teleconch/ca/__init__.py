@@ -1,0 +1,1 @@
+"""Issue and check SSH and TLS certificates. Pure: no reactor, no I/O."""

@@ -1,0 +1,1 @@
+"""What tsh is made of: profiles, keys, login, and the SSH client."""

@@ -1,0 +1,41 @@
+"""The cluster's certificate authorities: one for users, one for hosts; each an SSH key and a TLS authority."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen
+
+from teleconch.resources.secret import Secret
+
+AuthorityType = Literal["user", "host"]
+
+
+@frozen
+class CertAuthority:
+    """With private keys: lives in the auth server's state only.
+
+    ``ssh_private_key`` is OpenSSH PEM (ed25519), ``ssh_public_key`` one line ``ssh-ed25519 AAAA...``;
+    ``tls_private_key`` is PKCS#8 PEM (ECDSA P-256), ``tls_cert`` a self-signed CA certificate in PEM.
+    ``created`` and ``rotated`` are epoch seconds; ``rotated`` is ``None`` while it never was.
+    """
+
+    type: AuthorityType
+    cluster: str
+    ssh_public_key: str
+    ssh_private_key: Secret
+    tls_cert: str
+    tls_private_key: Secret
+    created: float
+    rotated: float | None = None
+
+
+@frozen
+class TrustedAuthority:
+    """Public part of one authority. Tuples, since a rotation trusts two keys for a while."""
+
+    type: AuthorityType
+    cluster: str
+    ssh_public_keys: tuple[str, ...] = field(converter=tuple)
+    tls_certs: tuple[str, ...] = field(converter=tuple)
+    rotated: float | None = None

@@ -1,0 +1,45 @@
+"""Who calls: what a checked certificate says. Values of these types are made in ``ca`` only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import field, frozen
+
+
+@frozen
+class ApiIdentity:
+    """The peer of an auth API connection, from its verified TLS certificate.
+
+    ``anonymous``: no certificate. ``host``: ``name`` is the host UUID, ``roles`` of auth, node, proxy, or ``admin``
+    for the identity that the auth server keeps in its own ``data_dir``. ``user``: ``name`` is the user.
+    ``expires`` in epoch seconds; ``None`` only for ``anonymous``.
+    """
+
+    kind: Literal["anonymous", "host", "user"]
+    name: str
+    roles: tuple[str, ...] = field(converter=tuple)
+    cluster: str
+    expires: float | None
+
+
+@frozen
+class SSHIdentity:
+    """A user, from a verified SSH user certificate. ``valid_before`` is epoch seconds.
+
+    ``extensions`` holds the certificate's ``permit-*`` names.
+    """
+
+    user: str
+    logins: tuple[str, ...] = field(converter=tuple)
+    roles: tuple[str, ...] = field(converter=tuple)
+    traits: Mapping[str, tuple[str, ...]]
+    cluster: str
+    extensions: frozenset[str] = field(converter=frozenset)
+    valid_before: float
+    serial: int
+    certificate: bytes = field(repr=False)
+
+
+ANONYMOUS = ApiIdentity("anonymous", "", (), "", None)

@@ -1,0 +1,75 @@
+"""What a login, a sign-up and a signing say."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.secret import Secret
+
+
+@frozen
+class LoginRequest:
+    """``otp`` is empty where the cluster asks for no second factor. ``ttl`` in seconds, ``None`` for the default."""
+
+    user: str
+    password: Secret
+    otp: str
+    ssh_public_key: str
+    tls_public_key: str
+    ttl: float | None
+
+
+@frozen
+class UserCertificates:
+    """``ssh_cert`` is one OpenSSH line, ``tls_cert`` PEM, both until ``valid_before`` (epoch seconds)."""
+
+    user: str
+    cluster: str
+    logins: tuple[str, ...] = field(converter=tuple)
+    roles: tuple[str, ...] = field(converter=tuple)
+    extensions: tuple[str, ...] = field(converter=tuple)
+    ssh_cert: str
+    tls_cert: str
+    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)
+    valid_before: float
+
+
+@frozen
+class Signup:
+    """What the sign-up page shows. ``otp_url`` (``otpauth://totp/...``) is ``None`` without a second factor."""
+
+    user: str
+    cluster: str
+    otp_url: Secret | None
+    otp_secret: Secret | None
+
+
+@frozen
+class SignupToken:
+    """A freshly made sign-up token (or one for a reset) and its end in epoch seconds."""
+
+    user: str
+    value: Secret
+    expires: float
+
+
+@frozen
+class ClusterStatus:
+    """``ca_pins`` are ``sha256:<hex>`` of the host TLS authorities' public keys; ``time`` is auth's clock."""
+
+    cluster: str
+    version: str
+    second_factor: str
+    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)
+    ca_pins: tuple[str, ...] = field(converter=tuple)
+    time: float
+
+
+@frozen
+class SignedHost:
+    """A host certificate made by ``tctl auth sign --host``."""
+
+    ssh_cert: str
+    tls_cert: str
+    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)

@@ -1,0 +1,47 @@
+"""A node as the cluster knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+
+@frozen
+class Node:
+    """What a node says of itself with each ping. ``addr`` is the ``host:port`` that proxies dial."""
+
+    uuid: str
+    nodename: str
+    cluster: str
+    addr: str
+    public_addrs: tuple[str, ...] = field(default=(), converter=tuple)
+    labels: Mapping[str, str] = field(factory=dict)
+    version: str = ""
+    roles: tuple[str, ...] = field(default=("node",), converter=tuple)
+
+
+@frozen
+class NodeStatus:
+    """A node and when it was last heard of (epoch seconds, auth server's clock)."""
+
+    node: Node
+    last_seen: float
+    online: bool
+    expires: float
+
+
+@frozen
+class NodeEvent:
+    """One change in the directory: ``status`` is ``None`` when the node is gone."""
+
+    uuid: str
+    status: NodeStatus | None
+
+
+@frozen
+class NodePage:
+    """Some nodes in order of UUID; ``next`` is the ``after`` for the next page, ``None`` at the end."""
+
+    nodes: tuple[NodeStatus, ...]
+    next: str | None = None

@@ -1,0 +1,1 @@
+"""Conch made fit: transport, certificates, channels, relay. Knows no user, role or cluster."""

@@ -1,0 +1,1 @@
+"""HTTPS on the proxy: ping, login for tsh, the sign-up page."""
