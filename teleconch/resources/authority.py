@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 from teleconch.resources.secret import Secret
 
@@ -36,6 +36,6 @@ class TrustedAuthority:
 
     type: AuthorityType
     cluster: str
-    ssh_public_keys: tuple[str, ...] = field(converter=tuple)
-    tls_certs: tuple[str, ...] = field(converter=tuple)
+    ssh_public_keys: tuple[str, ...]
+    tls_certs: tuple[str, ...]
     rotated: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import frozen
 
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.secret import Secret
@@ -20,7 +20,7 @@ class JoinRequest:
     role: str
     ssh_public_key: str
     tls_public_key: str
-    addresses: tuple[str, ...] = field(converter=tuple)
+    addresses: tuple[str, ...]
     time: float
     version: str
 
@@ -42,7 +42,7 @@ class HostCertificates:
     cluster: str
     ssh_cert: str
     tls_cert: str
-    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)
+    authorities: tuple[TrustedAuthority, ...]
     valid_after: float
     valid_before: float
 

@@ -19,7 +19,7 @@ class ApiIdentity:
 
     kind: Literal["anonymous", "host", "user"]
     name: str
-    roles: tuple[str, ...] = field(converter=tuple)
+    roles: tuple[str, ...]
     cluster: str
     expires: float | None
 
@@ -32,11 +32,11 @@ class SSHIdentity:
     """
 
     user: str
-    logins: tuple[str, ...] = field(converter=tuple)
-    roles: tuple[str, ...] = field(converter=tuple)
+    logins: tuple[str, ...]
+    roles: tuple[str, ...]
     traits: Mapping[str, tuple[str, ...]]
     cluster: str
-    extensions: frozenset[str] = field(converter=frozenset)
+    extensions: frozenset[str]
     valid_before: float
     serial: int
     certificate: bytes = field(repr=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import frozen
 
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.secret import Secret
@@ -26,12 +26,12 @@ class UserCertificates:
 
     user: str
     cluster: str
-    logins: tuple[str, ...] = field(converter=tuple)
-    roles: tuple[str, ...] = field(converter=tuple)
-    extensions: tuple[str, ...] = field(converter=tuple)
+    logins: tuple[str, ...]
+    roles: tuple[str, ...]
+    extensions: tuple[str, ...]
     ssh_cert: str
     tls_cert: str
-    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)
+    authorities: tuple[TrustedAuthority, ...]
     valid_before: float
 
 
@@ -61,8 +61,8 @@ class ClusterStatus:
     cluster: str
     version: str
     second_factor: str
-    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)
-    ca_pins: tuple[str, ...] = field(converter=tuple)
+    authorities: tuple[TrustedAuthority, ...]
+    ca_pins: tuple[str, ...]
     time: float
 
 
@@ -72,4 +72,4 @@ class SignedHost:
 
     ssh_cert: str
     tls_cert: str
-    authorities: tuple[TrustedAuthority, ...] = field(converter=tuple)
+    authorities: tuple[TrustedAuthority, ...]

@@ -15,10 +15,10 @@ class Node:
     nodename: str
     cluster: str
     addr: str
-    public_addrs: tuple[str, ...] = field(default=(), converter=tuple)
+    public_addrs: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(factory=dict)
     version: str = ""
-    roles: tuple[str, ...] = field(default=("node",), converter=tuple)
+    roles: tuple[str, ...] = ("node",)
 
 
 @frozen

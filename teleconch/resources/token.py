@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from teleconch.resources.secret import Secret
 
@@ -20,7 +20,7 @@ class Token:
     """
 
     value: Secret
-    roles: tuple[str, ...] = field(converter=tuple)
+    roles: tuple[str, ...]
     expires: float | None
     user: str | None = None
     static: bool = False

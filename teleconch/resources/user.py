@@ -20,7 +20,7 @@ class User:
     """``traits["logins"]`` are the OS logins; they become the principals of the user's SSH certificates."""
 
     name: str
-    roles: tuple[str, ...] = field(default=(DEFAULT_ROLE,), converter=tuple)
+    roles: tuple[str, ...] = (DEFAULT_ROLE,)
     traits: Mapping[str, tuple[str, ...]] = field(factory=dict, converter=_traits)
 
     def __attrs_post_init__(self) -> None:
