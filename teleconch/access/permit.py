@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from typing import final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from teleconch.errors import AccessDenied
 from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.node import Node
 
-_SEAL = object()
 
+class _Sealed:
+    """No public constructor, so that neither a call nor ``attrs.evolve`` makes or widens a permit."""
 
-def _sealed(instance: object, attribute: object, value: object) -> None:
-    if value is not _SEAL:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         raise TypeError("permits are made by teleconch.access only")
 
 
 @final
-@frozen
-class AccessPermit:
+@frozen(init=False)
+class AccessPermit(_Sealed):
     """``identity`` may open sessions as the OS user ``login``, until ``expires`` (epoch seconds)."""
 
     identity: SSHIdentity
@@ -33,17 +33,15 @@ class AccessPermit:
     port_forwarding: bool
     agent_forwarding: bool
     expires: float
-    _seal: object = field(validator=_sealed, repr=False, eq=False)
 
 
 @final
-@frozen
-class DialPermit:
+@frozen(init=False)
+class DialPermit(_Sealed):
     """``identity`` may have the proxy dial ``node``."""
 
     identity: SSHIdentity
     node: Node
-    _seal: object = field(validator=_sealed, repr=False, eq=False)
 
 
 def permit_session(identity: SSHIdentity, login: str, now: float) -> AccessPermit:
@@ -52,15 +50,16 @@ def permit_session(identity: SSHIdentity, login: str, now: float) -> AccessPermi
         raise AccessDenied("The certificate has expired; log in again with `tsh login`.")
     if login not in identity.logins:
         raise AccessDenied(f"{identity.user} may not log in as {login}; allowed: {', '.join(identity.logins)}.")
-    return AccessPermit(
+    permit = AccessPermit.__new__(AccessPermit)
+    permit.__attrs_init__(
         identity=identity,
         login=login,
         pty="permit-pty" in identity.extensions,
         port_forwarding="permit-port-forwarding" in identity.extensions,
         agent_forwarding="permit-agent-forwarding" in identity.extensions,
         expires=identity.valid_before,
-        seal=_SEAL,
     )
+    return permit
 
 
 def permit_dial(identity: SSHIdentity, node: Node, now: float) -> DialPermit:
@@ -69,4 +68,6 @@ def permit_dial(identity: SSHIdentity, node: Node, now: float) -> DialPermit:
         raise AccessDenied("The certificate has expired; log in again with `tsh login`.")
     if identity.cluster != node.cluster:
         raise AccessDenied(f"{node.nodename} belongs to the cluster {node.cluster}; log in there.")
-    return DialPermit(identity, node, _SEAL)
+    permit = DialPermit.__new__(DialPermit)
+    permit.__attrs_init__(identity=identity, node=node)
+    return permit

@@ -62,8 +62,9 @@ _BLOB_MAX = 64 * 1024
 
 
 def _public_key(line: str) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
-    public_blob(line)
     try:
+        if is_certificate(public_blob(line)):  # cryptography would take the key out of it
+            raise ValueError("a certificate")
         key = load_ssh_public_key(line.encode())
     except (ValueError, UnsupportedAlgorithm):
         raise BadParameter(

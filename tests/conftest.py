@@ -1,0 +1,86 @@
+"""What every test gets: a check that it left nothing behind, and the means to need a program or root."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor, task
+from twisted.internet._signals import _FDWaker as _Waker  # the reactor's own pipes, made on first need
+from twisted.logger import globalLogPublisher
+
+SETTLE_TURNS = 200  # of 10 ms: what a closing connection may need on a busy machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, with the reason; with CI=true that is a failure instead."""
+    for item in items:
+        missing = [name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name) is None]
+        reason = f"needs {', '.join(missing)} (see README, 'Tests')" if missing else ""
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            reason = "needs root: another OS user is logged in"
+        if reason and os.environ.get("CI") == "true":
+            item.add_marker(pytest.mark.usefixtures("must_run"))
+            item.user_properties.append(("missing", reason))
+        elif reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def must_run(request: pytest.FixtureRequest) -> None:
+    pytest.fail("CI runs every test: " + dict(request.node.user_properties)["missing"])
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children") as file:
+            found.update(map(int, file.read().split()))
+    return found
+
+
+def _open() -> set[object]:
+    found = {*reactor.getReaders(), *reactor.getWriters()}
+    return {each for each in found if not isinstance(each, _Waker)}
+
+
+def _left(before: set[object], children: set[int]) -> str:
+    calls = [call for call in reactor.getDelayedCalls() if call.active()]
+    sockets = _open() - before
+    processes = _children() - children
+    return "; ".join(
+        f"{what}: {some}"
+        for what, some in (("delayed calls", calls), ("open descriptors", sockets), ("child processes", processes))
+        if some
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test that left an unhandled Deferred error, a delayed call, a process or an open socket."""
+    unhandled: list[str] = []
+
+    def observe(event: dict[str, object]) -> None:
+        if "log_failure" in event and event.get("log_namespace") == "twisted.internet.defer":
+            unhandled.append(str(event["log_failure"]))
+
+    before, children = _open(), _children()
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+        for _ in range(SETTLE_TURNS):
+            if not _left(before, children):
+                break
+            pytest_twisted.blockon(task.deferLater(reactor, 0.01))
+        left = _left(before, children)
+        for call in reactor.getDelayedCalls():
+            call.cancel()
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not left, f"the test left {left}"
+    assert not unhandled, f"the test left unhandled errors: {unhandled}"
