@@ -1,0 +1,59 @@
+# Two commands do all the set-up: `make start` and `make test`. The rest is for developers.
+#   make start   a cluster of one machine, in the foreground, on loopback
+#   make test    every test; as root it fetches the programs that they use
+#   make lint    ruff, mypy, import-linter
+#   make soak    the long runs: hundreds of kills, gigabytes, thousands of connections
+#   make bench   speed beside OpenSSH and others: prints a table, writes bench-results.json
+#   make clean   forget .venv and everything that was built (var/, the cluster, stays)
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: start test lint soak bench clean python
+.SUFFIXES:
+
+start: .venv/run
+	@exec $(BIN)/python -m teleconch.cli.quickstart var
+
+test: .venv/test
+	@./tests/programs
+	$(PYTEST)
+
+lint: .venv/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+soak: .venv/test
+	@./tests/programs
+	$(PYTEST) tests/system tests/ssh -m soak --soak
+
+bench: .venv/test
+	@./tests/programs
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+python:
+	@test -n "$(PYTHON)" || { \
+	  echo "teleconch needs Python 3.11 or newer; on Debian 12 or later: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python has no venv or pip here; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# One virtual environment; a stamp per set of extras, so that `make start` fetches no test tools.
+.venv/bin/python: | python
+	@$(PYTHON) -m venv .venv
+
+.venv/run: setup.cfg pyproject.toml .venv/bin/python
+	@echo "Installing teleconch into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --config-settings editable_mode=compat
+	@touch $@
+
+.venv/test .venv/lint: .venv/%: setup.cfg pyproject.toml .venv/bin/python
+	@echo "Installing teleconch into .venv (with what '$*' needs) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]' --config-settings editable_mode=compat
+	@touch .venv/run $@

@@ -1,0 +1,101 @@
+"""Where log lines go and how they look: time, level, sentence, then the audit-ready fields of the event.
+
+Text that peers chose is escaped here, in one place: a line stays one line and a terminal stays itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO, cast
+
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    formatTime,
+    globalLogBeginner,
+)
+
+from teleconch.errors import BadParameter
+
+LEVELS = {"DEBUG": LogLevel.debug, "INFO": LogLevel.info, "WARN": LogLevel.warn, "ERROR": LogLevel.error}
+# The names of Teleport 4.2's audit events; a point stands as an underscore in Python's keywords.
+FIELDS = (
+    "event", "user", "login", "server_id", "sid", "addr_remote", "addr_local", "method", "target", "role", "exit_code",
+)  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters, line ends and lone surrogates as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
+def _value(value: object) -> str:
+    text = printable(str(value))
+    return f'"{text}"' if " " in text or not text else text
+
+
+def format_line(event: LogEvent) -> str:
+    """One line for one event; a failure's traceback follows, indented."""
+    level = event.get("log_level")
+    fields = "".join(
+        f" {name.replace('addr_', 'addr.')}={_value(event[name])}"
+        for name in FIELDS
+        if "event" in event and event.get(name) not in (None, "")
+    )
+    sentence = printable(formatEvent(event))
+    line = f"{formatTime(event['log_time'])} {level.name.upper() if level else 'INFO':5} {sentence}{fields}\n"
+    failure = event.get("log_failure")
+    if failure is not None:
+        line += "".join(f"    {printable(part)}\n" for part in failure.getTraceback().splitlines())
+    return line
+
+
+def _stream(output: str) -> TextIO:
+    if output in ("", "stderr"):
+        return sys.stderr
+    if output == "stdout":
+        return sys.stdout
+    try:
+        return open(output, "a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise BadParameter(
+            f"The log file {output} cannot be written: {error.strerror}. Change teleport.log.output."
+        ) from None
+
+
+def observer(output: str, severity: str) -> ILogObserver:
+    """Writes events of ``severity`` and above to ``stdout``, ``stderr``, ``syslog`` or a file. BadParameter."""
+    predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[severity])
+    for noisy in ("twisted.web", "twisted.internet", "twisted.conch", "klein"):
+        predicate.setLogLevelForNamespace(noisy, max(LogLevel.warn, LEVELS[severity], key=_order))
+    if output == "syslog":
+        import syslog
+
+        syslog.openlog("teleport", syslog.LOG_PID, syslog.LOG_DAEMON)
+        priorities = {
+            LogLevel.debug: syslog.LOG_DEBUG,
+            LogLevel.info: syslog.LOG_INFO,
+            LogLevel.warn: syslog.LOG_WARNING,
+        }
+
+        def write(event: LogEvent) -> None:
+            syslog.syslog(priorities.get(event.get("log_level"), syslog.LOG_ERR), format_line(event).rstrip("\n"))
+
+        return FilteringLogObserver(cast("ILogObserver", write), [predicate])
+    return FilteringLogObserver(FileLogObserver(_stream(output), format_line), [predicate])
+
+
+def _order(level: object) -> int:
+    return list(LEVELS.values()).index(level) if level in LEVELS.values() else len(LEVELS)
+
+
+def begin(output: str, severity: str) -> None:
+    """Log from now on. Call once per process."""
+    globalLogBeginner.beginLoggingTo([observer(output, severity)], redirectStandardIO=False, discardBuffer=False)

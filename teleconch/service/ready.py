@@ -1,0 +1,72 @@
+"""Telling that everything is up: one log line, systemd's notification, and ``/readyz`` on ``--diag-addr``."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+if TYPE_CHECKING:
+    from twisted.web.iweb import IRequest
+
+log = Logger()
+
+
+def notify_systemd(state: str) -> None:
+    """sd_notify(3): one datagram to ``$NOTIFY_SOCKET``, nothing where there is none."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.connect(address)
+            channel.sendall(state.encode())
+    except OSError as error:
+        log.warn("systemd could not be notified: {error}", error=str(error))
+
+
+class Readiness:
+    """Which roles are still on their way. Ready once every one of them has said so."""
+
+    def __init__(self, roles: tuple[str, ...]) -> None:
+        self.waiting = set(roles)
+        self.ready = False
+
+    def role_ready(self, role: str) -> None:
+        self.waiting.discard(role)
+        if not self.waiting and not self.ready:
+            self.ready = True
+            log.info("teleport is ready")
+            notify_systemd("READY=1")
+
+    def stopping(self) -> None:
+        self.ready = False
+        notify_systemd("STOPPING=1")
+
+
+class _Answer(Resource):
+    isLeaf = True
+
+    def __init__(self, readiness: Readiness | None) -> None:
+        super().__init__()
+        self._readiness = readiness
+
+    def render_GET(self, request: IRequest) -> bytes:
+        request.setHeader(b"content-type", b"application/json")
+        if self._readiness is not None and not self._readiness.ready:
+            request.setResponseCode(503)
+            return b'{"status": "starting"}\n'
+        return b'{"status": "ok"}\n'
+
+
+def diagnostics(readiness: Readiness) -> Site:
+    """``/healthz`` (the process answers) and ``/readyz`` (200 once ready, 503 before and while stopping)."""
+    root = Resource()
+    root.putChild(b"healthz", _Answer(None))
+    root.putChild(b"readyz", _Answer(readiness))
+    return Site(root)

@@ -1,0 +1,11 @@
+"""``twistd teleport-auth``, ``twistd teleport-node``, ``twistd teleport-proxy``: one role each, from one file."""
+
+from twisted.application.service import ServiceMaker
+
+auth = ServiceMaker(
+    "teleport-auth", "teleconch.service.auth", "The certificate authority and API of a cluster", "teleport-auth"
+)
+node = ServiceMaker("teleport-node", "teleconch.service.node", "The SSH server of a cluster's node", "teleport-node")
+proxy = ServiceMaker(
+    "teleport-proxy", "teleconch.service.proxy", "The SSH and HTTPS gateway of a cluster", "teleport-proxy"
+)
