@@ -1,0 +1,161 @@
+"""YAML (and so JSON) read with the place of each value, so that every mistake can be told by its line, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+from teleconch.errors import BadParameter, ConfigError
+from teleconch.resources.times import from_rfc3339
+
+TEXT_MAX = 4 * 2**20  # bytes of one file
+
+_KINDS = {
+    "tag:yaml.org,2002:int": "a number",
+    "tag:yaml.org,2002:float": "a number",
+    "tag:yaml.org,2002:bool": "yes or no",
+    "tag:yaml.org,2002:null": "nothing",
+    "tag:yaml.org,2002:timestamp": "a time",
+}
+_STR = "tag:yaml.org,2002:str"
+_BOOL = "tag:yaml.org,2002:bool"
+_NULL = "tag:yaml.org,2002:null"
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; ``*alias`` is refused, since a few lines of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read here", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'roles'?`` or nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class MarkedReader:
+    """Takes values out of a composed YAML tree; collects ``problems`` instead of raising.
+
+    A method that finds a mistake notes it and gives ``None`` (or leaves the item out).
+    """
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self.problems: list[tuple[str, int, str]] = []
+
+    def compose(self, text: str) -> list[yaml.Node]:
+        """The documents of ``text``; none, with a problem noted, if it cannot be read as YAML."""
+        if len(text) > TEXT_MAX:
+            self.problems.append((self.filename, 1, f"the file is longer than {TEXT_MAX // 2**20} MiB."))
+            return []
+        try:
+            return [node for node in yaml.compose_all(text, _Loader) if node is not None]
+        except yaml.MarkedYAMLError as e:
+            mark = e.problem_mark or e.context_mark
+            self.problems.append((self.filename, mark.line + 1 if mark else 1, f"not YAML: {e.problem or e.context}."))
+        except yaml.YAMLError as e:
+            self.problems.append((self.filename, 1, f"not YAML: {' '.join(str(e).split())}."))
+        except RecursionError:
+            self.problems.append((self.filename, 1, "not usable: lists and mappings are nested too deep."))
+        return []
+
+    def problem(self, node: yaml.Node, sentence: str) -> None:
+        self.problems.append((self.filename, node.start_mark.line + 1, sentence))
+
+    def finish(self) -> None:
+        """Raise ConfigError if there were problems."""
+        if self.problems:
+            raise ConfigError(sorted(self.problems, key=lambda problem: problem[1]))
+
+    def mapping(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
+        """Keys and their values. A key that is no text, or is there twice, is a problem."""
+        found: dict[str, yaml.Node] = {}
+        if not isinstance(node, yaml.MappingNode):
+            self.problem(node, f"{where} must be a mapping (lines like 'name: value'), not {_kind(node)}.")
+            return found
+        for key_node, value in node.value:
+            key = self.text(key_node, f"a key of {where}")
+            if key in found:
+                self.problem(key_node, f"{key!r} stands twice in {where}.")
+            elif key is not None:
+                found[key] = value
+        return found
+
+    def fields(
+        self, node: yaml.Node, where: str, known: Sequence[str], required: Sequence[str] = ()
+    ) -> dict[str, yaml.Node]:
+        """A mapping with no keys but ``known`` (others are problems); all of ``required`` must be there."""
+        found = self.mapping(node, where)
+        if isinstance(node, yaml.MappingNode):
+            keys = {key.value: key for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+            for key in found:
+                if key not in known:
+                    hint = suggestion(key, known) or f"; known here: {', '.join(known)}."
+                    self.problem(keys[key], f"unknown key {key!r} in {where}{hint}")
+            missing = [key for key in required if key not in found]
+            if missing:
+                self.problem(node, f"{where} lacks {' and '.join(repr(key) for key in missing)}.")
+        return {key: value for key, value in found.items() if key in known}
+
+    def text(self, node: yaml.Node | None, where: str) -> str | None:
+        """A string; what YAML takes for something else (``yes``, ``12``) must be in quotes."""
+        if node is None:
+            return None
+        if not isinstance(node, yaml.ScalarNode) or node.tag != _STR:
+            hint = f': put it in quotes, "{node.value}"' if isinstance(node, yaml.ScalarNode) and node.value else ""
+            self.problem(node, f"{where} must be text, not {_kind(node)}{hint}.")
+            return None
+        value: str = node.value
+        try:  # JSON writes a character beyond U+FFFF as two halves
+            return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problem(node, f"{where} holds half a character (a lone surrogate).")
+            return None
+
+    def texts(self, node: yaml.Node | None, where: str) -> tuple[str, ...] | None:
+        """A list of strings; a single string stands for a list of one."""
+        if node is None:
+            return None
+        if isinstance(node, yaml.ScalarNode) and node.tag != _NULL:
+            one = self.text(node, where)
+            return None if one is None else (one,)
+        if not isinstance(node, yaml.SequenceNode):
+            self.problem(node, f"{where} must be a list, not {_kind(node)}.")
+            return None
+        items = [self.text(item, f"each of {where}") for item in node.value]
+        return tuple(item for item in items if item is not None)
+
+    def text_map(self, node: yaml.Node | None, where: str) -> dict[str, str] | None:
+        """A mapping of strings to strings."""
+        if node is None:
+            return None
+        read = {key: self.text(value, f"{where}.{key}") for key, value in self.mapping(node, where).items()}
+        return {key: value for key, value in read.items() if value is not None}
+
+    def time(self, node: yaml.Node | None, where: str) -> float | None:
+        """Epoch seconds of an RFC 3339 time, in quotes or not."""
+        if node is None:
+            return None
+        try:
+            if isinstance(node, yaml.ScalarNode):
+                return from_rfc3339(node.value)
+            self.problem(node, f"{where} must be a time, not {_kind(node)}.")
+        except BadParameter as e:
+            self.problem(node, f"{where}: {e}")
+        return None
+
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    return _KINDS.get(node.tag, "text")

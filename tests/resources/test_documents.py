@@ -1,0 +1,189 @@
+"""Users, nodes and tokens as documents."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teleconch.errors import ConfigError
+from teleconch.resources.documents import document, dump_documents, load_documents
+from teleconch.resources.node import Node, NodeStatus
+from teleconch.resources.secret import Secret
+from teleconch.resources.text import json_text
+from teleconch.resources.token import HOST_ROLES, Token
+from teleconch.resources.user import User
+
+NAMES = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@-]{0,20}", fullmatch=True)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TIMES = st.integers(0, 10_000_000_000).map(lambda quarter: quarter / 4)
+LISTS = st.lists(NAMES, max_size=3).map(tuple)
+
+USERS = st.builds(
+    User,
+    NAMES,
+    LISTS,
+    st.fixed_dictionaries({}, optional={"logins": LISTS, "team": st.lists(TEXTS, max_size=3)}),
+)
+NODES = st.builds(
+    NodeStatus,
+    st.builds(
+        Node,
+        uuid=st.uuids().map(str),
+        nodename=NAMES,
+        cluster=NAMES,
+        addr=TEXTS,
+        public_addrs=st.lists(TEXTS, max_size=2).map(tuple),
+        labels=st.dictionaries(TEXTS, TEXTS, max_size=3),
+        version=TEXTS,
+        roles=st.sets(st.sampled_from(HOST_ROLES)).map(sorted).map(tuple),
+    ),
+    last_seen=TIMES,
+    online=st.booleans(),
+    expires=TIMES,
+)
+HOST_TOKENS = st.builds(
+    lambda value, roles, expires: Token(Secret(value), tuple(sorted(roles)), expires, static=expires is None),
+    TEXTS.filter(bool),
+    st.sets(st.sampled_from(HOST_ROLES), min_size=1),
+    st.none() | TIMES,
+)
+SIGNUP_TOKENS = st.builds(lambda value, name, end: Token(Secret(value), ("signup",), end, name), NAMES, NAMES, TIMES)
+RESOURCES = st.lists(USERS | NODES | HOST_TOKENS | SIGNUP_TOKENS, max_size=4).map(tuple)
+
+
+@given(RESOURCES)
+def test_round_trip(resources):
+    """What `tctl get` prints, in either format, `tctl create` reads back without loss."""
+    assert load_documents(dump_documents(resources), "f") == resources
+    assert load_documents(json_text([document(resource) for resource in resources]), "f") == resources
+
+
+def test_as_teleport_prints_it():
+    """A user document has Teleport's shape, so existing ones can be used."""
+    assert dump_documents([User("joe", traits={"logins": ("joe", "root")})]) == dedent(
+        """\
+        kind: user
+        version: v2
+        metadata:
+          name: joe
+        spec:
+          roles:
+          - user
+          traits:
+            logins:
+            - joe
+            - root
+        """
+    )
+
+
+def test_a_single_role_may_stand_without_a_list():
+    """`roles: admin`, as Teleport's manual has it, is a list of one."""
+    text = "kind: user\nversion: v2\nmetadata: {name: joe}\nspec: {roles: admin, traits: {logins: [joe]}}\n"
+    assert load_documents(text, "f") == (User("joe", ("admin",), {"logins": ("joe",)}),)
+
+
+def test_json_object_and_empty_documents():
+    """A JSON object alone works, and so do empty documents between lines of `---`."""
+    joe = User("joe")
+    assert load_documents(json.dumps(document(joe)), "f") == (joe,)
+    assert load_documents(f"---\n---\n{dump_documents([joe])}---\n", "f") == (joe,)
+    assert load_documents("", "f") == ()
+
+
+def problems(text: str) -> list[tuple[int, str]]:
+    with pytest.raises(ConfigError) as caught:
+        load_documents(dedent(text), "joe.yaml")
+    assert all(file == "joe.yaml" for file, _, _ in caught.value.problems)
+    return [(line, sentence) for _, line, sentence in caught.value.problems]
+
+
+def test_all_problems_at_once_by_line():
+    """Every mistake of a file is told in one go, each with its line."""
+    found = problems(
+        """\
+        kind: user
+        version: v2
+        metadata:
+          name: joe,root
+        spec:
+          role: [admin]
+          traits:
+            logins:
+            - joe
+            - 12
+            - "*"
+        ---
+        kind: usr
+        version: v2
+        metadata: {name: a}
+        spec: {}
+        """
+    )
+    assert [line for line, _ in found] == [4, 6, 10, 11, 13]
+    text = "\n".join(sentence for _, sentence in found)
+    assert "User name 'joe,root' is not usable" in text
+    assert "unknown key 'role' in spec; did you mean 'roles'?" in text
+    assert 'must be text, not a number: put it in quotes, "12"' in text
+    assert "Login '*' is not usable" in text
+    assert "no documents of kind 'usr'; did you mean 'user'?" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "part"),
+    [
+        ("kind: [", 1, "not YAML"),
+        ("kind: user\n\tversion: v2", 2, "not YAML"),
+        ("kind: user\nversion: v2\nmetadata: {name: a}\n", 1, "lacks 'spec'"),
+        ("kind: user\nversion: v3\nmetadata: {name: a}\nspec: {}\n", 2, "version 'v3' is not known"),
+        ("kind: user\nversion: v2\nmetadata: {name: a, name: b}\nspec: {}\n", 3, "'name' stands twice"),
+        ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {}\nstatus: {}\n", 5, "unknown key 'status'"),
+        ("kind: user\nversion: v2\nmetadata: {name: null}\nspec: {}\n", 3, "must be text, not nothing"),
+        ("kind: user\nversion: v2\nmetadata: joe\nspec: {}\n", 3, "must be a mapping"),
+        ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {roles: {a: b}}\n", 4, "must be a list, not a mapping"),
+        ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {roles: null}\n", 4, "must be a list, not nothing"),
+        ("a: &x [1]\nb: *x\n", 2, "aliases"),
+        ("just words", 1, "must be a mapping"),
+        ("[" * 5000, 1, "nested too deep"),
+        ("kind: token\nversion: v2\nmetadata: {name: t}\nspec: {roles: [nod]}\n", 4, "did you mean 'node'?"),
+        ("kind: token\nversion: v2\nmetadata: {name: t}\nspec: {roles: []}\n", 4, "spec.roles is a list"),
+        ("kind: token\nversion: v2\nmetadata: {name: t}\nspec: {roles: [signup]}\n", 4, "with spec.user"),
+        ("kind: token\nversion: v2\nmetadata: {name: t, expires: soon}\nspec: {roles: [node]}\n", 3, "RFC 3339"),
+        ('kind: user\nversion: v2\nmetadata: {name: "\\ud800"}\nspec: {}\n', 3, "surrogate"),
+    ],
+)
+def test_one_problem(text, line, part):
+    """Each kind of mistake has its own sentence."""
+    found = problems(text)
+    assert len(found) == 1, found
+    assert found[0][0] == line
+    assert part in found[0][1]
+
+
+def test_node_document_needs_its_parts():
+    """A node document is checked like any other, though nodes register themselves."""
+    text = f"""\
+        kind: node
+        version: v2
+        metadata: {{name: {uuid.uuid4()}, expires: 2026-11-22T20:55:07Z}}
+        spec: {{hostname: web-1, cluster: main, addr: "10.0.0.1:3022", roles: [door]}}
+        status: {{state: asleep, last_seen: 2026-11-22T20:55:07Z}}
+        """
+    assert [line for line, _ in problems(text)] == [4, 5]
+
+
+@given(st.text(max_size=200) | st.text("kind: usertokenv2[]{}-\n &*!|>'\"#%,", max_size=80))
+def test_any_text_loads_or_is_refused(text):
+    """Whatever a file holds, the answer is resources or a list of problems."""
+    try:
+        load_documents(text, "f")
+    except ConfigError as e:
+        told = e.problems
+    else:
+        return
+    assert told
