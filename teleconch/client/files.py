@@ -34,3 +34,14 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_link(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, in one step; what was there before is replaced."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary.symlink_to(target)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -8,6 +8,7 @@
     keys/PROXY/USER-x509.key     TLS private key; its certificate in USER-x509.pem
     keys/PROXY/certs.pem         TLS certificates of the cluster's host authority
     keys/PROXY/known_hosts       its SSH keys, as @cert-authority lines
+    keys/PROXY/.identity         -> USER, and .identity-cert.pub -> USER-cert.pub: whoever logged in last
 
 PROXY is the proxy's host name, with ``_PORT`` behind it where HTTPS is not on port 3080.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from teleconch.client.address import ProxyAddress, split_address
-from teleconch.client.files import make_directory, write_file
+from teleconch.client.files import make_directory, write_file, write_link
 from teleconch.client.identity import Identity
 from teleconch.client.known_hosts import authority_lines, parse_authorities
 from teleconch.defaults import PROXY_PORT, WEB_PORT
@@ -135,6 +136,10 @@ class Profiles:
     def cert_path(self, profile: Profile) -> Path:
         return self.keys_directory(profile) / f"{profile.user}-cert.pub"
 
+    def identity_path(self, profile: Profile) -> Path:
+        """The private key of whoever logged in last at this proxy."""
+        return self.keys_directory(profile) / ".identity"
+
     def known_hosts_path(self, profile: Profile) -> Path:
         return self.keys_directory(profile) / "known_hosts"
 
@@ -190,16 +195,15 @@ class Profiles:
         write_file(directory / f"{profile.user}.pub", f"{public_key.strip()}\n".encode("ascii"))
         write_file(self.private_key_path(profile), f"{identity.ssh_private_key.reveal().strip()}\n".encode("ascii"))
         write_file(self.cert_path(profile), f"{identity.ssh_cert.strip()}\n".encode("ascii"))
+        write_link(self.identity_path(profile), profile.user)
+        write_link(directory / ".identity-cert.pub", f"{profile.user}-cert.pub")
         text = "".join(f"{name}: {json.dumps(getattr(profile, name))}\n" for name in _FIELDS)
         write_file(self.directory / f"{profile.name}.yaml", text.encode("ascii"))
         self.select(profile)
 
     def select(self, profile: Profile) -> None:
         """Make an existing profile the current one."""
-        temporary = self.directory / f".profile.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(f"{profile.name}.yaml")
-        os.replace(temporary, self.directory / "profile")
+        write_link(self.directory / "profile", f"{profile.name}.yaml")
 
     def forget(self, profile: Profile) -> bool:
         """Remove the user's keys at this proxy; the proxy and its authorities stay known. Whether there were any."""

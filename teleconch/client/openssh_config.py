@@ -1,0 +1,53 @@
+"""The OpenSSH client's configuration for a cluster: what ``tsh config`` prints (ssh_config(5); OpenSSH 7.4 and later).
+
+All that concerns the proxy stands inside ``ProxyCommand``, so that ``ssh PROXY`` for other ends stays as it was; and
+the proxy itself is excepted, since its name may well end in the cluster's. No path names a user: the block stays right
+after a login as someone else, and where it stands twice.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from teleconch.client.address import split_address
+from teleconch.client.profile import Profile
+from teleconch.defaults import NODE_PORT, PROXY_PORT
+from teleconch.errors import BadParameter
+
+
+def openssh_config(profile: Profile, key: Path, known_hosts: Path) -> str:
+    """The block for ``~/.ssh/config``. ``key`` has its certificate in ``key-cert.pub``. BadParameter for a path that
+    OpenSSH cannot be told."""
+    cert = key.with_name(f"{key.name}-cert.pub")
+    proxy, port = split_address(profile.ssh_proxy_addr, PROXY_PORT)
+    common = [
+        ("IdentityFile", _quoted(key)),
+        ("CertificateFile", _quoted(cert)),
+        ("IdentitiesOnly", "yes"),
+        ("UserKnownHostsFile", _quoted(known_hosts)),
+        ("StrictHostKeyChecking", "yes"),
+    ]
+    options = " ".join(f"-o {shlex.quote(f'{name}={value}')}" for name, value in common)
+    options = options.replace("%", "%%")  # read twice: by the ssh that runs the command, and by the one that it runs
+    own = [
+        *common,
+        ("Port", str(NODE_PORT)),
+        ("ProxyCommand", f"ssh -p {port} {options} -s %r@{proxy} proxy:%h:%p"),
+    ]
+    excepted = "".join(f" !{name}" for name in dict.fromkeys((proxy, profile.host)))
+    lines = [
+        f"# Cluster {profile.cluster} through {profile.host}, from `tsh config`: ssh LOGIN@NODE.{profile.cluster}",
+        f"Host *.{profile.cluster}{excepted}",
+        *(f"    {name} {value}" for name, value in own),
+        f"# End of cluster {profile.cluster}",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _quoted(path: Path) -> str:
+    """A path as ssh_config wants it: in double quotes, ``%`` doubled."""
+    text = str(path.absolute())
+    if not text.isprintable() or any(char in text for char in '"\\$'):
+        raise BadParameter(f"OpenSSH cannot be given the path {text!r}: set TELEPORT_HOME to a plainer one and log in.")
+    return f'"{text}"'.replace("%", "%%")
