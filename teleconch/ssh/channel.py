@@ -1,0 +1,327 @@
+"""A channel (RFC 4254 section 5) with back-pressure in both directions.
+
+Toward the peer a channel is a consumer: its producer is paused while the peer's window is shut, the network is full or
+keys are being exchanged. From the peer it is a push producer: while paused it gives no window credit, so that the peer
+stops by itself; what was granted before may still arrive.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.conch.ssh.channel import SSHChannel
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from teleconch.ssh import limits
+from teleconch.ssh.problems import ProtocolProblem
+
+if TYPE_CHECKING:
+    from teleconch.ssh.connection import Connection
+
+Answer = bool | int | None | Awaitable[bool | int | None]
+
+
+@implementer(IPushProducer, IConsumer)
+class Channel(SSHChannel):
+    """Override ``channelOpen``, ``dataReceived``, ``extReceived``, ``eofReceived``, ``closeReceived``, ``closed`` and
+    ``request_<name>(data)``; the last may return an awaitable, and what the peer sends next waits for it."""
+
+    log = Logger()
+    conn: Connection
+    id: Any
+
+    def __init__(
+        self,
+        localWindow: int = 0,
+        localMaxPacket: int = 0,
+        remoteWindow: int = 0,
+        remoteMaxPacket: int = 0,
+        conn: Any = None,
+        data: bytes | None = None,
+        avatar: Any = None,
+    ) -> None:
+        super().__init__(
+            localWindow or limits.CHANNEL_WINDOW,
+            localMaxPacket or limits.CHANNEL_PACKET,
+            remoteWindow,
+            remoteMaxPacket,
+            conn,
+            data,
+            avatar,
+        )
+        self.eof_sent = False
+        self.eof_received = False
+        self.remote_id = 0
+        self._unsent: deque[tuple[int, bytes]] = deque()  # (0, data) or (type, extended data)
+        self._unsent_bytes = 0
+        self._eof_wanted = False
+        self._producer: Any = None
+        self._streaming = False
+        self._producer_paused = False
+        self._taking = True  # the consumer of the peer's data takes more
+        self._uncredited = 0
+        self._waiting: deque[Callable[[], None]] = deque()  # what came behind a request that is being answered
+        self._answering = False
+
+    # -- overridden by applications --
+
+    def channelOpen(self, specificData: bytes) -> None:
+        """The channel is open in both directions."""
+
+    def openFailed(self, reason: Any) -> None:
+        """The peer refused it, or the connection broke before."""
+
+    def dataReceived(self, data: bytes) -> None:
+        pass
+
+    def extReceived(self, dataType: int, data: bytes) -> None:
+        pass
+
+    def eofReceived(self) -> None:
+        """The peer sends no more data; what is written still reaches it."""
+
+    def closeReceived(self) -> None:
+        """The peer closes."""
+        self.loseConnection()
+
+    def closed(self) -> None:
+        """Nothing more comes or goes. Called once for each channel that was open."""
+
+    def requestReceived(self, requestType: bytes, data: bytes) -> Answer:
+        try:
+            found = getattr(self, "request_" + requestType.replace(b"-", b"_").decode("ascii"), None)
+        except UnicodeDecodeError:
+            return False
+        return found(data) if found is not None else False
+
+    # -- toward the peer --
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, or keep it until the peer takes it."""
+        self._write(0, data)
+
+    def writeExtended(self, dataType: int, data: bytes) -> None:
+        self._write(dataType, data)
+
+    def writeSequence(self, data: Any) -> None:
+        self._write(0, b"".join(data))
+
+    def _write(self, kind: int, data: bytes) -> None:
+        if not data or self.localClosed or self.closing or self._eof_wanted:
+            return
+        self._unsent.append((kind, data))
+        self._unsent_bytes += len(data)
+        self._send()
+        if self._unsent_bytes > limits.CHANNEL_BUFFER:
+            self.log.warn("a channel's writer takes no pause; channel closed", event="ssh")
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self.loseConnection()
+
+    def _send(self) -> None:
+        """Send what window and network take."""
+        unsent, conn = self._unsent, self.conn
+        while unsent and self.remoteWindowLeft and not conn.congested:
+            kind, data = unsent.popleft()
+            room = min(self.remoteWindowLeft, self.remoteMaxPacket)
+            if len(data) > room:
+                unsent.appendleft((kind, data[room:]))
+                data = data[:room]
+            self.remoteWindowLeft -= len(data)
+            self._unsent_bytes -= len(data)
+            if kind:
+                conn.sendExtendedData(self, kind, data)
+            else:
+                conn.sendData(self, data)
+        if unsent:
+            self._pause_producer()
+            return
+        if self._eof_wanted and not self.eof_sent and not self.localClosed:
+            self.eof_sent = True
+            conn.send_eof(self)
+        if self.closing:
+            conn.sendClose(self)
+        elif conn.congested or not self.remoteWindowLeft:
+            self._pause_producer()
+        else:
+            self._resume_producer()
+
+    def _pause_producer(self) -> None:
+        if self._producer is not None and self._streaming and not self._producer_paused:
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    def _resume_producer(self) -> None:
+        if self._producer is None:
+            return
+        if not self._streaming:
+            self._producer.resumeProducing()
+        elif self._producer_paused:
+            self._producer_paused = False
+            self._producer.resumeProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._producer is not None:
+            raise RuntimeError("a channel has one producer at a time")
+        if self.localClosed or self.closing:
+            producer.stopProducing()
+            return
+        self._producer, self._streaming, self._producer_paused = producer, streaming, False
+        if not streaming:
+            producer.resumeProducing()
+        elif self._unsent or self.conn.congested or not self.remoteWindowLeft:
+            self._pause_producer()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def addWindowBytes(self, data: int) -> None:
+        if self.remoteWindowLeft + data > 0xFFFFFFFF:
+            raise ProtocolProblem("a window grew beyond 2**32-1")
+        self.remoteWindowLeft += data
+        self._send()
+
+    def sending_resumed(self) -> None:
+        """The network takes more."""
+        if not self.localClosed:
+            self._send()
+
+    def sending_paused(self) -> None:
+        """The network takes no more for now."""
+        self._pause_producer()
+
+    def loseWriteConnection(self) -> None:
+        """Send EOF behind the last byte; the peer can still send."""
+        self._eof_wanted = True
+        if not self.localClosed:
+            self._send()
+
+    def loseConnection(self) -> None:
+        """Close behind the last byte."""
+        if not self.closing:
+            self.closing = 1
+            if self.conn is not None:
+                self._send()
+
+    def abortConnection(self) -> None:
+        """Close at once; unsent bytes are dropped."""
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self.loseConnection()
+
+    # -- from the peer --
+
+    def pauseProducing(self) -> None:
+        self._taking = False
+
+    def resumeProducing(self) -> None:
+        self._taking = True
+        self._credit()
+
+    def stopProducing(self) -> None:
+        self._taking = False
+
+    def _credit(self) -> None:
+        # A quarter of the window at a time: few adjusts, and the peer never runs dry.
+        if (
+            self._uncredited >= self.localWindowSize >> 2
+            and self._taking
+            and not self.localClosed
+            and not self.eof_received
+        ):
+            credit, self._uncredited = self._uncredited, 0
+            self.localWindowLeft += credit
+            self.conn.adjustWindow(self, credit)
+
+    def got_data(self, kind: int, data: bytes) -> None:
+        """Data from the peer, its size already checked."""
+        if self._answering:
+            self._wait(lambda: self._give_data(kind, data))
+        else:
+            self._give_data(kind, data)
+
+    def _give_data(self, kind: int, data: bytes) -> None:
+        if self.localClosed or self.closing:
+            self._uncredited += len(data)  # read and dropped, until the peer's CLOSE comes
+            self._credit()
+            return
+        if kind:
+            self.extReceived(kind, data)
+        else:
+            self.dataReceived(data)
+        self._uncredited += len(data)
+        self._credit()
+
+    def got_eof(self) -> None:
+        if self._answering:
+            self._wait(self.got_eof)
+            return
+        self.eof_received = True
+        if not self.localClosed:
+            self.eofReceived()
+
+    def got_close(self) -> None:
+        if self._answering:
+            self._wait(self.got_close)
+            return
+        self.remoteClosed = 1
+        if not self.localClosed:
+            self._unsent.clear()  # the peer takes nothing more
+            self._unsent_bytes = 0
+            self.closeReceived()
+            self.conn.sendClose(self)
+        self.conn.close_if_done(self)
+
+    def got_request(self, name: bytes, want_reply: bool, data: bytes) -> None:
+        if self._answering:
+            if len(self._waiting) >= limits.PENDING_EVENTS * 64:
+                raise ProtocolProblem("too many requests wait for an answer")
+            self._wait(lambda: self.got_request(name, want_reply, data))
+            return
+        if self.localClosed:
+            return
+        answer = self.requestReceived(name, data)
+        if inspect.isawaitable(answer):
+            self._answering = True
+            Deferred.fromCoroutine(self._answer(answer, want_reply)).addErrback(self._answer_broke, want_reply)
+        else:
+            self._reply(answer, want_reply)
+
+    def _wait(self, event: Callable[[], None]) -> None:
+        self._waiting.append(event)
+
+    async def _answer(self, answer: Awaitable[Any], want_reply: bool) -> None:
+        self._reply(await answer, want_reply)
+        self._go_on()
+
+    def _answer_broke(self, failure: Failure, want_reply: bool) -> None:
+        self.log.failure("a channel request broke", failure=failure, event="ssh")
+        self._reply(False, want_reply)
+        self._go_on()
+
+    def _reply(self, answer: object, want_reply: bool) -> None:
+        if want_reply and not self.localClosed:
+            self.conn.send_reply(self, bool(answer))
+
+    def _go_on(self) -> None:
+        self._answering = False
+        while self._waiting and not self._answering:
+            self._waiting.popleft()()
+
+    def gone(self) -> None:
+        """Both sides have closed, or the connection is gone."""
+        self._waiting.clear()
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self.closing = self.localClosed = self.remoteClosed = 1
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        self.closed()

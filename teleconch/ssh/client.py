@@ -1,0 +1,227 @@
+"""The client's side: ``connect`` gives an authenticated connection over a socket or inside another connection's channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
+from teleconch.ssh import algorithms, kex, limits, messages
+from teleconch.ssh.auth_client import Agent, Signer, UserAuthClient
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import Reader, string
+from teleconch.ssh.connection import Connection
+from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
+from teleconch.ssh.transport import VERSION, SSHTransport
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
+    from teleconch.resources.secret import Secret
+
+__all__ = ["Agent", "ClientConnection", "ClientOptions", "connect"]
+
+ClientConnection = Connection
+
+
+def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
+
+
+class Avatar(Protocol):
+    """What answers the server's own wishes (forwarded channels); none by default."""
+
+    def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Any: ...
+
+
+@frozen
+class ClientOptions:
+    """``avatar`` answers channels that the server opens (agent, forwarded-tcpip). Times in seconds, 0: none."""
+
+    ciphers: tuple[str, ...] | None = field(default=None, converter=_names)
+    kex_algos: tuple[str, ...] | None = field(default=None, converter=_names)
+    mac_algos: tuple[str, ...] | None = field(default=None, converter=_names)
+    host_key_algorithms: tuple[str, ...] | None = field(default=None, converter=_names)
+    timeout: float = 30.0
+    keepalive_interval: float = 0
+    keepalive_count_max: int = 3
+    max_channels: int = 1000
+    avatar: Any = None
+    version: bytes = VERSION
+    rekey_bytes: int = limits.REKEY_BYTES
+    rekey_seconds: float = limits.REKEY_SECONDS
+
+
+class SSHClientTransport(SSHTransport):
+    """One connection to a server. ``ready`` fires with the :class:`ClientConnection` once the user is logged in."""
+
+    isClient: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        user: str,
+        signers: list[Signer],
+        verify_host: Callable[[bytes], Any],
+        options: ClientOptions,
+    ) -> None:
+        offered = algorithms.choose(
+            ciphers=options.ciphers,
+            kex_algos=options.kex_algos,
+            mac_algos=options.mac_algos,
+            host_keys=options.host_key_algorithms,
+        )
+        super().__init__(reactor, offered, version=options.version)
+        self.rekey_bytes, self.rekey_seconds = options.rekey_bytes, options.rekey_seconds
+        self.ready: Deferred[Connection] = Deferred(lambda _: self.abortConnection())
+        self._user, self._signers, self._verify_host, self._options = user, signers, verify_host, options
+        self._exchange: kex.ClientExchange | None = None
+        self._host_blob: bytes | None = None
+        self._why: TeleconchError | None = None
+
+    def kex_agreed(self, agreed: kex.Agreed) -> None:
+        self._exchange = kex.ClientExchange(agreed.kex)
+        self._seal(bytes((messages.KEX_INIT,)) + string(self._exchange.init))
+        if not self._corked:
+            self._flush()
+
+    def _message(self, number: int, payload: bytes, sequence: int) -> None:
+        if number == messages.KEX_REPLY:
+            self._got_kex_reply(payload)
+        elif number == messages.SERVICE_ACCEPT:
+            self._got_service_accept(payload)
+        else:
+            super()._message(number, payload, sequence)
+
+    def _got_kex_reply(self, payload: bytes) -> None:
+        if self._exchange is None or self._agreed is None:
+            raise ProtocolProblem("a key exchange message came at a moment when it must not")
+        if self._wrong_guess():
+            return
+        from teleconch.ssh import signatures
+
+        reader = Reader(payload, 1)
+        blob, reply, signature = reader.string(), reader.string(), reader.string()
+        reader.end()
+        exchange, self._exchange = self._exchange, None
+        secret = exchange.secret(reply)
+        digest = kex.exchange_hash(self._versions(), self._kexinits(), blob, exchange.init, reply, secret)
+        if not signatures.verify(blob, signature, digest, self._agreed.host_key):
+            raise NegotiationProblem("the server's signature is wrong")
+        if blob != self._host_blob:
+            if self._host_blob is not None and not blob:
+                raise HostKeyProblem("the server changed its key")
+            try:
+                self._verify_host(blob)
+            except TeleconchError as error:
+                self._why = error
+                raise HostKeyProblem("the host key was not accepted") from error
+            self._host_blob = blob
+        self._keys_made(secret, digest)
+
+    @property
+    def host_key(self) -> bytes | None:
+        """The blob of the key or certificate that the server has proved."""
+        return self._host_blob
+
+    def connectionSecure(self) -> None:
+        self.sendPacket(messages.SERVICE_REQUEST, string(b"ssh-userauth"))
+
+    def _got_service_accept(self, payload: bytes) -> None:
+        if not self._first_kex_done or self.service is not None:
+            raise ProtocolProblem("a service was given that nobody asked for")
+        self.setService(UserAuthClient(self._user, self._signers, self._logged_in, self._refused))  # type: ignore[arg-type]
+
+    def _logged_in(self) -> None:
+        self.authenticated()
+        options = self._options
+        connection = ClientConnection(
+            options.avatar,
+            max_channels=options.max_channels,
+            keepalive=(options.keepalive_interval, options.keepalive_count_max),
+        )
+        self.setService(connection)
+        self.ready.callback(connection)
+
+    def _refused(self, error: TeleconchError) -> None:
+        self._why = error
+        self.loseConnection()
+
+    def problem(self, problem: SSHProblem) -> None:
+        if self._why is None:
+            self._why = ConnectionProblem(f"The SSH connection ended: {problem}.")
+        super().problem(problem)
+
+    def peerDisconnected(self, code: int, text: str) -> None:
+        if self._why is None:
+            kind = AccessDenied if code == messages.DISCONNECT_NO_MORE_AUTH_METHODS else ConnectionProblem
+            self._why = kind(f"The server closed the connection: {text}.")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        if not self.ready.called:
+            self.ready.errback(
+                Failure(self._why or ConnectionProblem("The server closed the connection before anyone was logged in."))
+            )
+
+
+async def connect(
+    reactor: Any,
+    endpoint_or_channel: IStreamClientEndpoint | Channel,
+    *,
+    user: str,
+    private_key_pem: Secret | None = None,
+    certificate: str | None = None,
+    verify_host: Callable[[bytes], None],
+    options: ClientOptions | None = None,
+    agent: Agent | None = None,
+) -> ClientConnection:
+    """Connect and log in as ``user`` with a key and its certificate line, or with an agent's keys, or both.
+
+    ``verify_host`` gets the blob of the host's key or certificate after the server proved to hold its private half; it
+    raises (TrustError) to refuse. Gives TeleconchErrors: AccessDenied, ConnectionProblem, or what ``verify_host`` raised.
+    """
+    options = options or ClientOptions()
+    signers = [Signer.from_key(private_key_pem.reveal(), certificate)] if private_key_pem is not None else []
+    if agent is not None:
+        signers += await Signer.from_agent(agent, certificate if private_key_pem is None else None)
+    protocol = SSHClientTransport(reactor, user, signers, verify_host, options)
+    timer = reactor.callLater(options.timeout, _too_slow, protocol)
+    try:
+        if isinstance(endpoint_or_channel, Channel):
+            from teleconch.ssh.nested import run_in_channel
+
+            run_in_channel(protocol, endpoint_or_channel)
+        else:
+            await _dial(endpoint_or_channel, protocol)
+        return await protocol.ready
+    finally:
+        if timer.active():
+            timer.cancel()
+
+
+def _too_slow(protocol: SSHClientTransport) -> None:
+    protocol.problem(SSHProblem("the server took too long"))
+    if protocol.transport is not None:
+        protocol.abortConnection()
+
+
+async def _dial(endpoint: IStreamClientEndpoint, protocol: SSHClientTransport) -> None:
+    from twisted.internet.error import ConnectError
+    from twisted.internet.protocol import Factory
+
+    class _One(Factory[SSHClientTransport]):
+        noisy = False
+
+        def buildProtocol(self, addr: Any) -> SSHClientTransport:
+            return protocol
+
+    try:
+        await endpoint.connect(_One())
+    except ConnectError as error:
+        raise ConnectionProblem(f"The server cannot be reached: {error}") from error

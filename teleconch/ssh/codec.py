@@ -1,0 +1,92 @@
+"""The data types of RFC 4251 section 5."""
+
+from __future__ import annotations
+
+from struct import Struct, error
+from typing import Final
+
+from teleconch.ssh.problems import ProtocolProblem
+
+_U32: Final = Struct(">I")
+uint32 = _U32.pack
+
+
+def string(data: bytes) -> bytes:
+    """``data`` behind its length."""
+    return _U32.pack(len(data)) + data
+
+
+def boolean(value: object) -> bytes:
+    return b"\1" if value else b"\0"
+
+
+def mpint(magnitude: bytes) -> bytes:
+    """A number that is not negative, from its big-endian bytes, as ``mpint``."""
+    magnitude = magnitude.lstrip(b"\0")
+    if magnitude and magnitude[0] & 0x80:
+        magnitude = b"\0" + magnitude
+    return string(magnitude)
+
+
+def name_list(names: tuple[bytes, ...]) -> bytes:
+    return string(b",".join(names))
+
+
+class Reader:
+    """Reads a payload from front to back; what does not fit raises :class:`ProtocolProblem`."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self._data = data
+        self._at = at
+
+    def byte(self) -> int:
+        if self._at >= len(self._data):
+            raise ProtocolProblem("a message ends too early")
+        value = self._data[self._at]
+        self._at += 1
+        return value
+
+    def boolean(self) -> bool:
+        return self.byte() != 0
+
+    def uint32(self) -> int:
+        try:
+            (value,) = _U32.unpack_from(self._data, self._at)
+        except error:
+            raise ProtocolProblem("a message ends too early") from None
+        self._at += 4
+        return int(value)
+
+    def take(self, count: int) -> bytes:
+        end = self._at + count
+        if end > len(self._data):
+            raise ProtocolProblem("a message ends too early")
+        value = self._data[self._at : end]
+        self._at = end
+        return value
+
+    def string(self) -> bytes:
+        return self.take(self.uint32())
+
+    def mpint(self) -> int:
+        """A number that is not negative."""
+        data = self.string()
+        if data and data[0] & 0x80:
+            raise ProtocolProblem("a number is negative")
+        return int.from_bytes(data, "big")
+
+    def name_list(self) -> tuple[bytes, ...]:
+        data = self.string()
+        return tuple(data.split(b",")) if data else ()
+
+    def rest(self) -> bytes:
+        value = self._data[self._at :]
+        self._at = len(self._data)
+        return value
+
+    def end(self) -> None:
+        """Nothing may follow."""
+        if self._at != len(self._data):
+            raise ProtocolProblem("a message is longer than its fields")

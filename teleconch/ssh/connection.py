@@ -1,0 +1,477 @@
+"""The connection service (RFC 4254): channels and global requests over one authenticated transport."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final
+
+from twisted.conch.error import ConchError
+from twisted.conch.ssh.connection import SSHConnection
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.ssh import limits, messages
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import Reader, boolean, string, uint32
+from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused, SSHProblem
+
+__all__ = ["ChannelRefused", "Connection"]
+
+_TWO: Final = Struct(">II")
+_THREE: Final = Struct(">III")
+_FOUR: Final = Struct(">IIII")
+
+
+class Connection(SSHConnection):
+    """Both sides' connection service. ``avatar`` answers what the peer asks for; a client has ``None`` or a small one.
+
+    ``avatar.lookupChannel(kind, window, max_packet, data)`` gives a :class:`Channel` or raises :class:`ChannelRefused`,
+    at once or as an awaitable. ``avatar.global_request(name, data)`` gives False, True or the reply's bytes, likewise.
+    """
+
+    log = Logger()
+    transport: Any
+    deferreds: Any
+
+    def __init__(
+        self,
+        avatar: Any = None,
+        logout: Callable[[], None] | None = None,
+        *,
+        max_channels: int = 1000,
+        keepalive: tuple[float, int] = (0, 3),
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.avatar = avatar
+        self.disconnected: Deferred[None] = Deferred()
+        self._logout = logout
+        self._max_channels = max_channels
+        self._opening = 0  # channels of the peer that are being decided on
+        self._global_waiting: deque[tuple[bytes, bool, bytes]] = deque()
+        self._global_busy = False
+        self._open_results: dict[int, Deferred[Channel]] = {}
+        self._keepalive_interval, self._keepalive_count = keepalive
+        self._keepalive_missed = 0
+        self._keepalive_call: Any = None
+        self._heard = True
+        self._stopped = False
+        self._table: dict[int, Callable[[bytes], None]] = {
+            messages.GLOBAL_REQUEST: self._got_global_request,
+            messages.REQUEST_SUCCESS: self._got_request_success,
+            messages.REQUEST_FAILURE: self._got_request_failure,
+            messages.CHANNEL_OPEN: self._got_open,
+            messages.CHANNEL_OPEN_CONFIRMATION: self._got_open_confirmation,
+            messages.CHANNEL_OPEN_FAILURE: self._got_open_failure,
+            messages.CHANNEL_WINDOW_ADJUST: self._got_window_adjust,
+            messages.CHANNEL_DATA: self._got_data,
+            messages.CHANNEL_EXTENDED_DATA: self._got_extended_data,
+            messages.CHANNEL_EOF: self._got_eof,
+            messages.CHANNEL_CLOSE: self._got_close,
+            messages.CHANNEL_REQUEST: self._got_channel_request,
+            messages.CHANNEL_SUCCESS: self._got_channel_success,
+            messages.CHANNEL_FAILURE: self._got_channel_failure,
+        }
+
+    # -- the service --
+
+    def serviceStarted(self) -> None:
+        if self.avatar is not None:
+            self.avatar.conn = self
+        self._schedule_keepalive()
+
+    def serviceStopped(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._keepalive_call is not None and self._keepalive_call.active():
+            self._keepalive_call.cancel()
+        for channel in list(self.channels.values()):
+            if channel in self.channelsToRemoteChannel:
+                self.channelClosed(channel)
+        results, self._open_results = self._open_results, {}
+        for number, result in results.items():
+            channel = self.channels.pop(number, None)
+            problem = ConnectionLost()
+            if channel is not None:
+                channel.openFailed(problem)
+            result.errback(Failure(problem))
+        waiting, self.deferreds["global"] = self.deferreds["global"], []
+        for deferred in waiting:
+            if deferred is not None:
+                deferred.errback(RequestRefused("the connection is gone"))
+        if self._logout is not None:
+            logout, self._logout = self._logout, None
+            logout()
+        self.disconnected.callback(None)
+
+    def packetReceived(self, messageNum: int, packet: bytes) -> None:
+        self._heard = True
+        handle = self._table.get(messageNum)
+        if handle is None:
+            if messageNum < messages.GLOBAL_REQUEST:
+                raise ProtocolProblem("authentication is over")
+            self.transport.sendUnimplemented()
+            return
+        handle(packet)
+
+    @property
+    def congested(self) -> bool:
+        return bool(self.transport.congested)
+
+    def sendingPaused(self) -> None:
+        for channel in list(self.channels.values()):
+            channel.sending_paused()
+
+    def sendingResumed(self) -> None:
+        for channel in list(self.channels.values()):
+            if channel in self.channelsToRemoteChannel:
+                channel.sending_resumed()
+            if self.congested:
+                break
+
+    # -- keep-alive --
+
+    def _schedule_keepalive(self) -> None:
+        if self._keepalive_interval:
+            self._keepalive_call = self.transport.reactor.callLater(self._keepalive_interval, self._keepalive)
+
+    def _keepalive(self) -> None:
+        if self._heard:
+            self._heard, self._keepalive_missed = False, 0
+        elif self._keepalive_missed >= self._keepalive_count:
+            self.transport.problem(SSHProblem("the peer does not answer any more"))
+            self.transport.abortConnection()
+            return
+        else:
+            self._keepalive_missed += 1
+            self.transport.sendPacket(messages.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + boolean(True))
+            self.deferreds["global"].append(None)
+        self._schedule_keepalive()
+
+    # -- global requests --
+
+    def sendGlobalRequest(self, request: bytes, data: bytes, wantReply: int = 0) -> Deferred[bytes] | None:
+        """With ``wantReply`` the reply's bytes, or RequestRefused."""
+        self.transport.sendPacket(messages.GLOBAL_REQUEST, string(request) + boolean(wantReply) + data)
+        if not wantReply:
+            return None
+        deferred: Deferred[bytes] = Deferred()
+        self.deferreds["global"].append(deferred)
+        return deferred
+
+    def _got_request_success(self, packet: bytes) -> None:
+        self._global_answer().callback(packet)
+
+    def _got_request_failure(self, packet: bytes) -> None:
+        self._global_answer().errback(RequestRefused("the peer refused a global request"))
+
+    def _global_answer(self) -> Deferred[bytes]:
+        waiting = self.deferreds["global"]
+        if not waiting:
+            raise ProtocolProblem("an answer came to no question")
+        deferred: Deferred[bytes] | None = waiting.pop(0)
+        if deferred is None:  # a keep-alive: any answer will do
+            deferred = Deferred()
+            deferred.addErrback(lambda _: None)
+        return deferred
+
+    def _got_global_request(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        name, want_reply, data = reader.string(), reader.boolean(), reader.rest()
+        if len(self._global_waiting) >= limits.PENDING_EVENTS:
+            raise ProtocolProblem("too many requests wait for an answer")
+        self._global_waiting.append((name, want_reply, data))
+        if not self._global_busy:
+            self._global_busy = True
+            Deferred.fromCoroutine(self._answer_global()).addErrback(self._broken)
+
+    async def _answer_global(self) -> None:
+        while self._global_waiting and not self._stopped:
+            name, want_reply, data = self._global_waiting.popleft()
+            try:
+                answer = self.gotGlobalRequest(name, data)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log the whole
+                self.log.failure("a global request broke", event="ssh")
+                answer = False
+            if want_reply and not self._stopped:
+                if answer is False or answer is None or answer == 0:
+                    self.transport.sendPacket(messages.REQUEST_FAILURE, b"")
+                else:
+                    self.transport.sendPacket(messages.REQUEST_SUCCESS, answer if isinstance(answer, bytes) else b"")
+        self._global_busy = False
+
+    def gotGlobalRequest(self, requestType: bytes, data: bytes) -> Any:
+        asked = getattr(self.avatar, "global_request", None)
+        return asked(requestType, data) if asked is not None else False
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the connection broke", failure=failure, event="ssh")
+        if not self._stopped:
+            self.transport.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
+
+    # -- channels that the peer opens --
+
+    def _got_open(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        kind, sender, window, max_packet = reader.string(), reader.uint32(), reader.uint32(), reader.uint32()
+        if len(self.channels) + self._opening >= self._max_channels:
+            self._refuse_open(
+                sender, ChannelRefused(messages.OPEN_RESOURCE_SHORTAGE, "too many channels on this connection")
+            )
+            return
+        self._opening += 1
+        Deferred.fromCoroutine(self._open(kind, sender, window, max_packet, reader.rest())).addErrback(self._broken)
+
+    async def _open(self, kind: bytes, sender: int, window: int, max_packet: int, data: bytes) -> None:
+        try:
+            channel = await self._decide(kind, window, max_packet, data)
+        except ChannelRefused as refused:
+            self._refuse_open(sender, refused)
+            return
+        finally:
+            self._opening -= 1
+        if self._stopped:
+            channel.conn = self
+            channel.openFailed(ConnectionLost())
+            return
+        channel.conn = self
+        channel.remoteWindowLeft = window
+        channel.remoteMaxPacket = max(1, min(max_packet, limits.CHANNEL_PACKET))
+        self._register(channel, self._number(), sender)
+        self.transport.sendPacket(
+            messages.CHANNEL_OPEN_CONFIRMATION,
+            _FOUR.pack(sender, channel.id, channel.localWindowSize, channel.localMaxPacket) + channel.specificData,
+        )
+        try:
+            channel.channelOpen(data)
+        except Exception:  # noqa: BLE001 - one channel's fault must not end the others
+            self.log.failure("a channel broke as it opened", event="ssh")
+            channel.abortConnection()
+
+    async def _decide(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel:
+        try:
+            found = self.getChannel(kind, window, max_packet, data)
+            channel: Channel | None = await found if inspect.isawaitable(found) else found
+        except ChannelRefused:
+            raise
+        except ConchError as error:  # ConchUser raises (code, text), others (text, code)
+            code = next((part for part in error.args if isinstance(part, int)), messages.OPEN_UNKNOWN_CHANNEL_TYPE)
+            text = next((part for part in error.args if isinstance(part, str)), "unknown channel")
+            raise ChannelRefused(code, text) from None
+        except Exception:  # noqa: BLE001 - an unexpected error is a refusal; the log has the whole
+            self.log.failure("a channel could not be opened", event="ssh")
+            raise ChannelRefused(messages.OPEN_CONNECT_FAILED, "something went wrong here") from None
+        if channel is None:
+            raise ChannelRefused(messages.OPEN_UNKNOWN_CHANNEL_TYPE, "unknown kind of channel")
+        return channel
+
+    def getChannel(self, channelType: bytes, windowSize: int, maxPacket: int, data: bytes) -> Any:
+        if self.avatar is None:
+            return None
+        return self.avatar.lookupChannel(channelType, windowSize, maxPacket, data)
+
+    def _refuse_open(self, sender: int, refused: ChannelRefused) -> None:
+        if not self._stopped:
+            self.transport.sendPacket(
+                messages.CHANNEL_OPEN_FAILURE,
+                _TWO.pack(sender, refused.code) + string(refused.sentence.encode()) + string(b""),
+            )
+
+    def _number(self) -> int:
+        number: int = self.localChannelID
+        while number in self.channels:
+            number = (number + 1) & 0xFFFFFFFF
+        self.localChannelID = (number + 1) & 0xFFFFFFFF
+        return number
+
+    def _register(self, channel: Channel, number: int, remote: int) -> None:
+        channel.id = number
+        channel.remote_id = remote
+        self.channels[number] = channel
+        self.localToRemoteChannel[number] = remote
+        self.channelsToRemoteChannel[channel] = remote
+
+    # -- channels that we open --
+
+    def open(self, channel: Channel, data: bytes = b"") -> Deferred[Channel]:
+        """Ask the peer for ``channel``; fires with it when it is open. ChannelRefused, ConnectionLost."""
+        result: Deferred[Channel] = Deferred()
+        channel.conn = self
+        if self._stopped or self.transport.ended:
+            channel.openFailed(ConnectionLost())
+            result.errback(Failure(ConnectionLost()))
+            return result
+        channel.id = self._number()
+        self.channels[channel.id] = channel
+        self._open_results[channel.id] = result
+        self.transport.sendPacket(
+            messages.CHANNEL_OPEN,
+            string(channel.name) + _THREE.pack(channel.id, channel.localWindowSize, channel.localMaxPacket) + data,
+        )
+        return result
+
+    def openChannel(self, channel: Channel, extra: bytes = b"") -> None:
+        """As in Conch: the channel's own methods tell how it went."""
+        self.open(channel, extra).addErrback(lambda _: None)
+
+    def _got_open_confirmation(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        number, remote, window, max_packet = (reader.uint32() for _ in range(4))
+        result = self._open_results.pop(number, None)
+        if result is None:
+            raise ProtocolProblem("a channel was confirmed that nobody asked for")
+        channel = self.channels[number]
+        self._register(channel, number, remote)
+        channel.remoteWindowLeft = window
+        channel.remoteMaxPacket = max(1, min(max_packet, limits.CHANNEL_PACKET))
+        channel.channelOpen(reader.rest())
+        result.callback(channel)
+
+    def _got_open_failure(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        number, code, text = reader.uint32(), reader.uint32(), reader.string()
+        result = self._open_results.pop(number, None)
+        if result is None:
+            raise ProtocolProblem("a channel was refused that nobody asked for")
+        channel = self.channels.pop(number)
+        refused = ChannelRefused(code, text[:1024].decode("utf-8", "replace"))
+        channel.openFailed(refused)
+        result.errback(Failure(refused))
+
+    # -- data --
+
+    def _channel(self, number: int) -> Channel:
+        channel: Channel | None = self.channels.get(number)
+        if channel is None or number in self._open_results or channel.remoteClosed:
+            raise ProtocolProblem("a message came for a channel that is not open")
+        return channel
+
+    def _got_window_adjust(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        channel, more = self._channel(reader.uint32()), reader.uint32()
+        if not channel.localClosed:
+            channel.addWindowBytes(more)
+
+    def _got_data(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        channel = self._channel(reader.uint32())
+        self._take(channel, 0, reader.string())
+
+    def _got_extended_data(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        channel, kind = self._channel(reader.uint32()), reader.uint32()
+        self._take(channel, kind, reader.string())
+
+    def _take(self, channel: Channel, kind: int, data: bytes) -> None:
+        size = len(data)
+        if size > channel.localWindowLeft or size > channel.localMaxPacket:
+            raise ProtocolProblem("a channel got more data than it had room for")
+        if channel.eof_received:
+            raise ProtocolProblem("data came after the end of data")
+        channel.localWindowLeft -= size
+        channel.got_data(kind, data)
+
+    def _got_eof(self, packet: bytes) -> None:
+        channel = self._channel(Reader(packet).uint32())
+        if channel.eof_received:
+            raise ProtocolProblem("the end of data came twice")
+        channel.got_eof()
+
+    def _got_close(self, packet: bytes) -> None:
+        self._channel(Reader(packet).uint32()).got_close()
+
+    def _got_channel_request(self, packet: bytes) -> None:
+        reader = Reader(packet)
+        channel = self._channel(reader.uint32())
+        channel.got_request(reader.string(), reader.boolean(), reader.rest())
+
+    def _got_channel_success(self, packet: bytes) -> None:
+        self._channel_answer(packet).callback(True)
+
+    def _got_channel_failure(self, packet: bytes) -> None:
+        self._channel_answer(packet).errback(RequestRefused("the peer refused a request"))
+
+    def _channel_answer(self, packet: bytes) -> Deferred[bool]:
+        channel = self._channel(Reader(packet).uint32())
+        waiting = self.deferreds.get(channel.id)
+        if not waiting:
+            raise ProtocolProblem("an answer came to no question")
+        deferred: Deferred[bool] = waiting.pop(0)
+        return deferred
+
+    # -- what channels send --
+
+    def sendData(self, channel: Channel, data: bytes) -> None:
+        """Data that window and packet size allow."""
+        self.transport.sendPacket(messages.CHANNEL_DATA, _TWO.pack(channel.remote_id, len(data)) + data)
+
+    def sendExtendedData(self, channel: Channel, dataType: int, data: bytes) -> None:
+        self.transport.sendPacket(
+            messages.CHANNEL_EXTENDED_DATA, _THREE.pack(channel.remote_id, dataType, len(data)) + data
+        )
+
+    def sendEOF(self, channel: Channel) -> None:
+        """EOF behind everything that was written."""
+        channel.loseWriteConnection()
+
+    def send_eof(self, channel: Channel) -> None:
+        self.transport.sendPacket(messages.CHANNEL_EOF, uint32(channel.remote_id))
+
+    def adjustWindow(self, channel: Channel, bytesToAdd: int) -> None:
+        self.transport.sendPacket(messages.CHANNEL_WINDOW_ADJUST, _TWO.pack(channel.remote_id, bytesToAdd))
+
+    def sendRequest(
+        self, channel: Channel, requestType: bytes, data: bytes, wantReply: int = 0
+    ) -> Deferred[bool] | None:
+        """With ``wantReply`` fires with True, or fails with RequestRefused."""
+        if channel.localClosed:
+            if not wantReply:
+                return None
+            closed: Deferred[bool] = Deferred()
+            closed.errback(RequestRefused("the channel is closed"))
+            return closed
+        self.transport.sendPacket(
+            messages.CHANNEL_REQUEST, uint32(channel.remote_id) + string(requestType) + boolean(wantReply) + data
+        )
+        if not wantReply:
+            return None
+        deferred: Deferred[bool] = Deferred()
+        self.deferreds.setdefault(channel.id, []).append(deferred)
+        return deferred
+
+    def send_reply(self, channel: Channel, success: bool) -> None:
+        number = messages.CHANNEL_SUCCESS if success else messages.CHANNEL_FAILURE
+        self.transport.sendPacket(number, uint32(channel.remote_id))
+
+    def sendClose(self, channel: Channel) -> None:
+        if channel.localClosed:
+            return
+        channel.localClosed = 1
+        if channel in self.channelsToRemoteChannel:
+            self.transport.sendPacket(messages.CHANNEL_CLOSE, uint32(channel.remote_id))
+            self.close_if_done(channel)
+
+    def close_if_done(self, channel: Channel) -> None:
+        if channel.localClosed and channel.remoteClosed:
+            self.channelClosed(channel)
+
+    def channelClosed(self, channel: Channel) -> None:
+        if channel not in self.channelsToRemoteChannel:
+            return
+        del self.channelsToRemoteChannel[channel]
+        del self.localToRemoteChannel[channel.id]
+        del self.channels[channel.id]
+        for deferred in self.deferreds.pop(channel.id, []):
+            deferred.errback(RequestRefused("the channel was closed"))
+        channel.gone()
+
+    def close(self) -> None:
+        """Close the whole connection."""
+        self.transport.loseConnection()

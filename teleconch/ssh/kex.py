@@ -1,0 +1,195 @@
+"""Key exchange: KEXINIT, what two sides agree on, and the exchanges themselves (RFC 4253 7, 8; RFC 8731; ML-KEM)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Final
+
+from attrs import frozen
+
+from teleconch.ssh import algorithms, limits, messages
+from teleconch.ssh.algorithms import Algorithms
+from teleconch.ssh.codec import Reader, boolean, mpint, name_list, string, uint32
+from teleconch.ssh.problems import NegotiationProblem, ProtocolProblem
+
+_LISTS: Final = 10
+_MLKEM_PUBLIC: Final = 1184
+_MLKEM_SEALED: Final = 1088
+_X25519: Final = 32
+
+
+@frozen
+class Offer:
+    """A parsed KEXINIT (RFC 4253 section 7.1)."""
+
+    kex: tuple[bytes, ...]
+    host_keys: tuple[bytes, ...]
+    ciphers: tuple[tuple[bytes, ...], tuple[bytes, ...]]  # client to server, server to client
+    macs: tuple[tuple[bytes, ...], tuple[bytes, ...]]
+    compression: tuple[tuple[bytes, ...], tuple[bytes, ...]]
+    first_follows: bool
+
+
+@frozen
+class Agreed:
+    """What both will use; pairs are client to server, server to client. ``guess_wrong``: drop the next kex packet."""
+
+    kex: bytes
+    host_key: bytes
+    ciphers: tuple[bytes, bytes]
+    macs: tuple[bytes, bytes]
+    guess_wrong: bool
+
+
+def make_kexinit(offered: Algorithms, *, client: bool, first: bool, host_keys: tuple[bytes, ...]) -> bytes:
+    """A KEXINIT payload. ``first`` is the connection's first: only there the markers count."""
+    marks: tuple[bytes, ...] = ()
+    if first:
+        marks = (
+            (algorithms.EXT_INFO_CLIENT, algorithms.STRICT_CLIENT)
+            if client
+            else (algorithms.EXT_INFO_SERVER, algorithms.STRICT_SERVER)
+        )
+    ciphers, macs, compression = name_list(offered.ciphers), name_list(offered.macs), name_list(algorithms.COMPRESSION)
+    return b"".join(
+        (
+            bytes((messages.KEXINIT,)),
+            os.urandom(16),
+            name_list(offered.kex + marks),
+            name_list(host_keys),
+            ciphers,
+            ciphers,
+            macs,
+            macs,
+            compression,
+            compression,
+            string(b""),
+            string(b""),
+            boolean(False),
+            uint32(0),
+        )
+    )
+
+
+def parse_kexinit(payload: bytes) -> Offer:
+    reader = Reader(payload, 17)
+    lists: list[tuple[bytes, ...]] = []
+    for _ in range(_LISTS):
+        raw = reader.string()
+        if len(raw) > limits.NAME_LIST_MAX:
+            raise ProtocolProblem("a list of algorithms is too long")
+        lists.append(tuple(raw.split(b",")) if raw else ())
+    first_follows = reader.boolean()
+    return Offer(lists[0], lists[1], (lists[2], lists[3]), (lists[4], lists[5]), (lists[6], lists[7]), first_follows)
+
+
+def _common(what: str, client: tuple[bytes, ...], server: tuple[bytes, ...]) -> bytes:
+    for name in client:
+        if name in server:
+            return name
+    raise NegotiationProblem(f"no common {what}")
+
+
+def agree(client: Offer, server: Offer, *, peer_is_client: bool) -> Agreed:
+    """The first of the client's names that the server has too (RFC 4253 section 7.1)."""
+    kex = _common("key exchange", client.kex, server.kex)
+    if kex not in algorithms.KEX:
+        raise NegotiationProblem("no common key exchange")
+    host_key = _common("host key algorithm", client.host_keys, server.host_keys)
+    ciphers = (
+        _common("cipher", client.ciphers[0], server.ciphers[0]),
+        _common("cipher", client.ciphers[1], server.ciphers[1]),
+    )
+    macs = tuple(
+        b"" if ciphers[way] in algorithms.AEAD else _common("MAC", client.macs[way], server.macs[way]) for way in (0, 1)
+    )
+    for way in (0, 1):
+        _common("compression", client.compression[way], server.compression[way])
+    peer = client if peer_is_client else server
+    guess_wrong = peer.first_follows and (
+        client.kex[:1] != server.kex[:1] or client.host_keys[:1] != server.host_keys[:1]
+    )
+    return Agreed(kex, host_key, ciphers, (macs[0], macs[1]), guess_wrong)
+
+
+def _shared_x25519(private: object, public: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+    assert isinstance(private, X25519PrivateKey)
+    try:
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:  # of wrong length, or a point of small order
+        raise NegotiationProblem("the peer's key exchange value is not usable") from None
+
+
+class ClientExchange:
+    """The client's half. ``init`` is what to send; :meth:`secret` gives K as it stands in the exchange hash."""
+
+    def __init__(self, kex: bytes) -> None:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        self._private = X25519PrivateKey.generate()
+        self.init = self._private.public_key().public_bytes_raw()
+        self._mlkem = None
+        if kex == b"mlkem768x25519-sha256":
+            from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+            self._mlkem = MLKEM768PrivateKey.generate()
+            self.init = self._mlkem.public_key().public_bytes_raw() + self.init
+
+    def secret(self, reply: bytes) -> bytes:
+        if self._mlkem is None:
+            return mpint(_shared_x25519(self._private, reply))
+        if len(reply) != _MLKEM_SEALED + _X25519:
+            raise NegotiationProblem("the peer's key exchange value is not usable")
+        quantum = self._mlkem.decapsulate(reply[:_MLKEM_SEALED])
+        classic = _shared_x25519(self._private, reply[_MLKEM_SEALED:])
+        return string(hashlib.sha256(quantum + classic).digest())
+
+
+def server_exchange(kex: bytes, init: bytes) -> tuple[bytes, bytes]:
+    """The server's half: what to reply, and K as it stands in the exchange hash."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    private = X25519PrivateKey.generate()
+    reply = private.public_key().public_bytes_raw()
+    if kex != b"mlkem768x25519-sha256":
+        return reply, mpint(_shared_x25519(private, init))
+    if len(init) != _MLKEM_PUBLIC + _X25519:
+        raise NegotiationProblem("the peer's key exchange value is not usable")
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+
+    try:
+        quantum, sealed = MLKEM768PublicKey.from_public_bytes(init[:_MLKEM_PUBLIC]).encapsulate()
+    except ValueError:
+        raise NegotiationProblem("the peer's key exchange value is not usable") from None
+    classic = _shared_x25519(private, init[_MLKEM_PUBLIC:])
+    return sealed + reply, string(hashlib.sha256(quantum + classic).digest())
+
+
+def exchange_hash(
+    versions: tuple[bytes, bytes],
+    kexinits: tuple[bytes, bytes],
+    host_key: bytes,
+    init: bytes,
+    reply: bytes,
+    secret: bytes,
+) -> bytes:
+    """H (RFC 4253 section 8); pairs are client's, server's."""
+    parts = (*versions, *kexinits, host_key, init, reply)
+    return hashlib.sha256(b"".join(map(string, parts)) + secret).digest()
+
+
+class KeyMaterial:
+    """Keys from K, H and the session id (RFC 4253 section 7.2)."""
+
+    def __init__(self, secret: bytes, digest: bytes, session_id: bytes) -> None:
+        self._secret, self._digest, self._session_id = secret, digest, session_id
+
+    def __call__(self, letter: bytes, size: int) -> bytes:
+        head = self._secret + self._digest
+        key = hashlib.sha256(head + letter + self._session_id).digest()
+        while len(key) < size:
+            key += hashlib.sha256(head + key).digest()
+        return key[:size]

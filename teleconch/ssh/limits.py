@@ -1,0 +1,39 @@
+"""How much a peer may ask for. Sizes in bytes, durations in seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+VERSION_LINE: Final = 255  # RFC 4253 section 4.2
+VERSION_LINES_BEFORE: Final = 32  # other lines that a server may send first; only a client reads them
+PACKET_MAX: Final = 256 * 1024 + 1024  # packet length field; OpenSSH's largest is 256 KiB
+PACKET_MAX_EARLY: Final = 64 * 1024  # before authentication nothing is longer
+NAME_LIST_MAX: Final = 8 * 1024
+CHANNEL_WINDOW: Final = 2 * 1024 * 1024
+CHANNEL_PACKET: Final = 128 * 1024
+CHANNEL_BUFFER: Final = 8 * 1024 * 1024  # what a writer that takes no pause may leave unsent
+BACKLOG_HIGH: Final = 256 * 1024  # unsent bytes of a connection at which its producers pause
+BACKLOG_LOW: Final = 64 * 1024
+PENDING_EVENTS: Final = 64  # requests of one channel, or of a connection, that wait for an answer
+REKEY_BYTES: Final = 1 << 30
+REKEY_SECONDS: Final = 3600.0
+REKEY_PACKETS: Final = 1 << 28  # far below the 2**32 of RFC 4344 and any counter
+AUTH_TRIES: Final = 6
+
+
+@frozen
+class Limits:
+    """What one server allows, ``connection_limits`` of the configuration among it."""
+
+    login_grace: float = 30.0
+    auth_tries: int = AUTH_TRIES
+    max_unauthenticated: int = 1000
+    max_unauthenticated_per_source: int = 100
+    max_connections: int = 15000
+    max_connections_per_source: int = 0  # 0: no limit
+    max_connections_per_user: int = 0
+    max_channels: int = 1000
+    rekey_bytes: int = REKEY_BYTES
+    rekey_seconds: float = REKEY_SECONDS

@@ -1,0 +1,184 @@
+"""The server's side: its transport, and the factory that a listener takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from attrs import field, frozen
+from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.errors import BadParameter
+from teleconch.ssh import algorithms, kex, messages
+from teleconch.ssh.algorithms import Algorithms
+from teleconch.ssh.codec import Reader, string
+from teleconch.ssh.connection import Connection
+from teleconch.ssh.hostkey import HostKey
+from teleconch.ssh.limits import Limits
+from teleconch.ssh.problems import ProtocolProblem, SSHProblem
+from teleconch.ssh.transport import VERSION, SSHTransport, server_sig_algs
+from teleconch.ssh.userauth import UserAuthServer
+
+__all__ = ["HostKey", "SSHServerFactory", "SSHServerTransport", "ServerOptions"]
+
+
+def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
+
+
+@frozen
+class ServerOptions:
+    """``None`` for a list is the default of :mod:`teleconch.ssh.algorithms`. Intervals in seconds, 0: none."""
+
+    ciphers: tuple[str, ...] | None = field(default=None, converter=_names)
+    kex_algos: tuple[str, ...] | None = field(default=None, converter=_names)
+    mac_algos: tuple[str, ...] | None = field(default=None, converter=_names)
+    limits: Limits = field(factory=Limits)
+    keepalive_interval: float = 0
+    keepalive_count_max: int = 3
+    version: bytes = VERSION
+
+
+class SSHServerTransport(SSHTransport):
+    """One client's connection."""
+
+    isClient: ClassVar[bool] = False
+    factory: SSHServerFactory
+
+    def __init__(self, factory: SSHServerFactory) -> None:
+        options = factory.options
+        super().__init__(factory.reactor, factory.algorithms, version=options.version)
+        self.factory = factory
+        self.rekey_bytes, self.rekey_seconds = options.limits.rekey_bytes, options.limits.rekey_seconds
+        self._host_keys = factory.offered_host_keys()
+        self.user = ""  # who has authenticated, for the log
+        self._grace: Any = None
+
+    def connectionMade(self) -> None:
+        self._grace = self.reactor.callLater(self.factory.options.limits.login_grace, self._too_slow)
+        super().connectionMade()
+
+    def _too_slow(self) -> None:
+        self._grace = None
+        self._fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
+        self.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_grace()
+        super().connectionLost(reason)
+        self.factory.connection_gone(self)
+
+    def _stop_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+    def host_key_algorithms(self) -> tuple[bytes, ...]:
+        return tuple(name for name in self.offered.host_keys if name in self._host_keys)
+
+    def _message(self, number: int, payload: bytes, sequence: int) -> None:
+        if number == messages.KEX_INIT:
+            self._got_kex_init(payload)
+        elif number == messages.SERVICE_REQUEST:
+            self._got_service_request(payload)
+        else:
+            super()._message(number, payload, sequence)
+
+    def _got_kex_init(self, payload: bytes) -> None:
+        if self._agreed is None or self._next_opener is not None:
+            raise ProtocolProblem("a key exchange message came at a moment when it must not")
+        if self._wrong_guess():
+            return
+        reader = Reader(payload, 1)
+        init = reader.string()
+        reader.end()
+        reply, secret = kex.server_exchange(self._agreed.kex, init)
+        key, blob = self._host_keys[self._agreed.host_key]
+        digest = kex.exchange_hash(self._versions(), self._kexinits(), blob, init, reply, secret)
+        signature = key.sign(digest, self._agreed.host_key)
+        self._seal(b"%c%b%b%b" % (messages.KEX_REPLY, string(blob), string(reply), string(signature)))
+        self._keys_made(secret, digest)
+
+    def _send_ext_info(self) -> None:
+        if self._peer_takes_ext_info:
+            self._seal(bytes((messages.EXT_INFO,)) + server_sig_algs())
+
+    def _got_service_request(self, payload: bytes) -> None:
+        reader = Reader(payload, 1)
+        name = reader.string()
+        reader.end()
+        if not self._first_kex_done or self.service is not None:
+            raise ProtocolProblem("a service was asked for at a moment when it must not")
+        if name != b"ssh-userauth":
+            raise SSHProblem("this service is not there", messages.DISCONNECT_SERVICE_NOT_AVAILABLE)
+        self.sendPacket(messages.SERVICE_ACCEPT, string(name))
+        self.setService(UserAuthServer(self.factory.portal, self.factory.options.limits))
+
+    def start_connection(self, avatar: Any, logout: Callable[[], None], user: str) -> None:
+        """Authentication has succeeded: from now on, and only now, there is a connection service."""
+        self._stop_grace()
+        self.user = user
+        self.authenticated()
+        self.factory.connection_authenticated(self)
+        options = self.factory.options
+        self.setService(
+            Connection(
+                avatar,
+                logout,
+                max_channels=options.limits.max_channels,
+                keepalive=(options.keepalive_interval, options.keepalive_count_max),
+            )
+        )
+
+
+class SSHServerFactory(Factory[SSHServerTransport]):
+    """Listens for SSH. ``host_keys()`` is asked again for each new list of keys, so renewed certificates are taken up.
+
+    ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`.
+    """
+
+    log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        portal: Portal,
+        host_keys: Callable[[], Sequence[HostKey]],
+        options: ServerOptions | None = None,
+        log_name: str = "ssh",
+    ) -> None:
+        self.reactor = reactor
+        self.portal = portal
+        self.options = options or ServerOptions()
+        self.algorithms: Algorithms = algorithms.choose(
+            ciphers=self.options.ciphers, kex_algos=self.options.kex_algos, mac_algos=self.options.mac_algos
+        )
+        self.log_name = log_name
+        self._host_keys = host_keys
+        self.connections: set[SSHServerTransport] = set()
+
+    def offered_host_keys(self) -> dict[bytes, tuple[HostKey, bytes]]:
+        """Algorithm -> key and blob."""
+        offered: dict[bytes, tuple[HostKey, bytes]] = {}
+        for key in self._host_keys():
+            for name, blob in key.offers().items():
+                offered.setdefault(name, (key, blob))
+        if not offered:
+            raise BadParameter("There is no host key that can be used; make an ed25519 key.")
+        return offered
+
+    def buildProtocol(self, addr: IAddress | None) -> SSHServerTransport | None:
+        protocol = SSHServerTransport(self)
+        self.connections.add(protocol)
+        return protocol
+
+    def connection_authenticated(self, transport: SSHServerTransport) -> None:
+        """``transport`` has logged in."""
+
+    def connection_gone(self, transport: SSHServerTransport) -> None:
+        self.connections.discard(transport)
