@@ -1,1 +1,12 @@
-"""HTTPS on the proxy: ping, login for tsh, the sign-up page."""
+"""HTTPS on the proxy: what a person or ``tsh`` needs before there is a certificate (ping, login, sign-up).
+
+::
+
+    TCP ── site.py (limits, deadlines) ── TLS (tls.py) ── HTTP ── app.py (routes)
+                                                                   │      │
+                                                    pages.py (HTML) ┘      └ answers.py (JSON, errors, headers)
+                                                                   │
+                                                             attempts.py (per source)
+                                                                   │
+                                                     Logins, Cluster of the auth API
+"""

@@ -1,0 +1,157 @@
+"""The proxy's copy of the node directory, indexed by everything that a user may type.
+
+A lookup costs the same with one node and with ten thousand: each is one look into a dictionary, never a walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from teleconch.resources.node import Node, NodeEvent, NodeStatus
+
+_NOBODY: dict[str, None] = {}
+
+
+def split_address(address: str) -> tuple[str, int | None]:
+    """``host:port``, ``[v6]:port`` or a bare host as ``(host in lower case, port or None)``."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or (":" in host and not host.startswith("[")):
+        host, port = address, ""
+    return host.removeprefix("[").removesuffix("]").lower(), int(port) if port else None
+
+
+def own_ports(node: Node) -> frozenset[int]:
+    """The ports that a node has registered: the one that proxies dial, and those of its public addresses."""
+    ports = (split_address(address)[1] for address in (node.addr, *node.public_addrs))
+    return frozenset(port for port in ports if port is not None)
+
+
+class _Index:
+    """A multi-valued index: key -> UUIDs, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._uuids: dict[object, dict[str, None]] = {}
+
+    def add(self, key: object, uuid: str) -> None:
+        self._uuids.setdefault(key, {})[uuid] = None
+
+    def discard(self, key: object, uuid: str) -> None:
+        uuids = self._uuids.get(key)
+        if uuids is not None:
+            uuids.pop(uuid, None)
+            if not uuids:
+                del self._uuids[key]
+
+    def get(self, key: object) -> Iterable[str]:
+        return self._uuids.get(key, _NOBODY)
+
+
+class Directory:
+    """Every node that the auth server has told of. ``now`` gives epoch seconds.
+
+    While the auth server cannot be reached, what it told last stays usable; :meth:`age` says how old that is.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._nodes: dict[str, NodeStatus] = {}
+        self._round: dict[str, int] = {}
+        self._current = 0
+        self._names = _Index()
+        self._hosts = _Index()
+        self._endpoints = _Index()
+        self._labels = _Index()
+        self._lost: float | None = None
+        self.complete = False
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[NodeStatus]:
+        return iter(tuple(self._nodes.values()))
+
+    # What is told
+
+    def begin(self) -> None:
+        """A new watch starts: what it does not tell again has to be asked for (:meth:`unconfirmed`)."""
+        self._current += 1
+
+    def confirmed(self) -> None:
+        """Everything that the auth server knows has been told: the directory is whole and current."""
+        self.complete = True
+        self._lost = None
+
+    def lost(self) -> None:
+        """The auth server tells nothing any more, from now on."""
+        if self._lost is None:
+            self._lost = self._now()
+
+    def age(self) -> float | None:
+        """Seconds since the directory could last be trusted to be current; ``None`` while it is current."""
+        return None if self._lost is None else max(0.0, self._now() - self._lost)
+
+    def apply(self, events: Iterable[NodeEvent]) -> None:
+        """Take over some changes, oldest first."""
+        for event in events:
+            self._remove(event.uuid)
+            if event.status is not None and event.status.node.uuid == event.uuid:
+                self._insert(event.status)
+
+    def unconfirmed(self) -> tuple[str, ...]:
+        """UUIDs that an earlier watch told of and the current one has not."""
+        return tuple(uuid for uuid, told in self._round.items() if told != self._current)
+
+    def forget(self, uuids: Iterable[str]) -> None:
+        """Remove nodes of which an earlier watch told and which are gone."""
+        for uuid in uuids:
+            if self._round.get(uuid) != self._current:
+                self._remove(uuid)
+
+    # What is asked
+
+    def by_uuid(self, uuid: str) -> NodeStatus | None:
+        """The node with this UUID, in any case of letters."""
+        return self._nodes.get(uuid.lower())
+
+    def by_name(self, name: str) -> tuple[NodeStatus, ...]:
+        """The nodes with this nodename, in any case of letters (``ssh`` lower-cases what the user typed)."""
+        return self._found(self._names.get(name.lower()))
+
+    def by_host(self, host: str) -> tuple[NodeStatus, ...]:
+        """The nodes that registered this host, as the address to dial or as a public address."""
+        return self._found(self._hosts.get(host.lower()))
+
+    def by_endpoint(self, host: str, port: int) -> tuple[NodeStatus, ...]:
+        """The nodes that registered exactly this host and port."""
+        return self._found(self._endpoints.get((host.lower(), port)))
+
+    def by_label(self, key: str, value: str) -> tuple[NodeStatus, ...]:
+        """The nodes with this label: those that match letter by letter, else those that match in any case."""
+        found = self._found(self._labels.get((key.lower(), value.lower())))
+        return tuple(status for status in found if status.node.labels.get(key) == value) or found
+
+    def _found(self, uuids: Iterable[str]) -> tuple[NodeStatus, ...]:
+        return tuple(self._nodes[uuid] for uuid in uuids)
+
+    def _keys(self, node: Node) -> Iterator[tuple[_Index, object]]:
+        yield self._names, node.nodename.lower()
+        for address in (node.addr, *node.public_addrs):
+            host, port = split_address(address)
+            yield self._hosts, host
+            yield self._endpoints, (host, port)
+        for key, value in node.labels.items():
+            yield self._labels, (key.lower(), value.lower())
+
+    def _insert(self, status: NodeStatus) -> None:
+        uuid = status.node.uuid
+        self._nodes[uuid] = status
+        self._round[uuid] = self._current
+        for index, key in self._keys(status.node):
+            index.add(key, uuid)
+
+    def _remove(self, uuid: str) -> None:
+        status = self._nodes.pop(uuid, None)
+        self._round.pop(uuid, None)
+        if status is not None:
+            for index, key in self._keys(status.node):
+                index.discard(key, uuid)

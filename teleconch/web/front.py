@@ -1,0 +1,114 @@
+"""What the web asks of the auth server: under a limit per source, each refusal in the log, each answer poor."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from teleconch.api.interface import Cluster, Logins
+from teleconch.defaults import PASSWORD_MAX
+from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
+from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
+from teleconch.resources.secret import Secret
+from teleconch.web.attempts import Attempts
+
+log = Logger()
+
+STATUS_FRESH: Final = 5.0  # seconds for which the cluster's status is not asked again
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
+_NO_INVITE: Final = (
+    "This sign-up link does not work: it was used already, or its time is over. "
+    "Ask your administrator for a new one (tctl users reset NAME)."
+)
+
+
+class WebApi(Logins, Cluster, Protocol):
+    """What the web needs of the auth API."""
+
+
+class Front:
+    """The auth API as the web's routes use it. ``source`` is always the address that a request came from."""
+
+    def __init__(self, api: WebApi, clock: IReactorTime) -> None:
+        self._api = api
+        self._seconds = clock.seconds
+        self._attempts = Attempts(clock.seconds)
+        self._status: ClusterStatus | None = None
+        self._asked = 0.0
+
+    async def status(self) -> ClusterStatus:
+        """The cluster's status, at most some seconds old; older when auth is away, since users' certificates still
+        work then and ``tsh`` has to find the proxy."""
+        if self._status is None or self._seconds() - self._asked >= STATUS_FRESH:
+            try:
+                status = await self._api.status()
+            except TeleconchError as error:
+                if self._status is None:
+                    raise
+                log.warn("the cluster's status is old: {error}", error=str(error))
+            else:
+                self._status = status
+            self._asked = self._seconds()
+        assert self._status is not None
+        return self._status
+
+    async def login(self, source: str, login: LoginRequest) -> UserCertificates:
+        """Certificates for a password and second factor."""
+        try:
+            self._attempts.take(source)
+            with self._attempts:
+                signed = await self._api.login(login)
+        except TeleconchError as error:
+            _refused("user.login", source, error, login.user)
+            raise
+        log.info("{user} logged in", event="user.login", user=signed.user, success=True, addr_remote=source)
+        return signed
+
+    async def start_signup(self, source: str, token: str) -> Signup:
+        """What a sign-up shows. AccessDenied with one sentence for every token that does not work."""
+        try:
+            self._attempts.take(source)
+            with self._attempts:
+                return await self._api.start_signup(_checked(token))
+        except TeleconchError as error:
+            _refused("user.create", source, error)
+            raise _told(error) from error
+
+    async def finish_signup(self, source: str, token: str, password: str, code: str) -> str:
+        """The name of the user who is signed up now. BadParameter: the token can be used again."""
+        try:
+            if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
+                raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
+            self._attempts.take(source)
+            with self._attempts:
+                user = await self._api.finish_signup(_checked(token), Secret(password), code)
+        except TeleconchError as error:
+            _refused("user.create", source, error)
+            raise _told(error) from error
+        log.info("{user} signed up", event="user.create", user=user, success=True, addr_remote=source)
+        return user
+
+
+def _checked(token: str) -> Secret:
+    if not _TOKEN.fullmatch(token):
+        raise AccessDenied(_NO_INVITE)
+    return Secret(token)
+
+
+def _told(error: TeleconchError) -> TeleconchError:
+    return AccessDenied(_NO_INVITE) if isinstance(error, (AccessDenied, NotFound)) else error
+
+
+def _refused(event: str, source: str, error: TeleconchError, user: str = "") -> None:
+    log.warn(
+        "access denied: {error}",
+        event=event,
+        user=user,
+        login="",
+        addr_remote=source,
+        success=False,
+        error=str(error),
+    )
