@@ -88,7 +88,7 @@ class UserAuthClient(SSHService):
             login = self._user.decode(errors="replace")
             self._refused(
                 AccessDenied(
-                    f"The server did not let {login} in. Log in again with tsh login, and check that {login} is one of your logins."
+                    f"The server did not let {login} in; log in again with tsh login, with {login} among your logins."
                 )
             )
             return

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from teleconch.ssh import limits
-from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 
 if TYPE_CHECKING:
     from teleconch.ssh.connection import Connection
@@ -147,7 +147,8 @@ class Channel(SSHChannel):
             self.eof_sent = True
             conn.send_eof(self)
         if self.closing:
-            conn.sendClose(self)
+            if not self._answering:  # a request that closes the channel is answered first
+                conn.sendClose(self)
         elif conn.congested or not self.remoteWindowLeft:
             self._pause_producer()
         else:
@@ -287,12 +288,19 @@ class Channel(SSHChannel):
             return
         if self.localClosed:
             return
-        answer = self.requestReceived(name, data)
+        self._answering = True
+        try:
+            answer = self.requestReceived(name, data)
+        except SSHProblem:
+            raise
+        except Exception:  # noqa: BLE001 - one request's fault ends neither the channel nor the connection
+            self.log.failure("a channel request broke", event="ssh")
+            answer = False
         if inspect.isawaitable(answer):
-            self._answering = True
             Deferred.fromCoroutine(self._answer(answer, want_reply)).addErrback(self._answer_broke, want_reply)
         else:
             self._reply(answer, want_reply)
+            self._go_on()
 
     def _wait(self, event: Callable[[], None]) -> None:
         self._waiting.append(event)
@@ -312,6 +320,8 @@ class Channel(SSHChannel):
 
     def _go_on(self) -> None:
         self._answering = False
+        if self.closing and not self.localClosed:
+            self._send()
         while self._waiting and not self._answering:
             self._waiting.popleft()()
 

@@ -1,4 +1,4 @@
-"""The client's side: ``connect`` gives an authenticated connection over a socket or inside another connection's channel."""
+"""The client's side: ``connect`` logs in over a socket or inside another connection's channel."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class SSHClientTransport(SSHTransport):
     def _got_service_accept(self, payload: bytes) -> None:
         if not self._first_kex_done or self.service is not None:
             raise ProtocolProblem("a service was given that nobody asked for")
-        self.setService(UserAuthClient(self._user, self._signers, self._logged_in, self._refused))  # type: ignore[arg-type]
+        self.setService(UserAuthClient(self._user, self._signers, self._logged_in, self._refused))
 
     def _logged_in(self) -> None:
         self.authenticated()
@@ -184,7 +184,7 @@ async def connect(
     """Connect and log in as ``user`` with a key and its certificate line, or with an agent's keys, or both.
 
     ``verify_host`` gets the blob of the host's key or certificate after the server proved to hold its private half; it
-    raises (TrustError) to refuse. Gives TeleconchErrors: AccessDenied, ConnectionProblem, or what ``verify_host`` raised.
+    raises (TrustError) to refuse. Raises AccessDenied, ConnectionProblem, or what ``verify_host`` raised.
     """
     options = options or ClientOptions()
     signers = [Signer.from_key(private_key_pem.reveal(), certificate)] if private_key_pem is not None else []

@@ -1,4 +1,4 @@
-"""Keys, certificates' keys, and signatures as SSH carries them (RFC 4253 6.6, 5656, 8332, 8709; OpenSSH PROTOCOL.certkeys).
+"""Keys, certificates' keys and signatures in SSH's forms (RFC 4253 6.6, 5656, 8332, 8709; PROTOCOL.certkeys).
 
 SHA-1 (``ssh-rsa`` signatures) and DSA do not exist here.
 """
@@ -52,7 +52,7 @@ def _point(reader: Reader, blob_type: bytes) -> tuple[bytes, bytes]:
 
 
 def verify(blob: bytes, signature: bytes, data: bytes, algorithm: bytes) -> bool:
-    """Whether ``signature`` over ``data`` was made with ``algorithm`` by the key, or the certificate's key, in ``blob``.
+    """Whether ``signature`` over ``data`` was made with ``algorithm`` by the key (or certificate's key) in ``blob``.
 
     ``algorithm`` is the one that was agreed on or named with the key; the signature must name the same.
     ProtocolProblem for a blob or signature that cannot be read.
