@@ -38,5 +38,10 @@ PASSWORD_MAX: Final = 72  # bcrypt reads no more
 BACKOFF_FIRST: Final = 0.5  # first wait before trying again; doubles, with full jitter
 BACKOFF_MAX: Final = 30.0
 
+MAX_CONNECTIONS: Final = 15000  # per listener
+MAX_USERS: Final = 250  # connections of one user, per listener
+KEEP_ALIVE_INTERVAL: Final = 30  # load balancers cut quiet connections after a minute
+KEEP_ALIVE_COUNT_MAX: Final = 3
+
 PAGE_SIZE: Final = 500  # items in one answer of a list call
 API_SERVER_NAME: Final = "teleport.cluster.local"  # the DNS name in every auth server's TLS certificate

@@ -1,0 +1,108 @@
+"""``host:port`` as people write it: names, IPv4, IPv6 in brackets, the port left out."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from attrs import frozen
+
+from teleconch.errors import BadParameter
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}", re.ASCII)
+_FORM = "Write it as host:port, an IPv6 address in brackets: [2001:db8::5]:3025."
+
+
+@frozen
+class Address:
+    """Where to listen or to connect. ``host`` has no brackets; ``str()`` puts them around an IPv6 address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def any_host(self) -> bool:
+        """Whether this stands for every address of the machine."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104 -- compared, not bound
+
+    @property
+    def local(self) -> Address:
+        """How a process on this machine reaches what listens here."""
+        if not self.any_host:
+            return self
+        return Address("::1" if self.host == "::" else "127.0.0.1", self.port)
+
+
+def parse_address(text: str, default_port: int, *, default_host: str | None = None, port_0: bool = False) -> Address:
+    """The address in ``text``; :class:`BadParameter` says what is wrong with it.
+
+    ``default_host`` allows ``:3022``; ``port_0`` allows port 0 (any free port). ``tcp://`` in front is dropped.
+    """
+    given = text.strip().removeprefix("tcp://")
+    if "://" in given or "/" in given:
+        raise BadParameter(f"{text!r} is not an address: a scheme or path has no place here. {_FORM}")
+    host, port_text = _split(given)
+    if not host:
+        if default_host is None or not port_text:
+            raise BadParameter(f"{text!r} names no host. {_FORM}")
+        host = default_host
+    return Address(parse_host(host), default_port if port_text is None else _port(port_text, port_0))
+
+
+def parse_reachable(text: str, default_port: int) -> Address:
+    """An address that others can connect to: neither ``0.0.0.0`` nor port 0. :class:`BadParameter`."""
+    address = parse_address(text, default_port)
+    if address.any_host:
+        raise BadParameter(f"{text!r} is no address that others can connect to: it stands for every one of a machine.")
+    return address
+
+
+def parse_host(text: str) -> str:
+    """An IP address (IPv6 in its shortest form) or a DNS name; :class:`BadParameter` otherwise."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        if "%" not in bare:
+            return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    if _DNS_NAME.fullmatch(bare) is None or re.fullmatch(r"[0-9.]+", bare):
+        raise BadParameter(f"{text!r} is neither an IP address nor a DNS name.")
+    return bare.rstrip(".")
+
+
+def is_host_name(name: str) -> bool:
+    """Whether a node or a cluster can be called ``name``: it becomes part of the name that users connect to."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_host_name(name: str) -> str:
+    """``name`` itself where :func:`is_host_name`, else :class:`BadParameter`."""
+    if not is_host_name(name):
+        raise BadParameter(
+            f"{name[:80]!r} is no usable name: take letters, digits and . _ - (first a letter or digit)."
+        )
+    return name
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Host and port text; the port is ``None`` where none is given."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or ":" not in host or (rest and not rest.startswith(":")):
+            raise BadParameter(f"{text!r} has brackets that do not fit. {_FORM}")
+        return host, rest[1:] if rest else None
+    if text.count(":") > 1:  # an IPv6 address without brackets, hence without port
+        return text, None
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _port(text: str, port_0: bool) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) or not (0 if port_0 else 1) <= int(text) <= 65535:
+        raise BadParameter(f"{text!r} is not a port: it is a number from 1 to 65535.")
+    return int(text)

@@ -1,0 +1,74 @@
+"""Flags of ``teleport start``, put over what the file says: a flag that is given wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve, field, frozen
+
+from teleconch.config.addresses import Address, parse_reachable
+from teleconch.config.document import Findings
+from teleconch.config.values import Config
+from teleconch.resources.secret import Secret
+
+
+@frozen
+class Flags:
+    """``None`` or empty: not given. ``advertise_ip`` is ``host[:port]``; labels add to the file's."""
+
+    roles: tuple[str, ...] | None = None
+    nodename: str | None = None
+    auth_servers: tuple[Address, ...] = field(default=(), converter=tuple)
+    token: Secret | None = None
+    ca_pin: tuple[str, ...] = field(default=(), converter=tuple)
+    advertise_ip: str | None = None
+    listen_ip: str | None = None
+    labels: Mapping[str, str] = field(factory=dict)
+    pid_file: str | None = None
+
+
+NO_FLAGS = Flags()
+
+
+def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
+    """``config`` as the flags change it. ``--auth-server`` turns the auth role off: the auth server is elsewhere."""
+    teleport, ssh = config.teleport, config.ssh_service
+    config = evolve(
+        config,
+        teleport=evolve(
+            teleport,
+            nodename=flags.nodename or teleport.nodename,
+            auth_servers=flags.auth_servers or teleport.auth_servers,
+            auth_token=flags.token or teleport.auth_token,
+            ca_pin=flags.ca_pin or teleport.ca_pin,
+            advertise_ip=(
+                parse_reachable(flags.advertise_ip, ssh.listen_addr.port)
+                if flags.advertise_ip is not None
+                else teleport.advertise_ip
+            ),
+            pid_file=flags.pid_file or teleport.pid_file,
+        ),
+        ssh_service=evolve(ssh, labels={**ssh.labels, **flags.labels}),
+    )
+    roles = config.roles if flags.roles is None else flags.roles
+    if flags.auth_servers and "auth" in roles:
+        if flags.roles is not None:
+            findings.warn(1, "--auth-server names an auth server elsewhere, so the role auth of --roles is left out.")
+        roles = tuple(role for role in roles if role != "auth")
+    config = config.with_roles(*roles)
+    return config if flags.listen_ip is None else _listen_on(config, flags.listen_ip)
+
+
+def _listen_on(config: Config, host: str) -> Config:
+    auth, ssh, proxy = config.auth_service, config.ssh_service, config.proxy_service
+    return evolve(
+        config,
+        auth_service=evolve(auth, listen_addr=evolve(auth.listen_addr, host=host)),
+        ssh_service=evolve(ssh, listen_addr=evolve(ssh.listen_addr, host=host)),
+        proxy_service=evolve(
+            proxy,
+            listen_addr=evolve(proxy.listen_addr, host=host),
+            tunnel_listen_addr=evolve(proxy.tunnel_listen_addr, host=host),
+            web_listen_addr=evolve(proxy.web_listen_addr, host=host),
+        ),
+    )

@@ -1,0 +1,87 @@
+"""teleport.yaml to a :class:`Config`, or to a :class:`ConfigError` with everything that is wrong in it.
+
+``read_config`` reads a file, ``load_config`` a text, ``default_config`` is for a start with flags only. Flags of the
+command line (``flags.Flags``) are put over the file's values before the whole is checked.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import yaml
+from attrs import evolve
+
+from teleconch.config.document import Findings, parse_document
+from teleconch.config.flags import NO_FLAGS, Flags, apply_flags
+from teleconch.config.secrets import warn_if_public
+from teleconch.config.section import Section
+from teleconch.config.services import read_auth, read_proxy, read_ssh
+from teleconch.config.teleport import read_teleport
+from teleconch.config.unknown import report_unknown
+from teleconch.config.values import Config
+from teleconch.config.whole import check_whole
+from teleconch.errors import BadParameter, ConfigError
+
+DEFAULT_FILE = "/etc/teleport.yaml"
+
+
+def read_config(path: str, flags: Flags = NO_FLAGS, *, hostname: Callable[[], str] = socket.gethostname) -> Config:
+    """The configuration in the file at ``path``. :class:`ConfigError`; a file that cannot be read is one as well."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read()
+    except OSError as e:
+        hint = " Run this as the user who may read it (often root)." if isinstance(e, PermissionError) else ""
+        raise ConfigError([(path, 1, f"The file cannot be read: {e.strerror}.{hint}")]) from e
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = content.count(b"\n", 0, e.start) + 1
+        raise ConfigError([(path, line, "This line holds bytes that are not UTF-8. Save the file as UTF-8.")]) from e
+    return _load(text, path, flags, hostname, mode)
+
+
+def load_config(
+    text: str, filename: str, flags: Flags = NO_FLAGS, *, hostname: Callable[[], str] = socket.gethostname
+) -> Config:
+    """The configuration in ``text``; ``filename`` is for messages, and its folder for relative paths."""
+    return _load(text, filename, flags, hostname, 0)
+
+
+def default_config(flags: Flags, *, hostname: Callable[[], str] = socket.gethostname) -> Config:
+    """What the flags alone say. :class:`BadParameter` where that is not enough."""
+    findings = Findings("")
+    try:
+        return evolve(_build(None, findings, flags, hostname, 0), filename=None)
+    except ConfigError as e:
+        raise BadParameter(" ".join(sentence for _, _, sentence in e.problems)) from None
+
+
+def _load(text: str, filename: str, flags: Flags, hostname: Callable[[], str], mode: int) -> Config:
+    findings = Findings(filename)
+    return _build(parse_document(text, findings), findings, flags, hostname, mode)
+
+
+def _build(node: yaml.Node | None, findings: Findings, flags: Flags, hostname: Callable[[], str], mode: int) -> Config:
+    """``mode`` is the file's ``st_mode``, 0 where there is none."""
+    root = Section(findings, node, "")
+    teleport = root.section("teleport")
+    auth, ssh, proxy = root.section("auth_service"), root.section("ssh_service"), root.section("proxy_service")
+    ssh_section = read_ssh(ssh)
+    config = Config(
+        filename=findings.filename,
+        teleport=read_teleport(teleport, ssh_section.listen_addr.port, flags, hostname),
+        auth_service=read_auth(auth),
+        ssh_service=ssh_section,
+        proxy_service=read_proxy(proxy),
+    )
+    report_unknown(root)
+    config = check_whole(apply_flags(config, flags, findings), findings)
+    findings.raise_problems()
+    secrets = [path for path in ("teleport.auth_token", "auth_service.tokens") if path in findings.lines]
+    if secrets:
+        warn_if_public(findings.filename, mode, findings, findings.line_of(*secrets), "tokens")
+    return evolve(config, warnings=tuple(sorted(findings.warnings, key=lambda warning: warning[1])))

@@ -1,0 +1,290 @@
+"""Reads one section of teleport.yaml, key by key. Every error is noted, none ends the reading.
+
+A key is known by being asked for. ``unknown.report_unknown``, called last, reports the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import yaml
+
+from teleconch.config.addresses import Address, parse_address, parse_reachable
+from teleconch.config.document import Findings, line_of
+from teleconch.config.durations import parse_duration
+from teleconch.errors import BadParameter
+
+T = TypeVar("T")
+
+_STR = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+_BOOL = "tag:yaml.org,2002:bool"
+_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "timestamp")}  # read as they are written
+_TRUE = {"yes", "true", "on", "y", "1"}
+_FALSE = {"no", "false", "off", "n", "0"}
+
+
+class Section:
+    """One mapping of the file. ``path`` is its dotted name (``auth_service.authentication``), "" for the file."""
+
+    def __init__(self, findings: Findings, node: yaml.Node | None, path: str) -> None:
+        self.findings = findings
+        self.path = path
+        self.known: list[str] = []
+        self.children: list[Section] = []
+        self.entries: dict[str, tuple[int, yaml.Node]] = {}
+        if isinstance(node, yaml.MappingNode):
+            self._index(node)
+        elif node is not None and node.tag != _NULL:
+            findings.error(line_of(node), f"{path} must hold keys, such as 'key: value', one below the other.")
+
+    def _index(self, node: yaml.MappingNode) -> None:
+        for key_node, value in node.value:
+            line = line_of(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.findings.error(line, f"A key{self._inside()} must be a plain name.")
+                continue
+            key = key_node.value
+            if key in self.entries:
+                first = self.entries[key][0]
+                self.findings.error(
+                    line, f"{self._full(key)} is given a second time; it stands in line {first} already."
+                )
+                continue
+            self.entries[key] = (line, value)
+            self.findings.lines[self._full(key)] = line
+
+    # -- keys
+
+    def section(self, key: str) -> Section:
+        """The section below ``key``; an empty one where the file has none."""
+        child = Section(self.findings, self._node(key), self._full(key))
+        self.children.append(child)
+        return child
+
+    def has(self, key: str) -> bool:
+        """Whether the file gives ``key`` a value. ``key:`` alone, or ``~``, gives none."""
+        return self._node(key) is not None
+
+    def later(self, *keys: str) -> None:
+        """These keys are Teleport's, and do nothing here yet: a warning for each that is there."""
+        for key in keys:
+            self._know(key)
+            if key in self.entries:
+                self.findings.warn(self.entries[key][0], f"{self._full(key)} has no effect in this version yet.")
+
+    # -- values
+
+    def text(self, key: str, default: T, *, secret: bool = False) -> str | T:
+        """A non-empty line of text. A ``secret`` one is not shown in messages."""
+        node = self._node(key)
+        if node is None:
+            return default
+        text = self._text(node, self._full(key), secret=secret)
+        return default if text is None else text
+
+    def boolean(self, key: str, default: bool) -> bool:
+        node = self._node(key)
+        if node is None:
+            return default
+        word = node.value.lower() if isinstance(node, yaml.ScalarNode) else ""
+        if word not in _TRUE | _FALSE:
+            self._wrong(node, key, "yes or no")
+        return word in _TRUE if word in _TRUE | _FALSE else default
+
+    def integer(self, key: str, default: int, *, least: int = 1, most: int = 10**9) -> int:
+        node = self._node(key)
+        if node is None:
+            return default
+        text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if not re.fullmatch(r"-?[0-9]{1,15}", text, re.ASCII) or not least <= int(text) <= most:
+            self._wrong(node, key, f"a whole number from {least} to {most}")
+            return default
+        return int(text)
+
+    def duration(self, key: str, default: float | None, *, never: bool = False, positive: bool = True) -> float | None:
+        """Seconds; ``None`` for ``never`` (and ``no``, ``0``), where that is allowed."""
+        text = self.one_text(key)
+        if text is None:
+            return default
+        if never and text.lower() in ("never", "no", "0"):
+            return None
+        try:
+            seconds = parse_duration(text)
+        except BadParameter as e:
+            self._say(key, f"{e}{' Or write: never.' if never else ''}")
+            return default
+        if positive and seconds == 0:
+            self._say(key, "it must be longer than zero.")
+            return default
+        return seconds
+
+    def one_text(self, key: str) -> str | None:
+        """The text of a scalar just as it is written, ``off`` and ``0`` included; ``None`` where there is none."""
+        node = self._node(key)
+        if node is None:
+            return None
+        if not isinstance(node, yaml.ScalarNode) or not node.value.isprintable() or not node.value:
+            self._wrong(node, key, "one word or number")
+            return None
+        return str(node.value)
+
+    def one_of(self, key: str, allowed: Sequence[str], default: str, *, not_yet: Sequence[str] = ()) -> str:
+        """One of some words, whatever YAML takes them for (``off`` is a boolean to it). ``not_yet`` are Teleport's."""
+        text = self.one_text(key)
+        if text is None:
+            return default
+        if text.lower() in not_yet:
+            self._say(key, f"{text!r} is not available in this version. Possible: {', '.join(allowed)}.")
+            return default
+        if text.lower() not in allowed:
+            self._say(key, f"{text!r} is not known. {_choice(text, allowed)}")
+            return default
+        return text.lower()
+
+    def some_of(self, key: str, allowed: Sequence[str]) -> tuple[str, ...] | None:
+        """A list of names out of ``allowed``, in the file's order; ``None`` where there is none."""
+        if not self.has(key):
+            return None
+        names = []
+        for line, name in self.texts(key):
+            if name not in allowed:
+                self.findings.error(line, f"{self._full(key)}: {name!r} is not offered. {_choice(name, allowed)}")
+            elif name in names:
+                self.findings.error(line, f"{self._full(key)}: {name!r} is listed twice.")
+            names.append(name)
+        return tuple(names)
+
+    def texts(self, key: str, *, single: bool = False, secret: bool = False) -> list[tuple[int, str]]:
+        """Lines and texts of a list; with ``single``, one text alone is a list of one. A given list is not empty."""
+        node = self._node(key)
+        if node is None:
+            return []
+        if single and isinstance(node, yaml.ScalarNode):
+            items = [node]
+        elif isinstance(node, yaml.SequenceNode):
+            items = node.value
+        else:
+            self._wrong(
+                node, key, "a text, or a list of texts" if single else "a list: each on its own line, after '- '"
+            )
+            return []
+        if not items:
+            self._say(key, "the list is empty. Leave the key out, or fill the list.")
+        found = ((line_of(item), self._text(item, f"An item of {self._full(key)}", secret=secret)) for item in items)
+        return [(line, text) for line, text in found if text is not None]
+
+    def address(self, key: str, default: Address) -> Address:
+        """Where to listen: ``host:port``, ``host``, or ``:port``. Port 0 takes any free one."""
+        text = self.text(key, None)
+        if text is None:
+            return default
+        given = self.checked(
+            self._line(key), key, lambda: parse_address(text, default.port, default_host=default.host, port_0=True)
+        )
+        return default if given is None else given
+
+    def addresses(self, key: str, default_port: int) -> tuple[Address, ...]:
+        """One ``host[:port]`` or a list of them. Each must be one that a peer can connect to."""
+        found = []
+        for line, text in self.texts(key, single=True):
+            try:
+                found.append(parse_reachable(text, default_port))
+            except BadParameter as e:
+                self.findings.error(line, f"{self._full(key)}: {e}")
+        return tuple(found)
+
+    def file_path(self, key: str, default: str | None) -> str | None:
+        """An absolute path; a relative one is taken from the folder of the configuration file."""
+        text = self.text(key, None)
+        if text is None:
+            return default
+        if text.startswith("~"):
+            self._say(key, f"'~' has no meaning here. Write {text!r} as an absolute path.")
+            return default
+        folder = os.path.dirname(os.path.abspath(self.findings.filename))
+        return os.path.normpath(os.path.join(folder, text))
+
+    def pairs(self, key: str) -> list[tuple[int, str, str]]:
+        """Line, name and text of each entry of a mapping; texts just as they are written."""
+        node = self._node(key)
+        if node is None:
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            self._wrong(node, key, "names and values, such as 'env: prod', one below the other")
+            return []
+        listed = Section(self.findings, node, self._full(key))
+        found = []
+        for name, (line, value) in listed.entries.items():
+            if isinstance(value, yaml.ScalarNode) and value.tag != _NULL:
+                found.append((line, name, str(value.value)))
+            else:
+                self.findings.error(line, f"{listed._full(name)} must have one text as its value.")
+        return found
+
+    def checked(self, line: int, key: str, make: Callable[[], T]) -> T | None:
+        """What ``make`` gives; its :class:`BadParameter` is noted at ``line``, and gives ``None``."""
+        try:
+            return make()
+        except BadParameter as e:
+            self.findings.error(line, f"{self._full(key)}: {e}")
+            return None
+
+    # -- inside
+
+    def _full(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def _inside(self) -> str:
+        return f" in {self.path}" if self.path else ""
+
+    def _line(self, key: str) -> int:
+        return self.entries[key][0]
+
+    def _know(self, key: str) -> None:
+        if key not in self.known:
+            self.known.append(key)
+
+    def _node(self, key: str) -> yaml.Node | None:
+        self._know(key)
+        _, node = self.entries.get(key, (0, None))
+        return None if node is None or node.tag == _NULL else node
+
+    def _say(self, key: str, sentence: str) -> None:
+        self.findings.error(self._line(key), f"{self._full(key)}: {sentence}")
+
+    def _wrong(self, node: yaml.Node, key: str, right: str) -> None:
+        given = f", not {_shown(node)}" if isinstance(node, yaml.ScalarNode) else ""
+        self.findings.error(line_of(node), f"{self._full(key)} must be {right}{given}.")
+
+    def _text(self, node: yaml.Node, what: str, *, secret: bool) -> str | None:
+        problem = None
+        if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
+            problem = "must be one text"
+        elif node.tag == _BOOL:
+            problem = f"must be a text; {_shown(node)} means yes or no to YAML. Put it in quotes if it is meant"
+        elif node.tag not in _PLAIN:
+            problem = "must be plain text, without a YAML tag"
+        elif not node.value.strip():
+            problem = "is empty. Give it a value, or leave it out"
+        elif not node.value.isprintable():
+            problem = "must be on one line and without control characters"
+        if problem is not None:
+            self.findings.error(line_of(node), f"{what} {problem}.")
+            return None
+        return str(node.value).strip()
+
+
+def _choice(given: str, allowed: Iterable[str]) -> str:
+    names = list(allowed)
+    close = [name for name in names if name.startswith(given)] or difflib.get_close_matches(given, names, 1)
+    return f"{f'Did you mean {close[0]!r}? ' if close else ''}Possible: {', '.join(names)}."
+
+
+def _shown(node: yaml.ScalarNode) -> str:
+    text = str(node.value)
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,157 @@
+"""What teleport.yaml says, as frozen values. Durations are seconds; paths are absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve, frozen
+
+from teleconch.config.addresses import Address
+from teleconch.config.document import Notice
+from teleconch.errors import BadParameter
+from teleconch.resources.secret import Secret
+
+ROLES = ("auth", "proxy", "node")
+
+
+@frozen
+class ConnectionLimits:
+    """Per listener: connections in all, and connections of one user."""
+
+    max_connections: int
+    max_users: int
+
+
+@frozen
+class Log:
+    """``output`` is ``stderr``, ``stdout``, ``syslog`` or a path; ``severity`` one of debug, info, warn, error."""
+
+    output: str
+    severity: str
+
+
+@frozen
+class Storage:
+    """Where the auth server keeps the cluster's state: ``type`` is ``sqlite``, ``path`` a folder."""
+
+    type: str
+    path: str
+
+
+@frozen
+class TeleportSection:
+    """What applies to every role. ``None`` for algorithms means teleconch's own list.
+
+    ``auth_servers`` is never empty: with an auth server in this process and none named, it is that one.
+    ``advertise_ip`` carries the node's port unless it names another.
+    """
+
+    nodename: str
+    data_dir: str
+    auth_token: Secret | None
+    ca_pin: tuple[str, ...]
+    advertise_ip: Address | None
+    auth_servers: tuple[Address, ...]
+    connection_limits: ConnectionLimits
+    log: Log
+    storage: Storage
+    pid_file: str | None
+    ciphers: tuple[str, ...] | None
+    kex_algos: tuple[str, ...] | None
+    mac_algos: tuple[str, ...] | None
+
+
+@frozen
+class StaticToken:
+    """A join token that stands in the configuration: for hosts with any of ``roles``, without end."""
+
+    roles: tuple[str, ...]
+    value: Secret
+
+
+@frozen
+class Authentication:
+    """``type`` is ``local``; ``second_factor`` is ``otp`` or ``off``."""
+
+    type: str
+    second_factor: str
+
+
+@frozen
+class AuthSection:
+    """``cluster_name`` is ``None`` where the auth server is to make one up on its first start.
+
+    ``keep_alive_interval`` is ``None`` for never. It and ``keep_alive_count_max`` are for the SSH connections that
+    this process serves, whichever roles it runs.
+    """
+
+    enabled: bool
+    cluster_name: str | None
+    listen_addr: Address
+    public_addr: tuple[Address, ...]
+    tokens: tuple[StaticToken, ...]
+    authentication: Authentication
+    keep_alive_interval: float | None
+    keep_alive_count_max: int
+
+
+@frozen
+class SSHSection:
+    """The node. ``labels`` are the static ones."""
+
+    enabled: bool
+    listen_addr: Address
+    public_addr: tuple[Address, ...]
+    labels: Mapping[str, str]
+
+
+@frozen
+class ProxySection:
+    """The proxy. Certificate and key file are both given, or both ``None``."""
+
+    enabled: bool
+    listen_addr: Address
+    tunnel_listen_addr: Address
+    web_listen_addr: Address
+    public_addr: tuple[Address, ...]
+    ssh_public_addr: tuple[Address, ...]
+    https_key_file: str | None
+    https_cert_file: str | None
+
+
+@frozen
+class Config:
+    """All of it. ``filename`` is ``None`` where only flags were given; ``warnings`` are (file, line, sentence)."""
+
+    filename: str | None
+    teleport: TeleportSection
+    auth_service: AuthSection
+    ssh_service: SSHSection
+    proxy_service: ProxySection
+    warnings: tuple[Notice, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that are on, in the order in which they start."""
+        on = {
+            "auth": self.auth_service.enabled,
+            "proxy": self.proxy_service.enabled,
+            "node": self.ssh_service.enabled,
+        }
+        return tuple(role for role in ROLES if on[role])
+
+    def with_roles(self, *roles: str) -> Config:
+        """The same, with exactly these roles on."""
+        return evolve(
+            self,
+            auth_service=evolve(self.auth_service, enabled="auth" in roles),
+            proxy_service=evolve(self.proxy_service, enabled="proxy" in roles),
+            ssh_service=evolve(self.ssh_service, enabled="node" in roles),
+        )
+
+    def only(self, role: str) -> Config:
+        """This role alone, as ``twistd teleport-ROLE`` runs it. :class:`BadParameter` where the file turns it off."""
+        if role not in self.roles:
+            section = {"auth": "auth_service", "proxy": "proxy_service", "node": "ssh_service"}[role]
+            raise BadParameter(f"{self.filename or 'The configuration'} turns {section} off: set enabled: yes there.")
+        return self.with_roles(role)

@@ -1,0 +1,58 @@
+"""What can only be said of the configuration as a whole, after file and flags are put together."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from teleconch.config.addresses import Address
+from teleconch.config.document import Findings
+from teleconch.config.values import Config
+
+
+def check_whole(config: Config, findings: Findings) -> Config:
+    """``config`` with its auth servers filled in. What does not fit together is noted in ``findings``."""
+    if not config.roles:
+        line = findings.line_of("auth_service.enabled", "ssh_service.enabled", "proxy_service.enabled")
+        findings.error(line, "Nothing is to be started: auth_service, ssh_service and proxy_service are all off.")
+    _listeners(config, findings)
+    return _auth_servers(config, findings)
+
+
+def _auth_servers(config: Config, findings: Findings) -> Config:
+    auth, teleport = config.auth_service, config.teleport
+    if teleport.auth_servers:
+        if auth.enabled and "teleport.auth_servers" in findings.lines and "auth_service.enabled" not in findings.lines:
+            findings.warn(
+                findings.line_of("teleport.auth_servers"),
+                "This process runs an auth server of its own, although auth_servers names one. "
+                "Where it is to join that one, set auth_service.enabled: no; else set it to yes.",
+            )
+        return config
+    if not auth.enabled:
+        if config.roles:
+            findings.error(
+                findings.line_of("teleport", "auth_service.enabled"),
+                "No auth server is named, and none runs in this process: "
+                "set teleport.auth_servers (or give --auth-server=HOST).",
+            )
+        return config
+    return evolve(config, teleport=evolve(teleport, auth_servers=(auth.listen_addr.local,)))
+
+
+def _listeners(config: Config, findings: Findings) -> None:
+    auth, ssh, proxy = config.auth_service, config.ssh_service, config.proxy_service
+    open_: list[tuple[str, Address]] = []
+    listeners = (
+        (auth.enabled, "auth_service.listen_addr", auth.listen_addr),
+        (ssh.enabled, "ssh_service.listen_addr", ssh.listen_addr),
+        (proxy.enabled, "proxy_service.listen_addr", proxy.listen_addr),
+        (proxy.enabled, "proxy_service.web_listen_addr", proxy.web_listen_addr),
+    )
+    for enabled, key, address in listeners:
+        if not enabled or not address.port:
+            continue
+        for other_key, other in open_:
+            if other.port == address.port and (other.host == address.host or other.any_host or address.any_host):
+                line = findings.line_of(key, other_key)
+                findings.error(line, f"{key} ({address}) takes the port of {other_key} ({other}). Give each its own.")
+        open_.append((key, address))
