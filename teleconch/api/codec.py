@@ -1,0 +1,281 @@
+"""Arguments and results of the auth API as JSON, by the annotations of ``interface.py``.
+
+Types are taken strictly (a number is no text, a text is no list). An answer may hold fields that are not known here
+(the auth server may be newer); a request may not, since a restriction that is not understood must not be dropped.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Final
+
+from attrs import NOTHING, Attribute, fields, frozen, has, resolve_types
+from cattrs import Converter
+
+from teleconch.api.interface import NOUNS, NodeReceiver
+from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
+from teleconch.resources.node import NodeEvent
+from teleconch.resources.secret import Secret
+
+REQUEST_MAX: Final = 64 * 1024  # bytes of one request's arguments
+ANSWER_MAX: Final = 16 * 1024 * 1024  # bytes of one answer
+CHUNK: Final = 256 * 1024  # bytes of one string on the wire; Perspective Broker refuses more than 640 KiB
+_DEPTH_MAX: Final = 12  # of values in values; the API's own need 6
+
+
+@frozen
+class Method:
+    """One method of the API. ``parameters`` are names and types; a method that ``streams`` takes a receiver instead."""
+
+    name: str
+    noun: type
+    parameters: tuple[tuple[str, Any], ...]
+    result: Any
+    streams: bool = False
+
+
+def _method(noun: type, name: str, function: Callable[..., object]) -> Method:
+    hints = typing.get_type_hints(function)
+    result = hints.pop("return")
+    parameters = tuple((key, hints[key]) for key in inspect.signature(function).parameters if key != "self")
+    streams = any(kind is NodeReceiver for _, kind in parameters)
+    return Method(name, noun, () if streams else parameters, result, streams)
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    name: _method(noun, name, function)
+    for noun in NOUNS
+    for name, function in vars(noun).items()
+    if inspect.isfunction(function) and not name.startswith("_")
+}
+
+
+class _Wrong(ValueError):
+    """A value that does not fit; its text never quotes the value, which may be a secret."""
+
+
+def _text(value: object, _: type) -> str:
+    if type(value) is not str:
+        raise _Wrong("a text is expected")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _Wrong("a text holds half of a surrogate pair") from None
+    return value
+
+
+def _number(value: object, _: type) -> float:
+    if type(value) not in (int, float):
+        raise _Wrong("a number is expected")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _Wrong("a finite number is expected")
+    return number
+
+
+def _exactly(kind: type, name: str) -> Callable[[object, type], Any]:
+    def take(value: object, _: type) -> Any:
+        if type(value) is not kind:
+            raise _Wrong(f"{name} is expected")
+        return value
+
+    return take
+
+
+def _origin(kind: Any) -> Any:
+    return typing.get_origin(kind)
+
+
+def _optional(kind: Any) -> Any:
+    """The type in ``T | None``; ``None`` for any other annotation."""
+    if _origin(kind) not in (typing.Union, UnionType):
+        return None
+    rest = [each for each in typing.get_args(kind) if each is not NoneType]
+    return rest[0] if len(rest) == 1 else None
+
+
+def _values(converter: Converter, strict: bool) -> Callable[[Any], Callable[[object, Any], Any]]:
+    """Hooks for the attrs classes: every field by its own type, missing and unknown ones by name."""
+
+    def hook(kind: Any) -> Callable[[object, Any], Any]:
+        resolve_types(kind)
+        known: dict[str, Attribute[Any]] = {each.name: each for each in fields(kind)}
+
+        def take(value: object, _: Any) -> Any:
+            if type(value) is not dict:
+                raise _Wrong(f"an object with the fields of {kind.__name__} is expected")
+            if strict and not value.keys() <= known.keys():
+                raise _Wrong(f"{kind.__name__} has a field that is not known here")
+            given = {}
+            for name, each in known.items():
+                if name in value:
+                    given[name] = _field(converter, name, value[name], each.type)
+                elif each.default is NOTHING:
+                    raise _Wrong(f"{kind.__name__} lacks the field {name}")
+            return kind(**given)
+
+        return take
+
+    return hook
+
+
+def _field(converter: Converter, name: str, value: object, kind: Any) -> Any:
+    try:
+        return converter.structure(value, kind)
+    except _Wrong as error:
+        raise _Wrong(f"{name}: {error}") from None
+
+
+def _converter(strict: bool) -> Converter:
+    converter = Converter(detailed_validation=False)
+
+    def sequence(kind: Any) -> Callable[[object, Any], Any]:
+        inner = typing.get_args(kind)[0]
+
+        def take(value: object, _: Any) -> Any:
+            if type(value) is not list:
+                raise _Wrong("a list is expected")
+            return tuple(converter.structure(each, inner) for each in value)
+
+        return take
+
+    def mapping(kind: Any) -> Callable[[object, Any], Any]:
+        _, inner = typing.get_args(kind)
+
+        def take(value: object, _: Any) -> Any:
+            if type(value) is not dict:
+                raise _Wrong("an object is expected")
+            return {_text(key, str): converter.structure(each, inner) for key, each in value.items()}
+
+        return take
+
+    def optional(kind: Any) -> Callable[[object, Any], Any]:
+        inner = _optional(kind)
+        return lambda value, _: None if value is None else converter.structure(value, inner)
+
+    def literal(kind: Any) -> Callable[[object, Any], Any]:
+        allowed = typing.get_args(kind)
+
+        def take(value: object, _: Any) -> Any:
+            if type(value) is not str or value not in allowed:
+                raise _Wrong(f"one of {', '.join(allowed)} is expected")
+            return value
+
+        return take
+
+    converter.register_structure_hook_factory(has, _values(converter, strict))
+    converter.register_structure_hook_factory(lambda kind: _origin(kind) is tuple, sequence)
+    converter.register_structure_hook_factory(lambda kind: _origin(kind) is Mapping, mapping)
+    converter.register_structure_hook_factory(lambda kind: _optional(kind) is not None, optional)
+    converter.register_structure_hook_factory(lambda kind: _origin(kind) is typing.Literal, literal)
+    converter.register_structure_hook(str, _text)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(int, _exactly(int, "a whole number"))
+    converter.register_structure_hook(bool, _exactly(bool, "true or false"))
+    converter.register_structure_hook(NoneType, _exactly(NoneType, "nothing"))
+    converter.register_structure_hook(Secret, lambda value, _: Secret(_text(value, str)))
+    converter.register_unstructure_hook(Secret, lambda secret: secret.reveal())
+    converter.register_unstructure_hook(frozenset, sorted)
+    return converter
+
+
+_REQUEST = _converter(strict=True)
+_ANSWER = _converter(strict=False)
+
+
+def _no_constant(name: str) -> object:
+    raise _Wrong(f"{name} is not a number here")
+
+
+def _depth(value: object) -> int:
+    """How deep lists and objects go, without recursion."""
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if deepest > _DEPTH_MAX:
+            break
+    return deepest
+
+
+def _dump(value: object, limit: int, what: str) -> bytes:
+    data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    if len(data) > limit:
+        raise LimitExceeded(f"{what} is too large: {len(data)} bytes, at most {limit} are sent.")
+    return data
+
+
+def _load(data: bytes, what: str) -> Any:
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadParameter(f"{what} cannot be read.") from None
+    if _depth(value) > _DEPTH_MAX:
+        raise BadParameter(f"{what} cannot be read: values are nested too deep.")
+    return value
+
+
+def _structure(converter: Converter, value: object, kind: Any, what: str) -> Any:
+    try:
+        return converter.structure(value, kind)
+    except TeleconchError as error:  # a value's own check
+        raise BadParameter(str(error)) from None
+    except _Wrong as error:
+        raise BadParameter(f"{what} is not usable: {error}.") from None
+
+
+def encode_arguments(method: Method, arguments: Sequence[object]) -> bytes:
+    """The arguments in order, as a JSON list."""
+    assert len(arguments) == len(method.parameters), method.name
+    values = [_REQUEST.unstructure(each) for each in arguments]
+    return _dump(values, REQUEST_MAX, f"The request {method.name}")
+
+
+def decode_arguments(method: Method, data: bytes) -> tuple[Any, ...]:
+    """What :func:`encode_arguments` made. BadParameter, without the values in its text."""
+    if len(data) > REQUEST_MAX:
+        raise BadParameter(f"The request {method.name} is too large: at most {REQUEST_MAX} bytes are taken.")
+    values = _load(data, f"The request {method.name}")
+    if type(values) is not list or len(values) != len(method.parameters):
+        raise BadParameter(f"{method.name} takes {len(method.parameters)} arguments.")
+    return tuple(
+        _structure(_REQUEST, value, kind, f"{name} of {method.name}")
+        for value, (name, kind) in zip(values, method.parameters, strict=True)
+    )
+
+
+def encode_result(method: Method, value: object) -> tuple[bytes, ...]:
+    """A result as one or more chunks of JSON. LimitExceeded."""
+    data = _dump(_ANSWER.unstructure(value), ANSWER_MAX, f"The answer to {method.name}")
+    return tuple(data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
+
+
+def decode_result(method: Method, chunks: Sequence[bytes]) -> Any:
+    """What :func:`encode_result` made. BadParameter."""
+    what = f"The answer to {method.name}"
+    return _structure(_ANSWER, _load(b"".join(chunks), what), method.result, what)
+
+
+def encode_events(events: Sequence[NodeEvent]) -> bytes:
+    """Some changes of the directory."""
+    return _dump([_ANSWER.unstructure(each) for each in events], ANSWER_MAX, "A list of changes")
+
+
+def decode_events(data: bytes) -> tuple[NodeEvent, ...]:
+    """What :func:`encode_events` made. BadParameter."""
+    what = "A list of changes"
+    events: tuple[NodeEvent, ...] = _structure(_ANSWER, _load(data, what), tuple[NodeEvent, ...], what)
+    return events

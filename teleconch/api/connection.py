@@ -1,0 +1,153 @@
+"""One connection of a client to an auth server: opened, checked, ready; or a sentence that says why not."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from OpenSSL import SSL
+from twisted.internet import defer, error
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.spread import pb
+from zope.interface import implementer
+
+from teleconch import defaults
+from teleconch.api.codec import ANSWER_MAX
+from teleconch.api.tls import ClientTLS, peer_chain
+from teleconch.api.wire import ROOT, WireBroker
+from teleconch.errors import ConnectionProblem, TeleconchError, TrustError
+
+_ENVELOPE: Final = 64 * 1024
+_PUSHES_MAX: Final = 16  # calls of the server in progress here
+
+
+def endpoint_of(reactor: Any, address: str, timeout: float) -> IStreamClientEndpoint:
+    """``host``, ``host:port``, ``[v6]`` or ``[v6]:port`` as an endpoint, without a port that of an auth server."""
+    host, port = address, ""
+    if address.startswith("["):
+        host, _, rest = address[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif address.count(":") == 1:
+        host, port = address.split(":")
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        reactor, host, int(port) if port else defaults.AUTH_PORT, timeout=timeout
+    )
+    return endpoint
+
+
+@implementer(IHandshakeListener)
+class ClientBroker(WireBroker):
+    """``ready`` fires with the broker when the server is checked and speaks; it fails with a TeleconchError."""
+
+    def __init__(self, clock: IReactorTime, tls: ClientTLS) -> None:
+        super().__init__(True, ANSWER_MAX + _ENVELOPE, _PUSHES_MAX)
+        self._clock = clock
+        self._tls = tls
+        self._checked = False
+        self.ready: Deferred[ClientBroker] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+        self.heard = 0.0
+        self.retired = False
+
+    @property
+    def root(self) -> Any:
+        """What the server lets this peer call."""
+        return self.remoteForName(ROOT)  # type: ignore[no-untyped-call]
+
+    def handshakeCompleted(self) -> None:
+        try:
+            self._tls.check(peer_chain(self.transport))
+        except TeleconchError as problem:
+            self._settle(Failure(problem))
+            self.abort()
+            return
+        self._checked = True
+        if ITCPTransport.providedBy(self.transport):  # not so over a channel of SSH
+            self.transport.setTcpKeepAlive(True)
+
+    def usable(self) -> None:
+        """Both sides agreed on the protocol."""
+        self._settle(self if self._checked else Failure(TrustError("The auth server was not checked.")))
+
+    def message_received(self) -> None:
+        self.heard = self._clock.seconds()
+
+    def answered_or_failed(self) -> None:
+        """A call of ours came to its end. A retired connection goes with its last call."""
+        if self.retired and not self.waitingForAnswers:
+            self.close()
+
+    def retire(self) -> None:
+        """No new calls: end when those in progress have."""
+        self.retired = True
+        self.answered_or_failed()
+
+    def _settle(self, result: Any) -> None:
+        if not self.ready.called:
+            self.ready.callback(result)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._settle(Failure(ConnectionProblem(reason_of(reason))))
+        self.lost.callback(None)
+
+
+class _Brokers(Factory):
+    unsafeTracebacks = False
+    noisy = False
+
+    def __init__(self, broker: ClientBroker) -> None:
+        self._broker = broker
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        broker: Any = self._broker
+        broker.factory = self
+        return broker
+
+    def clientConnectionMade(self, broker: pb.Broker) -> None:
+        self._broker.usable()
+
+
+async def open_connection(
+    clock: IReactorTime, endpoint: IStreamClientEndpoint, tls: ClientTLS, timeout: float
+) -> ClientBroker:
+    """A connection that is ready for calls. ConnectionProblem; TrustError, ClockSkew from ``tls.check``."""
+    broker = ClientBroker(clock, tls)
+    connecting: Deferred[Any] = endpoint.connect(TLSMemoryBIOFactory(tls, True, _Brokers(broker)))
+    try:
+        await connecting.addTimeout(timeout, clock)
+        return await broker.ready.addTimeout(timeout, clock)
+    except TeleconchError:
+        raise
+    except defer.TimeoutError:
+        broker.abort()
+        raise ConnectionProblem(f"no answer within {timeout:g} s") from None
+    except Exception as problem:
+        broker.abort()
+        raise ConnectionProblem(reason_of(Failure(problem))) from problem
+    except BaseException:
+        broker.abort()
+        raise
+
+
+def reason_of(failure: Failure) -> str:
+    """Why a connection failed, as half a sentence."""
+    problem = failure.value
+    if isinstance(problem, error.ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(problem, error.DNSLookupError):
+        return "the name is not known"
+    if isinstance(problem, error.TimeoutError):
+        return "no answer in time"
+    if isinstance(problem, SSL.Error):
+        return "it does not speak TLS 1.3 as an auth server does (is the port right?)"
+    if isinstance(problem, (error.ConnectionDone, error.ConnectionLost, error.ConnectionAborted)):
+        return "it closed the connection"
+    if isinstance(problem, OSError):
+        return problem.strerror or type(problem).__name__
+    text = str(problem).strip().rstrip(".").splitlines()
+    return text[0] if text else type(problem).__name__

@@ -1,0 +1,255 @@
+"""The auth API's server: TLS 1.3, then Perspective Broker with the perspective of the peer's certificate.
+
+Who calls is asked at every call, not once per connection: a certificate that expires, or an authority that is
+dropped, ends what a long-lived connection may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from attrs import frozen
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.spread import pb
+from zope.interface import implementer
+
+from teleconch import defaults
+from teleconch.api.codec import METHODS, REQUEST_MAX, Method, decode_arguments, encode_result
+from teleconch.api.perspectives import described, methods_of
+from teleconch.api.tls import ServerTLS, TLSCredentials, peer_chain
+from teleconch.api.visitors import Visitors
+from teleconch.api.watching import PushedWatch
+from teleconch.api.wire import FAILED, OK, ROOT, Answer, Exposed, WireBroker, error_answer
+from teleconch.ca.tls import identity_of
+from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.identity import ANONYMOUS, ApiIdentity
+
+log = Logger()
+
+_ENVELOPE: Final = 1024  # bytes of a message around its arguments
+
+
+@frozen
+class APILimits:
+    """Bounds of one server; times in seconds. ``visitors`` are connections that showed no valid certificate (yet)."""
+
+    connections: int = 16_384
+    visitors: int = 1024
+    visitors_per_address: int = 64
+    handshake: float = 10.0
+    anonymous: float = 30.0
+    idle: float = 15 * defaults.MINUTE
+    calls: int = 64
+    anonymous_calls: int = 2
+    anonymous_calls_in_total: int = 64
+    watches: int = 4
+
+
+class _Root(Exposed):
+    """What a peer can call: the methods of its perspective."""
+
+    def __init__(self, server: APIServerFactory, broker: _ServerBroker) -> None:
+        self._server = server
+        self._broker = broker
+
+    async def answer(self, name: str, arguments: tuple[Any, ...]) -> Answer:
+        identity: ApiIdentity | None = None
+        try:
+            identity = self._broker.identity()
+            return await self._serve(identity, self._method(identity, name), arguments)
+        except TeleconchError as error:
+            self._told(identity, name, error)
+            return error_answer(error)
+        except Exception:  # noqa: BLE001  whatever went wrong, the peer learns only that something did
+            log.failure("{method} failed for {addr_remote}", method=name, addr_remote=self._broker.address)
+            return FAILED
+
+    def _method(self, identity: ApiIdentity, name: str) -> Method:
+        if name in methods_of(identity):
+            return METHODS[name]
+        if identity is ANONYMOUS or name in METHODS:
+            raise AccessDenied(f"The auth API's {name!r} is not for {described(identity)}.")
+        raise BadParameter(f"The auth API has no {name!r}: are both sides up to date?")
+
+    async def _serve(self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]) -> Answer:
+        api = self._server.authorize(identity)
+        call = getattr(api, method.name)
+        if method.streams:
+            return await self._watch(call, arguments)
+        if len(arguments) != 1 or not isinstance(arguments[0], bytes):
+            raise BadParameter(f"{method.name} takes its arguments as one text.")
+        values = decode_arguments(method, arguments[0])
+        if identity is not ANONYMOUS:
+            return (OK, *encode_result(method, await call(*values)))
+        with self._server.visitors.calling():
+            return (OK, *encode_result(method, await call(*values)))
+
+    async def _watch(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
+        if len(arguments) != 1 or not isinstance(arguments[0], pb.RemoteReference):
+            raise BadParameter("A watch takes a receiver.")
+        watches = self._broker.watches
+        watches[:] = [each for each in watches if not each.over]
+        if len(watches) >= self._server.limits.watches:
+            raise LimitExceeded(f"At most {self._server.limits.watches} watches run on one connection.")
+        pushed = PushedWatch(self._broker, arguments[0], self._broker.identity)
+        watches.append(pushed)
+        try:
+            pushed.runs_as(await call(pushed))
+        except BaseException:
+            pushed.stop()
+            raise
+        if self._broker.disconnected:
+            pushed.stop()
+        return (OK, pushed)
+
+    def _told(self, identity: ApiIdentity | None, name: str, error: TeleconchError) -> None:
+        if isinstance(error, TrustError) and identity is None:
+            self._broker.last_answer = True
+        log.info(
+            "auth API: {method!r} of {addr_remote} refused: {error}",
+            event="auth.api",
+            method=name,
+            addr_remote=self._broker.address,
+            code=error.code,
+            error=str(error),
+            **audit_fields(identity),
+        )
+
+
+def audit_fields(identity: ApiIdentity | None) -> dict[str, str]:
+    """``user`` or ``server_id`` of who called, as in audit events."""
+    if identity is None or identity.kind == "anonymous":
+        return {}
+    return {"user": identity.name} if identity.kind == "user" else {"server_id": identity.name}
+
+
+@implementer(IHandshakeListener)
+class _ServerBroker(WireBroker):
+    """One peer. ``last_answer`` ends the connection behind the answer that is sent next."""
+
+    def __init__(self, server: APIServerFactory) -> None:
+        super().__init__(False, REQUEST_MAX + _ENVELOPE, server.limits.anonymous_calls)
+        self._server = server
+        self._certificate: bytes | None = None
+        self._handshaken = False
+        self._deadline: Any = None
+        self.member = False
+        self.last_answer = False
+        self.watches: list[PushedWatch] = []
+        self.setNameForLocal(ROOT, _Root(server, self))  # type: ignore[no-untyped-call]
+
+    def identity(self) -> ApiIdentity:
+        """Who the peer is at this moment. TrustError."""
+        if not self._handshaken:
+            raise TrustError("The TLS handshake is not complete.")
+        if self._certificate is None:
+            return ANONYMOUS
+        return identity_of(self._certificate, self._server.authorities(), self._server.now())
+
+    def connectionMade(self) -> None:
+        self._server.visitors.entered(self)
+        self._expect_within(self._server.limits.handshake)
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def handshakeCompleted(self) -> None:
+        self._handshaken = True
+        self._certificate = next(iter(peer_chain(self.transport)), None)
+        self.transport.registerProducer(self, True)
+        limits = self._server.limits
+        try:
+            self.member = self.identity() is not ANONYMOUS
+        except TrustError as error:
+            log.warn(
+                "certificate of {addr_remote} refused: {error}",
+                event="auth",
+                addr_remote=self.address,
+                error=str(error),
+            )
+        if self.member:
+            self._server.visitors.left(self)
+            self.calls_max = limits.calls
+            self.transport.setTcpKeepAlive(1)
+        self._expect_within(limits.idle if self.member else limits.anonymous)
+
+    def message_received(self) -> None:
+        if self.member:
+            self._expect_within(self._server.limits.idle)
+
+    def answered(self) -> None:
+        if self.last_answer:
+            self.close()
+
+    def _expect_within(self, seconds: float) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = self._server.clock.callLater(seconds, self._overdue)
+
+    def _overdue(self) -> None:
+        log.info("connection of {addr_remote} ended: nothing came in time", addr_remote=self.address)
+        self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._server.visitors.left(self)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        for each in self.watches:
+            if not each.over:
+                each.stop()
+        self.watches.clear()
+
+
+class _Brokers(Factory):
+    unsafeTracebacks = False
+    noisy = False
+
+    def __init__(self, server: APIServerFactory) -> None:
+        self._server = server
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        broker: Any = _ServerBroker(self._server)
+        broker.factory = self
+        return broker
+
+    def clientConnectionMade(self, broker: pb.Broker) -> None:
+        """Perspective Broker says that it is ready."""
+
+
+class APIServerFactory(TLSMemoryBIOFactory):
+    """Serves the auth API on whatever endpoint it is given to; TLS is inside.
+
+    ``authorize`` gives the API as one identity may use it (``auth.authorized.AuthorizedAPI``); ``authorities`` are
+    the cluster's, asked at every call; ``credentials`` the server's own certificate followed by its authority's
+    (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        authorize: Callable[[ApiIdentity], object],
+        authorities: Callable[[], Iterable[TrustedAuthority]],
+        credentials: Callable[[], TLSCredentials],
+        now: Callable[[], float],
+        limits: APILimits | None = None,
+    ) -> None:
+        super().__init__(ServerTLS(credentials), False, _Brokers(self))
+        self.clock = clock
+        self.authorize = authorize
+        self.authorities = authorities
+        self.now = now
+        self.limits = limits or APILimits()
+        self.visitors = Visitors(
+            self.limits.visitors, self.limits.visitors_per_address, self.limits.anonymous_calls_in_total
+        )
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        if len(self.protocols) >= self.limits.connections:
+            log.warn("connection of {addr_remote} refused: {error}", addr_remote=str(addr), error="too many in all")
+            return None
+        return super().buildProtocol(addr)

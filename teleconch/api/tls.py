@@ -1,0 +1,167 @@
+"""TLS 1.3 of the auth API: one context for the server, one for its clients.
+
+OpenSSL proves that a peer holds its certificate's private key. Whether the certificate is one to believe is decided
+right after the handshake by ``ca/tls.py``, before any byte of the API flows: by the cluster's authorities, the clock
+that was passed in, and with a sentence for whoever is refused, where an alert of TLS would be a riddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from attrs import frozen
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from teleconch.ca.authority import ca_pin
+from teleconch.ca.tls import verify_auth_server
+from teleconch.defaults import API_SERVER_NAME
+from teleconch.errors import ClockSkew, TrustError
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.secret import Secret
+from teleconch.resources.times import duration_text
+
+log = Logger()
+
+
+@frozen
+class TLSCredentials:
+    """``certificate`` in PEM: one's own, for an auth server followed by its authority's. The key is PKCS#8 PEM."""
+
+    certificate: str
+    private_key: Secret
+
+
+def _context(credentials: TLSCredentials | None) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    # A resumed session would carry a certificate that was checked once; every connection proves its key anew.
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # True: go on with the handshake. The certificate is judged when it is complete (see the module's docstring).
+    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    if credentials is not None:
+        own, *chain = x509.load_pem_x509_certificates(credentials.certificate.encode())
+        context.use_certificate(crypto.X509.from_cryptography(own))
+        for each in chain:
+            context.add_extra_chain_cert(crypto.X509.from_cryptography(each))
+        key: Any = serialization.load_pem_private_key(credentials.private_key.reveal().encode(), None)
+        context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+        context.check_privatekey()
+    return context
+
+
+def peer_chain(transport: Any) -> tuple[bytes, ...]:
+    """The certificates (DER) that the peer of a TLS transport showed, its own first; empty without one."""
+    connection = transport.getHandle()
+    own = connection.get_peer_certificate() if connection is not None else None
+    if own is None:
+        return ()
+    certificates = [own, *(connection.get_peer_cert_chain() or ())]  # a client's chain begins with its own again
+    ders = (each.to_cryptography().public_bytes(serialization.Encoding.DER) for each in certificates)
+    return tuple(dict.fromkeys(ders))
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTLS:
+    """The auth server's side: asks for a client certificate, takes a peer without one as anonymous.
+
+    ``credentials`` is asked at each connection, so a renewed certificate is used at once.
+    """
+
+    def __init__(self, credentials: Callable[[], TLSCredentials]) -> None:
+        self._credentials = credentials
+        self._built: tuple[TLSCredentials, SSL.Context] | None = None
+
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        credentials = self._credentials()
+        if self._built is None or self._built[0] is not credentials:
+            self._built = (credentials, _context(credentials))
+        return SSL.Connection(self._built[1], None)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ClientTLS:
+    """A client's side: its certificate, if it has one, and how it knows the auth server.
+
+    ``check`` is given the server's chain (DER) once the handshake is complete and raises TrustError or ClockSkew;
+    nothing of the API is sent before it returned.
+    """
+
+    def __init__(
+        self, credentials: Callable[[], TLSCredentials | None], check: Callable[[Sequence[bytes]], None]
+    ) -> None:
+        self._credentials = credentials
+        self.check = check
+
+    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        connection = SSL.Connection(_context(self._credentials()), None)
+        connection.set_tlsext_host_name(API_SERVER_NAME.encode())
+        return connection
+
+
+def _verify(chain: Sequence[bytes], pins: Sequence[str], now: float) -> tuple[str, str]:
+    try:
+        return verify_auth_server(chain, pins, now)
+    except ClockSkew as error:
+        server = x509.load_der_x509_certificate(chain[0])
+        early = server.not_valid_before_utc.timestamp() - now
+        late = now - server.not_valid_after_utc.timestamp()
+        raise ClockSkew(f"{error} (They differ by {duration_text(max(early, late, 1))} at least.)") from None
+
+
+def member_tls(
+    credentials: Callable[[], TLSCredentials],
+    authorities: Callable[[], Iterable[TrustedAuthority]],
+    now: Callable[[], float],
+) -> ClientTLS:
+    """For one who has a certificate: the auth server must be signed by the cluster's host authority."""
+
+    def check(chain: Sequence[bytes]) -> None:
+        cluster, shown = _verify(chain, (), now())
+        hosts = [each for each in authorities() if each.type == "host"]
+        if ca_pin(shown) in {ca_pin(pem) for each in hosts for pem in each.tls_certs if each.cluster == cluster}:
+            return
+        ours = ", ".join(sorted({each.cluster for each in hosts})) or "no cluster"
+        if cluster in {each.cluster for each in hosts}:
+            raise TrustError(
+                f"The auth server's CA ({ca_pin(shown)}) is not the one that is known here for cluster {cluster}."
+                " If the cluster was set up anew, join or log in again; otherwise someone may be in between."
+            )
+        raise TrustError(
+            f"The auth server belongs to cluster {cluster}, but the certificate here is from {ours}."
+            " Check the address, or join or log in to that cluster."
+        )
+
+    return ClientTLS(credentials, check)
+
+
+class FirstContact:
+    """What a newcomer learns of the cluster: its name and its host authority (PEM), as the last server showed."""
+
+    def __init__(self, pins: Sequence[str], now: Callable[[], float]) -> None:
+        self._pins = tuple(pins)
+        self._now = now
+        self.cluster = ""
+        self.authority = ""
+
+    def check(self, chain: Sequence[bytes]) -> None:
+        self.cluster, self.authority = _verify(chain, self._pins, self._now())
+        if not self._pins:
+            log.warn(
+                "the auth server of cluster {cluster} is believed without a check, its CA has the pin {pin}:"
+                " set ca_pin to it once you compared it with `tctl status` on the auth server",
+                event="auth.join",
+                cluster=self.cluster,
+                pin=ca_pin(self.authority),
+            )
+
+
+def newcomer_tls(contact: FirstContact) -> ClientTLS:
+    """For one who has no certificate yet: the auth server is known by the CA pin, if there is one."""
+    return ClientTLS(lambda: None, contact.check)

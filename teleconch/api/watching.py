@@ -1,0 +1,113 @@
+"""A watch over the wire: changes go to the peer one call at a time, the next when the peer has answered the last."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.api.codec import CHUNK, encode_events
+from teleconch.api.interface import Watch
+from teleconch.api.wire import OK, Answer, Exposed, WireBroker, error_answer
+from teleconch.errors import BadParameter, TeleconchError
+from teleconch.resources.node import NodeEvent
+
+log = Logger()
+
+QUEUE_MAX: Final = 50_000  # changes that wait for one watcher
+_EVENTS_MAX: Final = 200  # changes in one call
+
+
+class PushedWatch(Exposed):
+    """Takes what the auth server tells (a ``NodeReceiver``) and passes it on to ``receiver`` at the peer.
+
+    ``check`` raises when the peer may no longer watch, for example because its certificate has expired. A watch that
+    ends tells its peer so, who watches again. The peer may call ``stop``.
+    """
+
+    def __init__(self, broker: WireBroker, receiver: Any, check: Callable[[], object]) -> None:
+        self._broker = broker
+        self._receiver = receiver
+        self._check = check
+        self._queue: deque[NodeEvent] = deque()
+        self._sending = False
+        self._watch: Watch | None = None
+        self.over = False
+
+    def runs_as(self, watch: Watch) -> None:
+        """The auth server's end, to be stopped with this one."""
+        self._watch = watch
+        if self.over:
+            watch.stop()
+
+    async def answer(self, name: str, arguments: tuple[Any, ...]) -> Answer:
+        if name != "stop" or arguments:
+            return error_answer(BadParameter("A watch can only be stopped."))
+        self.stop()
+        return (OK,)
+
+    def node_events(self, events: tuple[NodeEvent, ...]) -> None:
+        if self.over:
+            return
+        if len(self._queue) + len(events) > QUEUE_MAX:
+            self._end("it does not take the changes as fast as they come")
+            return
+        self._queue.extend(events)
+        self._send()
+
+    def watch_ended(self) -> None:
+        self._end("")
+
+    def stop(self) -> None:
+        """The peer wants no more, or is gone."""
+        self.over = True
+        self._queue.clear()
+        self._receiver = None  # lets the peer forget its receiver
+        if self._watch is not None:
+            self._watch.stop()
+
+    def _end(self, why: str) -> None:
+        if self.over:
+            return
+        if why:
+            log.warn(
+                "the watch of {addr_remote} ends: {error}",
+                event="auth.api",
+                addr_remote=self._broker.address,
+                error=why,
+            )
+        told = self._broker.call(self._receiver, "watch_ended")
+        told.addErrback(lambda _: None)  # a peer that is gone need not be told
+        self.stop()
+
+    def _send(self) -> None:
+        if self._sending or self.over or not self._queue:
+            return
+        try:
+            self._check()
+        except TeleconchError as error:
+            self._end(str(error))
+            return
+        self._sending = True
+        acknowledged = self._broker.call(self._receiver, "node_events", self._next_chunk())
+        acknowledged.addCallbacks(self._acknowledged, self._failed)
+
+    def _next_chunk(self) -> bytes:
+        events: list[NodeEvent] = []
+        size = 0
+        while self._queue and len(events) < _EVENTS_MAX and size < CHUNK // 2:
+            events.append(self._queue.popleft())
+            size += len(encode_events(events[-1:]))
+        return encode_events(events)
+
+    def _acknowledged(self, _: object) -> None:
+        self._sending = False
+        self._send()
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.over:
+            log.debug("a watcher went away: {error}", error=failure.getErrorMessage())
+            self.stop()
