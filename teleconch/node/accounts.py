@@ -1,0 +1,100 @@
+"""The OS account behind a login, and becoming it for good.
+
+Runs in the launcher's children only, and so imports nothing outside the standard library.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from typing import NamedTuple
+
+from teleconch.errors import AccessDenied, NotFound
+
+
+class Account(NamedTuple):
+    """One passwd entry and the groups that a login gets."""
+
+    login: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    groups: tuple[int, ...]
+
+
+def look_up(login: str) -> Account:
+    """The account of ``login``, through NSS (may take long where accounts live on the network). NotFound."""
+    try:
+        entry = pwd.getpwnam(login)
+    except (KeyError, ValueError):
+        raise NotFound(
+            f"There is no user {login} on this machine; ask its administrator for the account, or log in as another."
+        ) from None
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir or "/", entry.pw_shell or "/bin/sh", groups)
+
+
+def check(account: Account) -> None:
+    """AccessDenied with the reason where this process can open no session for ``account``."""
+    own = os.geteuid()
+    if own not in (0, account.uid):
+        raise AccessDenied(
+            f"This node runs as the user {_name(own)} and not as root: log in as {_name(own)}, no other login is"
+            " possible here."
+        )
+    try:
+        mode = os.stat(account.shell).st_mode
+    except OSError as error:
+        raise AccessDenied(
+            f"The shell {account.shell} of {account.login} cannot be used ({error.strerror}); ask the administrator."
+        ) from None
+    if not stat.S_ISREG(mode) or not mode & 0o111:
+        raise AccessDenied(f"The shell {account.shell} of {account.login} is no program; ask the administrator.")
+
+
+def become(account: Account) -> None:
+    """Give up this process's rights for those of ``account``, for good. AccessDenied where that does not hold.
+
+    Groups first, then group, then user: each needs the rights that the next gives up. Afterwards every id is read
+    back, and the way back to root is tried.
+    """
+    try:
+        if os.geteuid() == 0:
+            os.setgroups(account.groups)
+            os.setresgid(account.gid, account.gid, account.gid)
+            os.setresuid(account.uid, account.uid, account.uid)
+            if set(os.getgroups()) != set(account.groups):
+                raise PermissionError("groups differ")
+        if os.getresuid() != (account.uid,) * 3 or os.getresgid() != (account.gid,) * 3:
+            raise PermissionError("ids differ")
+    except OSError as error:
+        raise AccessDenied(f"This node could not take on the rights of {account.login}: {error}.") from None
+    if account.uid != 0:
+        for regain in (os.setuid, os.seteuid):
+            try:
+                regain(0)
+            except PermissionError:
+                continue
+            raise AccessDenied(f"This node could not give up its own rights for {account.login}.")
+
+
+def give_terminal(terminal: int, account: Account) -> None:
+    """Make the slave side of a PTY the user's: owner, group tty, mode 0620 (write(1) and wall(1) want that)."""
+    if os.geteuid() != 0:
+        return  # devpts made it ours already
+    try:
+        gid, mode = grp.getgrnam("tty").gr_gid, 0o620
+    except KeyError:
+        gid, mode = account.gid, 0o600
+    os.fchown(terminal, account.uid, gid)
+    os.fchmod(terminal, mode)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

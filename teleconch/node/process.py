@@ -1,0 +1,338 @@
+"""Processes of OS users, as the daemon sees them: started by the launcher, told about by messages.
+
+The protocol and the reasons for a process of its own stand in :mod:`teleconch.node.launcher`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadWriteDescriptor
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+import teleconch
+from teleconch.errors import LimitExceeded, TeleconchError, Unavailable, from_code
+from teleconch.node.launcher import text
+
+START_DEADLINE: Final = 60.0  # seconds for account look-up, home directory and exec
+REPLY_MAX: Final = 16 * 1024
+EARLY_SIGNALS: Final = 16
+COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
+
+_CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launcher import main; main()"
+_ROOT = str(Path(teleconch.__file__).resolve().parents[1])
+
+log = Logger()
+
+
+class IReactorNode(IReactorFDSet, IReactorTime):
+    """What the node asks of a reactor: descriptors and time."""
+
+
+@frozen
+class Request:
+    """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes."""
+
+    login: str
+    command: bytes | None
+    environment: dict[bytes, bytes]
+    terminal: bool
+
+    def encode(self) -> bytes:
+        return json.dumps(
+            {
+                "login": self.login,
+                "command": None if self.command is None else text(self.command),
+                "environment": {text(name): text(value) for name, value in self.environment.items()},
+                "terminal": self.terminal,
+            }
+        ).encode()
+
+
+@frozen
+class Started:
+    """A process that was started: its id, its user's id, and what the passwd entry says."""
+
+    pid: int
+    uid: int
+    home: str
+    shell: str
+
+
+class Process:
+    """One process of a user. ``started`` fires with :class:`Started` or fails with a :class:`TeleconchError`;
+    ``ended`` fires, once it was reaped, with a status as from ``wait()``, or ``None`` when the launcher was lost."""
+
+    def __init__(self, launcher: Launcher, id: int) -> None:
+        self._launcher = launcher
+        self._id = id
+        self._facts: Started | None = None
+        self._early: list[int] = []  # signals for a process that is being started
+        self.started: Deferred[Started] = Deferred()
+        self.ended: Deferred[int | None] = Deferred()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group, with the user's rights. Nothing happens once it has ended."""
+        if self._facts is not None:
+            self._launcher.send(f"signal {self._id} {number} {self._facts.uid}")
+        elif len(self._early) < EARLY_SIGNALS:
+            self._early.append(number)
+
+    def hang_up(self) -> None:
+        """The user is gone: SIGHUP, and SIGCONT for what is stopped."""
+        self.signal(signal.SIGHUP)
+        self.signal(signal.SIGCONT)
+
+    def kill_start(self) -> None:
+        """The start takes too long."""
+        self._launcher.send(f"kill {self._id}")
+
+    def has_started(self, facts: Started) -> None:
+        """The launcher's child is about to exec."""
+        self._facts = facts
+        self.started.callback(facts)
+        early, self._early = self._early, []
+        for number in early:
+            self.signal(number)
+
+
+@implementer(IReadWriteDescriptor)
+class Launcher:
+    """The daemon's end. :meth:`start` it once, then :meth:`spawn`; :meth:`stop` hangs up what still runs."""
+
+    def __init__(self, reactor: IReactorNode) -> None:
+        self._reactor = reactor
+        self._control: socket.socket | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._processes: dict[int, Process] = {}
+        self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._last_id = 0
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the launcher's process. OSError where that is not possible."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._popen = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _CODE, _ROOT],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env={"LC_ALL": "C.UTF-8"},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        self._control = ours
+        self._reactor.addReader(self)
+
+    async def stop(self) -> None:
+        """End the launcher, which hangs up every session. Fires when it is gone."""
+        popen = self._popen
+        self._drop(None)
+        if popen is not None:
+            await deferToThread(popen.wait)
+
+    def _drop(self, why: str | None) -> None:
+        if self._control is None:
+            return
+        self._reactor.removeReader(self)
+        self._reactor.removeWriter(self)
+        self._control.close()
+        self._control = None
+        if why is not None:
+            log.critical("the launcher of user processes was lost: {error}", error=why)
+            if self._popen is not None:
+                deferToThread(self._popen.wait).addErrback(_log_failure)
+        self._popen = None
+        for _, descriptors in self._outgoing:
+            _close(descriptors)
+        self._outgoing.clear()
+        processes, self._processes = self._processes, {}
+        for process in processes.values():
+            process.ended.callback(None)
+
+    # --- use ---------------------------------------------------------------------------------------------------------
+
+    def spawn(self, request: Request, stdin: int, stdout: int, stderr: int) -> Process:
+        """Start a process. The descriptors are the process's ends; they are closed here, whatever happens.
+
+        LimitExceeded for a command too long; Unavailable where the machine has no means left.
+        """
+        descriptors = tuple(dict.fromkeys((stdin, stdout, stderr)))
+        try:
+            if request.command is not None and len(request.command) > COMMAND_MAX:
+                raise LimitExceeded(f"The command is longer than {COMMAND_MAX} bytes; send it as a script on stdin.")
+            if self._control is None:
+                self.start()
+            file, reading, writing = _request_file(request)
+        except OSError as error:
+            _close(descriptors)
+            raise Unavailable(f"This node cannot start a process now ({error.strerror}); try again later.") from error
+        except BaseException:
+            _close(descriptors)
+            raise
+        self._last_id += 1
+        process = self._processes[self._last_id] = Process(self, self._last_id)
+        _Reply(self._reactor, reading, process)
+        self._outgoing.append((f"start {self._last_id}".encode(), (file, writing, stdin, stdout, stderr)))
+        self._flush()
+        return process
+
+    def send(self, message: str) -> None:
+        """Queue a message without descriptors (at most a few for each running process)."""
+        if self._control is not None:
+            self._outgoing.append((message.encode(), ()))
+            self._flush()
+
+    # --- the socket --------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        while self._outgoing and self._control is not None:
+            message, descriptors = self._outgoing[0]
+            try:
+                socket.send_fds(self._control, [message], descriptors, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._reactor.addWriter(self)
+                return
+            except OSError as error:
+                self._drop(str(error))
+                return
+            self._outgoing.popleft()
+            _close(tuple(dict.fromkeys(descriptors)))
+        if self._control is not None:
+            self._reactor.removeWriter(self)
+
+    def fileno(self) -> int:
+        return -1 if self._control is None else self._control.fileno()
+
+    def logPrefix(self) -> str:
+        return "launcher"
+
+    def doRead(self) -> None:
+        for _ in range(64):
+            if self._control is None:
+                return
+            try:
+                message = self._control.recv(256)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._drop(str(error))
+                return
+            if not message:
+                self._drop("its process ended")
+                return
+            _, id, status = message.split()
+            process = self._processes.pop(int(id), None)
+            if process is not None:
+                process.ended.callback(int(status))
+
+    def doWrite(self) -> None:
+        self._flush()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._drop(reason.getErrorMessage())
+
+
+@implementer(IReadWriteDescriptor)
+class _Reply:
+    """Reads what the child says between fork and exec, until exec closes the pipe."""
+
+    def __init__(self, reactor: IReactorNode, fd: int, process: Process) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._process = process
+        self._heard = b""
+        self._deadline = reactor.callLater(START_DEADLINE, process.kill_start)
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def logPrefix(self) -> str:
+        return "start"
+
+    def doRead(self) -> None:
+        try:
+            data = os.read(self._fd, REPLY_MAX)
+        except BlockingIOError:
+            return
+        self._heard += data
+        if not data or len(self._heard) > REPLY_MAX:
+            self._end()
+
+    def doWrite(self) -> None:
+        """Never asked for."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._fd < 0:
+            return
+        self._reactor.removeReader(self)
+        os.close(self._fd)
+        self._fd = -1
+        if self._deadline.active():
+            self._deadline.cancel()
+        process = self._process
+        try:
+            facts = _understand(self._heard)
+        except TeleconchError as error:
+            process.started.errback(Failure(error))
+        else:
+            process.has_started(facts)
+
+
+def _understand(heard: bytes) -> Started:
+    """What the child said, as facts or as the error that it met."""
+    lines = [json.loads(line) for line in heard.splitlines()]
+    for line in lines:
+        if "error" in line:
+            if "detail" in line:
+                log.error("the start of a session failed: {detail}", detail=line["detail"])
+            raise from_code(line["code"], line["error"])
+    if not lines:
+        raise Unavailable("This node could not start the session in time; try again later.")
+    return Started(**lines[0])
+
+
+def _request_file(request: Request) -> tuple[int, int, int]:
+    """The request as a readable file, and the reply pipe's reading (non-blocking) and writing end."""
+    file = os.memfd_create("session", os.MFD_CLOEXEC)
+    try:
+        os.write(file, request.encode())
+        os.lseek(file, 0, os.SEEK_SET)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        os.close(file)
+        raise
+    os.set_blocking(reading, False)
+    return file, reading, writing
+
+
+def _close(descriptors: tuple[int, ...]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _log_failure(failure: Failure) -> None:
+    log.failure("waiting for the launcher's end failed", failure)

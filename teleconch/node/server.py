@@ -1,0 +1,110 @@
+"""The node's SSH server: who may come in, and which channels they may open.
+
+One gate decides every kind of channel: :meth:`NodeUser.lookupChannel` asks ``access`` for a permit each time, so that a
+certificate that has ended opens nothing more on a connection that still stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.conch.avatar import ConchUser
+from twisted.conch.interfaces import IConchUser
+from twisted.cred.portal import IRealm
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from zope.interface import Interface, implementer
+
+from teleconch.access.permit import AccessPermit, permit_session
+from teleconch.errors import AccessDenied
+from teleconch.node.environment import address
+from teleconch.node.session import Place, SessionChannel
+from teleconch.resources.identity import SSHIdentity
+from teleconch.ssh import messages
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.connection import Connection
+from teleconch.ssh.problems import ChannelRefused
+
+FORWARDING = (b"direct-tcpip", b"direct-streamlocal@openssh.com")
+
+log = Logger()
+
+
+class NodeUser(ConchUser):
+    """One authenticated connection (Conch calls it an avatar)."""
+
+    conn: Connection
+
+    def __init__(
+        self, identity: SSHIdentity, login: str, peer: IAddress, place: Place, now: Callable[[], float]
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.identity = identity
+        self.login = login
+        self._peer = peer
+        self._place = place
+        self._now = now
+
+    def permit(self) -> AccessPermit:
+        """What may be done at this moment. AccessDenied."""
+        return permit_session(self.identity, self.login, self._now())
+
+    def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel:
+        """A channel of ``kind``, or ChannelRefused."""
+        try:
+            permit = self.permit()
+        except AccessDenied as error:
+            raise self._refused(kind, str(error)) from error
+        if kind == b"session":
+            return SessionChannel(permit, self._place, self._peer, self.conn.transport.getHost())
+        if kind in FORWARDING:
+            if not permit.port_forwarding:
+                raise self._refused(kind, "Your certificate does not allow port forwarding.")
+            raise self._refused(kind, "This node does not forward ports.")
+        raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
+
+    def global_request(self, name: bytes, data: bytes) -> bool:
+        """Forwarding toward the client and all else: refused, in the log too where someone asked for it."""
+        if name in (b"tcpip-forward", b"streamlocal-forward@openssh.com"):
+            self._refused(name, "This node does not forward ports.")
+        return False
+
+    def logout(self) -> None:
+        """The connection is gone; its channels were closed before."""
+
+    def _refused(
+        self, kind: bytes, sentence: str, code: int = messages.OPEN_ADMINISTRATIVELY_PROHIBITED
+    ) -> ChannelRefused:
+        log.warn(
+            "channel {kind} refused: {error}",
+            kind=kind[:64].decode("ascii", "replace"),
+            event="session.start" if kind == b"session" else "port",
+            success=False,
+            user=self.identity.user,
+            login=self.login,
+            server_id=self._place.host_uuid,
+            addr_remote="{}:{}".format(*address(self._peer)),
+            error=sentence,
+        )
+        return ChannelRefused(code, sentence)
+
+
+@implementer(IRealm)
+class NodeRealm:
+    """Makes a :class:`NodeUser` of a checked identity (twisted.cred)."""
+
+    def __init__(self, place: Place, now: Callable[[], float]) -> None:
+        self._place = place
+        self._now = now
+
+    def requestAvatar(
+        self, avatarId: Any, mind: object, *interfaces: type[Interface]
+    ) -> tuple[type[Interface], NodeUser, Callable[[], None]]:
+        """``avatarId`` is (identity, login, peer) from the certificate checker. AccessDenied."""
+        if IConchUser not in interfaces:
+            raise NotImplementedError("a node has SSH users only")
+        identity, login, peer = avatarId
+        user = NodeUser(identity, login, peer, self._place, self._now)
+        user.permit()
+        return IConchUser, user, user.logout

@@ -1,0 +1,194 @@
+"""The node as one Twisted service: listener, sessions and pings."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from random import SystemRandom
+from typing import Any, Final, Protocol
+
+from twisted.application.service import Service
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+import teleconch
+from teleconch.api.interface import Hosts
+from teleconch.node.heartbeat import Heartbeat
+from teleconch.node.labels import Labels
+from teleconch.node.process import IReactorNode, Launcher
+from teleconch.node.server import NodeRealm
+from teleconch.node.session import Place
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.node import Node
+from teleconch.resources.secret import Secret
+from teleconch.ssh.checker import CertificateChecker
+from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
+
+STOP_DEADLINE: Final = 10.0  # seconds that running sessions get when the node stops
+_POLL: Final = 0.1
+
+log = Logger()
+
+
+class Member(Protocol):
+    """What a node needs of its host's membership in the cluster (``api.membership.Membership`` is one)."""
+
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def client(self) -> Hosts: ...
+    def host_keys(self) -> tuple[Secret, str]: ...
+    def authorities(self) -> tuple[TrustedAuthority, ...]: ...
+
+
+class NodeServer(Service):
+    """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies are to dial, or ``None``
+    for what the listener got. ``member`` has joined already; its auth server may be down."""
+
+    name = "node"
+
+    def __init__(
+        self,
+        reactor: IReactorNode,
+        member: Member,
+        endpoint: IStreamServerEndpoint,
+        *,
+        nodename: str,
+        addr: str | None = None,
+        public_addrs: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        roles: Sequence[str] = ("node",),
+        options: ServerOptions | None = None,
+        stop_deadline: float = STOP_DEADLINE,
+        now: Callable[[], float] = time.time,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._member = member
+        self._endpoint = endpoint
+        self._nodename = nodename
+        self._addr = addr
+        self._public_addrs = tuple(public_addrs)
+        self._labels = Labels(labels or {})
+        self._roles = tuple(roles)
+        self._stop_deadline = stop_deadline
+        self._now = now
+        self._host_key: tuple[str, str, HostKey] | None = None
+        self._port: IListeningPort | None = None
+        self.launcher = Launcher(reactor)
+        self.place = Place(reactor, self.launcher, member.uuid, member.cluster, lambda: str(uuid.uuid4()))
+        checker = CertificateChecker(self._user_authorities, now)
+        self.factory = SSHServerFactory(
+            reactor, Portal(NodeRealm(self.place, now), [checker]), self.host_keys, options, log_name="node"
+        )
+        self.heartbeat = Heartbeat(
+            reactor,
+            member.client,
+            self.describe,
+            instance=secrets.token_hex(16),
+            random=random or SystemRandom().random,
+            now=now,
+        )
+        self.listening: Deferred[IListeningPort] = Deferred()
+
+    # --- what others ask ---------------------------------------------------------------------------------------------
+
+    def host_keys(self) -> Sequence[HostKey]:
+        """The membership's key and certificate, parsed once for each pair; a renewed one serves new connections."""
+        private, certificate = self._member.host_keys()
+        pem = private.reveal()
+        if self._host_key is None or self._host_key[:2] != (pem, certificate):
+            self._host_key = (pem, certificate, HostKey(pem, certificate))
+        return (self._host_key[2],)
+
+    def describe(self) -> Node:
+        """What the next ping tells."""
+        return Node(
+            uuid=self._member.uuid,
+            nodename=self._nodename,
+            cluster=self._member.cluster,
+            addr=self.addr,
+            public_addrs=self._public_addrs,
+            labels=self._labels.current(),
+            version=teleconch.__version__,
+            roles=self._roles,
+        )
+
+    @property
+    def addr(self) -> str:
+        """``host:port`` as told to the cluster."""
+        if self._addr is not None:
+            return self._addr
+        if self._port is None:
+            return ""
+        host: Any = self._port.getHost()
+        return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+    def _user_authorities(self) -> tuple[TrustedAuthority, ...]:
+        return tuple(
+            authority
+            for authority in self._member.authorities()
+            if authority.type == "user" and authority.cluster == self._member.cluster
+        )
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self.launcher.start()
+        Deferred.fromCoroutine(self._listen()).addErrback(self._not_listening)
+
+    async def _listen(self) -> None:
+        port = await self._endpoint.listen(self.factory)
+        if not self.running:
+            await _stopped(port)
+            return
+        self._port = port
+        log.info("node {nodename} listens on {addr}", nodename=self._nodename, addr=self.addr)
+        self.heartbeat.start()
+        self.listening.callback(port)
+
+    def _not_listening(self, failure: Failure) -> None:
+        self.listening.errback(failure)  # whoever started us decides
+
+    async def _stop(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            await _stopped(port)
+        goodbye = Deferred.fromCoroutine(self.heartbeat.stop())
+        sessions = Deferred.fromCoroutine(self._end_sessions())
+        await DeferredList([goodbye, sessions], consumeErrors=True)
+        for connection in list(self.factory.connections):
+            connection.loseConnection()
+        await self.launcher.stop()
+
+    async def _end_sessions(self) -> None:
+        """Wait for sessions to end by themselves, then hang them up."""
+        waited = 0.0
+        while self.place.live and waited < self._stop_deadline:
+            await deferLater(self._reactor, _POLL)
+            waited += _POLL
+        left = list(self.place.live)
+        if left:
+            log.warn("{count} sessions still run as the node stops; hanging them up", count=len(left))
+        for session in left:
+            session.hang_up()
+
+    def stopService(self) -> Deferred[None]:
+        """Close the listener, say goodbye, let sessions end; fires when nothing is left."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+
+async def _stopped(port: IListeningPort) -> None:
+    stopping = port.stopListening()
+    if stopping is not None:
+        await stopping

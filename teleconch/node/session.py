@@ -1,0 +1,398 @@
+"""One ``session`` channel: a shell or a command as an OS user (RFC 4254 section 6).
+
+States: *asking* (``pty-req`` and ``env`` are taken) → *running* (``shell`` or ``exec``; once) → *over*. The end comes
+from one of three sides:
+
+- The process: its exit status is told as soon as it has ended and nothing of its output waits, EOF and CLOSE follow
+  behind the last byte. A background child that holds the pipes keeps the channel open, as with sshd; one that holds the
+  terminal does not, since the kernel hangs a terminal up when its session's leader ends.
+- The peer closes the channel, or the connection is lost: pipes and terminal are closed, the process group gets SIGHUP.
+- The node stops: likewise, after a deadline.
+
+All bytes pass :meth:`SessionChannel._from_process` and :meth:`SessionChannel._to_process`; a recorder can stand there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from teleconch.access.permit import AccessPermit
+from teleconch.errors import BadParameter, TeleconchError
+from teleconch.node import pty
+from teleconch.node.environment import Requested, SessionFacts, address
+from teleconch.node.process import IReactorNode, Launcher, Process, Request
+from teleconch.node.streams import Sink, Source
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import Reader, boolean, string
+
+STDOUT: Final = 0
+STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR
+NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures
+EARLY_MAX: Final = 1024 * 1024  # bytes that a peer may send before it says what to run
+SIGNALS: Final = {
+    name: getattr(signal, f"SIG{name}")
+    for name in ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
+}
+
+log = Logger()
+
+
+@frozen
+class Place:
+    """Where sessions run: what all sessions of one node share. ``live`` holds the ones that are not over."""
+
+    reactor: IReactorNode
+    launcher: Launcher
+    host_uuid: str
+    cluster: str
+    new_id: Callable[[], str]
+    live: set[SessionChannel] = field(factory=set, eq=False, repr=False)
+
+
+@implementer(IPushProducer)
+class _Output:
+    """The process's output streams as one producer for the channel."""
+
+    def __init__(self, resumed: Callable[[], None]) -> None:
+        self._resumed = resumed
+        self.sources: list[Source] = []
+
+    def pauseProducing(self) -> None:
+        for source in self.sources:
+            source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        for source in self.sources:
+            source.resumeProducing()
+        self._resumed()
+
+    def stopProducing(self) -> None:
+        for source in self.sources:
+            source.stopProducing()
+
+
+class SessionChannel(Channel):
+    """A session that ``permit`` allows; without a permit there is none."""
+
+    name = b"session"
+
+    def __init__(self, permit: AccessPermit, place: Place, peer: IAddress, host: IAddress) -> None:
+        if not isinstance(permit, AccessPermit):
+            raise TypeError("a session needs a permit")
+        super().__init__()
+        self.id_text = place.new_id()
+        self._permit = permit
+        self._place = place
+        self._facts = SessionFacts(
+            session_id=self.id_text,
+            user=permit.identity.user,
+            host_uuid=place.host_uuid,
+            cluster=place.cluster,
+            peer=peer,
+            host=host,
+        )
+        self._fields = {
+            "user": permit.identity.user,
+            "login": permit.login,
+            "server_id": place.host_uuid,
+            "sid": self.id_text,
+            "addr_remote": "{}:{}".format(*address(peer)),
+        }
+        self._requested = Requested()
+        self._terminal: pty.Terminal | None = None
+        self._process: Process | None = None
+        self._output = _Output(self._check_end)
+        self._input: Sink | None = None
+        self._early: list[bytes] = []
+        self._early_size = 0
+        self._begun = False
+        self._ended = False  # the process, reaped
+        self._status: int | None = None
+        self._status_told = False
+        self._over = False
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def request_pty_req(self, data: bytes) -> bool:
+        """A terminal, before the process (RFC 4254 section 6.2)."""
+        if self._begun or self._terminal is not None:
+            return False
+        if not self._permit.pty:
+            return self._refuse("The certificate does not allow a terminal; ask for one with permit-pty.")
+        try:
+            self._terminal = pty.Terminal(pty.parse_request(data))
+        except BadParameter as error:
+            return self._refuse(str(error))
+        except OSError as error:
+            return self._refuse(f"This node has no terminal left ({error}); try again later.")
+        return True
+
+    def request_env(self, data: bytes) -> bool:
+        """One variable, by allow-list (section 6.4)."""
+        reader = Reader(data)
+        name, value = reader.string(), reader.string()
+        reader.end()
+        return not self._begun and self._requested.set(name, value)
+
+    def request_shell(self, data: bytes) -> bool:
+        """The login shell (section 6.5)."""
+        return self._begin(None)
+
+    def request_exec(self, data: bytes) -> bool:
+        """A command, run by the user's shell (section 6.5)."""
+        reader = Reader(data)
+        command = reader.string()
+        reader.end()
+        if b"\0" in command:
+            return self._refuse("A command cannot hold a zero byte.")
+        return self._begin(command)
+
+    def request_subsystem(self, data: bytes) -> bool:
+        """None yet (section 6.5)."""
+        return self._refuse(f"The subsystem {Reader(data).string()[:64]!r} is not there on this node.")
+
+    def _refuse(self, sentence: str) -> bool:
+        log.warn(
+            "session request refused: {error}", event="session.start", success=False, error=sentence, **self._fields
+        )
+        return False
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, command: bytes | None) -> bool:
+        if self._begun:
+            return self._refuse("A session runs one thing: open another session for the next.")
+        self._begun = True
+        self._place.live.add(self)
+        try:
+            self._process = self._launch(command)
+        except (TeleconchError, OSError) as error:
+            self._place.reactor.callLater(0, self._not_started, error)  # behind the answer to this request
+            return True
+        self.registerProducer(self._output, True)
+        if not self._producer_paused:
+            self._output.resumeProducing()
+        for data in self._early:
+            self._to_process(data)
+        self._early.clear()
+        if self.eof_received:
+            self.eofReceived()
+        Deferred.fromCoroutine(self._watch(self._process, command)).addErrback(self._broken)
+        return True
+
+    def _launch(self, command: bytes | None) -> Process:
+        """Start the process on terminal or pipes. Whatever fails, no descriptor of the process's side is left."""
+        place, terminal = self._place, self._terminal
+        variables = dict(self._requested.variables)
+        variables.update(self._facts.variables(None if terminal is None else terminal.path))
+        if terminal is not None:
+            variables[b"TERM"] = terminal.request.term.encode("ascii")
+            self._output.sources.append(self._source(os.dup(terminal.master), STDOUT, terminal=True))
+            self._sink(os.dup(terminal.master), terminal=True)
+            slave = terminal.take_slave()
+            ends = (slave, slave, slave)
+        else:
+            ends = self._pipes()
+        return place.launcher.spawn(Request(self._permit.login, command, variables, terminal is not None), *ends)
+
+    def _pipes(self) -> tuple[int, int, int]:
+        made: list[int] = []
+        try:
+            for _ in range(3):
+                made.extend(os.pipe2(os.O_CLOEXEC))
+        except OSError:
+            for fd in made:
+                os.close(fd)
+            raise
+        stdin, to_stdin, from_stdout, stdout, from_stderr, stderr = made
+        self._sink(to_stdin)
+        self._output.sources.append(self._source(from_stdout, STDOUT))
+        self._output.sources.append(self._source(from_stderr, STDERR))
+        return stdin, stdout, stderr
+
+    def _source(self, fd: int, kind: int, terminal: bool = False) -> Source:
+        return Source(
+            self._place.reactor, fd, lambda data: self._from_process(kind, data), self._check_end, terminal=terminal
+        )
+
+    def _sink(self, fd: int, terminal: bool = False) -> None:
+        self._input = Sink(self._place.reactor, fd, self._input_lost, terminal=terminal)
+        self._input.feed_from(self)
+
+    async def _watch(self, process: Process, command: bytes | None) -> None:
+        try:
+            facts = await process.started
+        except TeleconchError as error:
+            self._say(str(error))
+            await process.ended
+            self._status = NOT_STARTED << 8
+        else:
+            log.info(
+                "session started: {user} as {login}",
+                event="session.start",
+                success=True,
+                pid=facts.pid,
+                terminal=None if self._terminal is None else self._terminal.path,
+                command=None if command is None else command[:4096].decode("utf-8", "replace"),
+                **self._fields,
+            )
+            if self._over:
+                process.hang_up()
+            self._status = await process.ended
+        self._ended = True
+        self._check_end()
+
+    def _not_started(self, error: Exception) -> None:
+        self._say(str(error) if isinstance(error, TeleconchError) else f"This node cannot start a process: {error}.")
+        self._output.stopProducing()
+        self._status = NOT_STARTED << 8
+        self._ended = True
+        self._check_end()
+
+    def _say(self, sentence: str) -> None:
+        """Tell the user why there is no session, and the log."""
+        self._refuse(sentence)
+        line = sentence.encode() + b"\r\n"
+        if self._terminal is None:
+            self.writeExtended(STDERR, line)
+        else:
+            self.write(line)
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("session {sid} broke", failure, sid=self.id_text)
+        self._finish("internal error")
+        self.abortConnection()
+
+    # --- bytes -------------------------------------------------------------------------------------------------------
+
+    def _from_process(self, kind: int, data: bytes) -> None:
+        if kind == STDOUT:
+            self.write(data)
+        else:
+            self.writeExtended(STDERR, data)
+        if self._ended:
+            self._check_end()
+
+    def _to_process(self, data: bytes) -> None:
+        assert self._input is not None
+        self._input.write(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._input is not None:
+            self._to_process(data)
+        elif not self._begun and self._early_size < EARLY_MAX:
+            self._early.append(data)
+            self._early_size += len(data)
+        elif not self._begun:
+            self._refuse("Too much was sent before anything was started.")
+            self.abortConnection()
+
+    def eofReceived(self) -> None:
+        # A terminal has no half: as with sshd, only Ctrl-D ends what reads from it.
+        if self._input is not None and self._terminal is None:
+            self._input.finish()
+
+    def _input_lost(self) -> None:
+        """The process reads no more; OpenSSH's client stops sending when told (PROTOCOL section 2.1)."""
+        version = getattr(self.conn.transport, "otherVersionString", b"")
+        if self._terminal is None and b"OpenSSH" in version and not self.eof_received:
+            self.conn.sendRequest(self, b"eow@openssh.com", b"")
+
+    # --- requests while running --------------------------------------------------------------------------------------
+
+    def request_window_change(self, data: bytes) -> bool:
+        """A new window size (section 6.7)."""
+        if self._terminal is None:
+            return False
+        try:
+            self._terminal.resize(pty.parse_size(data))
+        except BadParameter:
+            return False
+        return True
+
+    def request_signal(self, data: bytes) -> bool:
+        """A signal for the process group (section 6.9)."""
+        number = SIGNALS.get(Reader(data).string()[:16].decode("ascii", "replace"))
+        if number is None or self._process is None:
+            return False
+        self._process.signal(number)
+        return True
+
+    def request_break(self, data: bytes) -> bool:
+        """A break on the terminal's line (RFC 4335)."""
+        if self._terminal is None:
+            return False
+        self._terminal.send_break()
+        return True
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _check_end(self) -> None:
+        """Tell the exit status when no output waits, and close when none can come any more."""
+        if not self._ended or self._over or self._unsent_bytes:
+            return
+        sources = self._output.sources
+        if not self._status_told and all(source.empty() for source in sources):
+            self._status_told = True
+            self._tell_status()
+        if self._status_told and all(source.closed for source in sources):
+            self.loseWriteConnection()
+            self.loseConnection()
+            self._finish(None)
+
+    def _tell_status(self) -> None:
+        status = self._status
+        if status is None:
+            self.conn.sendRequest(self, b"exit-status", struct.pack(">L", NOT_STARTED))
+        elif os.WIFSIGNALED(status):
+            name = signal.Signals(os.WTERMSIG(status)).name.removeprefix("SIG")
+            body = string(name.encode()) + boolean(os.WCOREDUMP(status)) + string(b"") + string(b"")
+            self.conn.sendRequest(self, b"exit-signal", body)
+        else:
+            self.conn.sendRequest(self, b"exit-status", struct.pack(">L", os.WEXITSTATUS(status)))
+
+    def closed(self) -> None:
+        """The peer closed the channel or the connection is gone."""
+        self._finish("the connection was closed")
+
+    def hang_up(self) -> None:
+        """The node stops: end this session now."""
+        self._finish("the node stops")
+        self.abortConnection()
+
+    def _finish(self, error: str | None) -> None:
+        """Let go of everything. Idempotent; ``error`` is ``None`` when the process ended by itself."""
+        if self._over:
+            return
+        self._over = True
+        self._output.stopProducing()
+        if self._input is not None:
+            self._input.close()
+        if self._terminal is not None:
+            self._terminal.close()
+        self._early.clear()
+        if self._process is not None and not self._ended:
+            self._process.hang_up()
+        if not self._begun:
+            return
+        self._place.live.discard(self)
+        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        log.info(
+            "session ended: {user} as {login}",
+            event="session.end",
+            success=error is None,
+            exit_code=code,
+            error=error,
+            **self._fields,
+        )

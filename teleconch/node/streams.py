@@ -1,0 +1,232 @@
+"""The daemon's ends of a process's pipes and terminal: big reads, big pipes, bounded buffers.
+
+Twisted's own process support reads 8 KiB at a time and buffers without a bound. Here a :class:`Source` reads up to
+128 KiB and is a push producer; a :class:`Sink` writes at once where it can, and pauses its producer as soon as the
+process does not keep up. Pipes grow to 1 MiB when they are first seen full, so that short commands do not pay for it.
+
+Source and sink of one terminal need descriptors of their own (``dup``): the reactor knows a descriptor once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import termios
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IPushProducer, IReactorFDSet, IReadDescriptor, IWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+READ_SMALL: Final = 16 * 1024
+READ_BIG: Final = 128 * 1024
+PIPE_SIZE: Final = 1024 * 1024
+TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
+TERMINAL_FULL: Final = 2048
+SINK_HIGH: Final = 128 * 1024  # the producer is paused above, and resumed when all is written
+
+
+def grow_pipe(fd: int) -> None:
+    """Make a pipe 1 MiB, where the system's limit for this user allows it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except (OSError, AttributeError):  # AttributeError: not in every build of Python 3.11
+        pass
+
+
+@implementer(IReadDescriptor, IPushProducer)
+class Source:
+    """Reads a non-blocking descriptor, gives each piece to ``deliver``, and at the end closes it and calls ``ended``.
+
+    Starts paused. A terminal whose last user is gone reads as ``EIO``; that is its end.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        fd: int,
+        deliver: Callable[[bytes], None],
+        ended: Callable[[], None],
+        terminal: bool = False,
+    ) -> None:
+        os.set_blocking(fd, False)
+        self._reactor = reactor
+        self._fd = fd
+        self._deliver = deliver
+        self._ended = ended
+        self._terminal = terminal
+        self._size = READ_SMALL
+        self._grown = terminal
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def empty(self) -> bool:
+        """Whether nothing waits to be read at this moment (or will ever)."""
+        if self._fd < 0:
+            return True
+        waiting = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0")
+        return waiting == b"\0\0\0\0"
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def logPrefix(self) -> str:
+        return "source"
+
+    def doRead(self) -> None:
+        try:
+            data = os.read(self._fd, self._size)
+            if self._terminal and len(data) >= TERMINAL_FULL:
+                data = self._burst(data)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.stopProducing()
+            self._ended()
+            return
+        if len(data) == self._size:
+            self._size = READ_BIG
+            if not self._grown:
+                self._grown = True
+                grow_pipe(self._fd)
+        self._deliver(data)
+
+    def _burst(self, first: bytes) -> bytes:
+        pieces = [first]
+        try:
+            while len(pieces) < TERMINAL_BURST:
+                piece = os.read(self._fd, READ_SMALL)
+                pieces.append(piece)
+                if len(piece) < TERMINAL_FULL:
+                    break
+        except OSError:  # nothing more now, or the end, which the next read tells again
+            pass
+        return b"".join(pieces)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw a hang-up with nothing left to read."""
+        if self._fd >= 0:
+            self.stopProducing()
+            self._ended()
+
+    def pauseProducing(self) -> None:
+        if self._fd >= 0:
+            self._reactor.removeReader(self)
+
+    def resumeProducing(self) -> None:
+        if self._fd >= 0:
+            self._reactor.addReader(self)
+
+    def stopProducing(self) -> None:
+        """Close without a word. Idempotent."""
+        if self._fd >= 0:
+            self._reactor.removeReader(self)
+            os.close(self._fd)
+            self._fd = -1
+
+
+@implementer(IWriteDescriptor)
+class Sink:
+    """Writes to a non-blocking descriptor. ``lost`` is called when the process has closed its end; what is written
+    afterwards is dropped, so that the peer's window does not shut on data that nobody will read."""
+
+    def __init__(self, reactor: IReactorFDSet, fd: int, lost: Callable[[], None], terminal: bool = False) -> None:
+        os.set_blocking(fd, False)
+        self._reactor = reactor
+        self._fd = fd
+        self._lost = lost
+        self._waiting: deque[memoryview] = deque()
+        self._size = 0
+        self._finishing = False
+        self._grown = terminal
+        self._producer: IPushProducer | None = None
+        self._paused = False
+
+    def feed_from(self, producer: IPushProducer) -> None:
+        """Pause and resume ``producer`` so that little more than :data:`SINK_HIGH` is ever kept here."""
+        self._producer = producer
+
+    def write(self, data: bytes) -> None:
+        """Write now, or keep what the process does not take yet."""
+        if self._fd < 0 or self._finishing or not data:
+            return
+        if not self._waiting:
+            written = self._write_some(data)
+            if written == len(data) or self._fd < 0:
+                return
+            data = data[written:]
+            if not self._grown:
+                self._grown = True
+                grow_pipe(self._fd)
+            self._reactor.addWriter(self)
+        self._waiting.append(memoryview(data))
+        self._size += len(data)
+        if self._size > SINK_HIGH and not self._paused and self._producer is not None:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def finish(self) -> None:
+        """The peer will send nothing more: close when all is written, so that the process reads EOF."""
+        self._finishing = True
+        if not self._waiting:
+            self.close()
+
+    def close(self) -> None:
+        """Close now; what waits is dropped. Idempotent."""
+        if self._fd >= 0:
+            self._reactor.removeWriter(self)
+            os.close(self._fd)
+            self._fd = -1
+        self._waiting.clear()
+        self._size = 0
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+
+    def _write_some(self, data: bytes | memoryview) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.close()
+            self._lost()
+            return 0
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def logPrefix(self) -> str:
+        return "sink"
+
+    def doWrite(self) -> None:
+        while self._waiting:
+            piece = self._waiting[0]
+            written = self._write_some(piece)
+            if self._fd < 0:
+                return
+            self._size -= written
+            if written < len(piece):
+                self._waiting[0] = piece[written:]
+                break
+            self._waiting.popleft()
+        if not self._waiting:
+            self._reactor.removeWriter(self)
+            self._resume()
+            if self._finishing and not self._waiting:
+                self.close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw that the process closed its end."""
+        if self._fd >= 0:
+            self.close()
+            self._lost()

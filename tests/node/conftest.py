@@ -1,0 +1,39 @@
+"""Fixtures of the node's tests; what they give stands in ``node_world.py``."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from node_world import World, running_node
+from twisted.logger import globalLogPublisher
+
+
+@pytest_twisted.async_yield_fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A running node that lets root in."""
+    world = await running_node(tmp_path)
+    yield world
+    for client in world.clients:
+        if not client.done.called:
+            client.kill()
+            await client.done
+    await world.node.stopService()
+    globalLogPublisher.removeObserver(world.events.append)
+
+
+@pytest.fixture
+def other_user() -> Iterator[str]:
+    """An OS user made for the test, in a group of its own besides its primary one."""
+    name = f"tc{secrets.token_hex(3)}"
+    group = f"{name}g"
+    subprocess.run(["groupadd", group], check=True)
+    subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-G", group, name], check=True)
+    yield name
+    subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+    subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+    subprocess.run(["groupdel", group], check=False, capture_output=True)
