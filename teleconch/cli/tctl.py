@@ -1,0 +1,67 @@
+"""``tctl``: administers a cluster, on the host where its auth server runs.
+
+Each noun stands in its own file and is imported when it is called for::
+
+    tctl users|nodes|tokens|auth|status|get|create|rm|version
+      -> tctl_admin: configuration -> the admin's identity in data_dir -> the auth API over TLS
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from teleconch.cli import boundary
+from teleconch.cli.tctl_params import AdminGroup
+
+_COMMANDS = {
+    "users": "tctl_users:users",
+    "nodes": "tctl_nodes:nodes",
+    "tokens": "tctl_tokens:tokens",
+    "auth": "tctl_auth:auth",
+    "status": "tctl_status:status",
+    "get": "tctl_resources:get",
+    "create": "tctl_resources:create",
+    "rm": "tctl_resources:remove",
+}
+
+
+class Tctl(AdminGroup):
+    """Imports a noun when it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*_COMMANDS, *(name for name in super().list_commands(context) if name not in _COMMANDS)]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return super().get_command(context, name)
+        module, _, attribute = _COMMANDS[name].partition(":")
+        found: Any = getattr(import_module(f"teleconch.cli.{module}"), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=Tctl, context_settings=boundary.SETTINGS)
+def tctl() -> None:
+    """Administer a cluster. Runs on the host of its auth server, as root or as the user that runs teleport."""
+
+
+@tctl.command()
+def version() -> None:
+    """Print the version."""
+    from teleconch import __version__
+
+    click.echo(f"tctl (teleconch) {__version__}")
+
+
+boundary.add_help_command(tctl)
+
+
+def main() -> NoReturn:
+    boundary.run(tctl, "tctl")
+
+
+if __name__ == "__main__":
+    main()

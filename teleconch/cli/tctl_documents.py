@@ -1,0 +1,85 @@
+"""What ``tctl create`` reads, and how each document becomes a call."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from teleconch import defaults
+from teleconch.errors import AlreadyExists, BadParameter, NotFound
+from teleconch.resources.documents import Resource, load_documents
+from teleconch.resources.node import NodeStatus
+from teleconch.resources.token import SIGNUP, Token
+from teleconch.resources.user import User
+
+if TYPE_CHECKING:
+    from teleconch.api.client import AuthClient
+
+
+def read_documents(filename: str) -> list[User | Token]:
+    """What can be created of the documents in a file (``-``: standard input); the rest is named on stderr.
+
+    ConfigError, BadParameter, OSError.
+    """
+    if filename == "-":
+        if sys.stdin.isatty():
+            click.echo("Reading documents from the terminal; end with Ctrl-D.", err=True)
+        content, shown = sys.stdin.buffer.read(), "<stdin>"
+    else:
+        with open(filename, "rb") as file:
+            content, shown = file.read(), filename
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadParameter(f"{shown} is not UTF-8 text; save it as UTF-8.") from None
+    resources = load_documents(text, shown)
+    if not resources:
+        raise BadParameter(f"{shown} holds no documents. An example of one: tctl get users")
+    found: list[User | Token] = []
+    for resource in resources:
+        reason = _left_out(resource)
+        if reason:
+            click.echo(f"Left out: {reason}", err=True)
+        elif not isinstance(resource, NodeStatus):
+            found.append(resource)
+    if not found:
+        raise BadParameter(f"Nothing in {shown} can be created.")
+    return found
+
+
+def _left_out(resource: Resource) -> str:
+    """Why ``tctl create`` does not make this, or nothing."""
+    if isinstance(resource, NodeStatus):
+        return f"node {resource.node.nodename}: nodes register themselves when they start. Invite one: tctl nodes add"
+    if isinstance(resource, Token):
+        if resource.roles == (SIGNUP,):
+            return f"a sign-up token of {resource.user}: make a new one with `tctl users reset {resource.user}`."
+        if resource.expires is None:
+            return "a token without metadata.expires: static tokens stand in auth_service.tokens of the configuration."
+        if resource.expires <= time.time():
+            return "a token that has ended already."
+    return ""
+
+
+async def write_resource(api: AuthClient, resource: User | Token, replace: bool) -> None:
+    """Create it; with ``replace``, in the place of one that is there."""
+    if isinstance(resource, User):
+        await api.upsert_user(resource, replace)
+        return
+    assert resource.expires is not None
+    ttl = resource.expires - time.time()
+    if ttl > defaults.TOKEN_TTL_MAX:
+        raise BadParameter("A token ends within 48h at the latest: give an earlier metadata.expires.")
+    try:
+        await api.create_token(resource.roles, ttl, resource.value)
+    except AlreadyExists:
+        if not replace:
+            raise
+        try:
+            await api.delete_token(resource.value)
+        except NotFound:
+            pass
+        await api.create_token(resource.roles, ttl, resource.value)

@@ -1,0 +1,137 @@
+"""``tctl nodes``: inviting hosts, and what is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from teleconch import defaults
+from teleconch.cli.tables import Column, format_option, labels_text, write_document, write_table
+from teleconch.cli.tctl_params import AdminGroup, CommaList, ttl_option
+from teleconch.resources.token import HOST_ROLES
+
+if TYPE_CHECKING:
+    from teleconch.api.client import AuthClient
+    from teleconch.resources.node import NodeStatus
+
+
+@click.group(cls=AdminGroup)
+def nodes() -> None:
+    """Nodes of the cluster."""
+
+
+@nodes.command()
+@click.option("--roles", type=CommaList(HOST_ROLES), default="node", show_default=True, metavar="ROLE[,ROLE...]",
+              help=f"What the new host may become: {', '.join(HOST_ROLES)}.")  # fmt: skip
+@ttl_option("30m", defaults.TOKEN_TTL_MAX, "How long the token is valid; at most 48h.")
+@click.option("--token", "value", metavar="TOKEN", help="The token itself; a random one if left out.")
+@format_option()
+def add(roles: tuple[str, ...], ttl: float, value: str | None, output_format: str) -> None:
+    """Make a token for new hosts, and print the command with which they join."""
+    write_invitation(roles, value, ttl, output_format)
+
+
+@nodes.command("ls")
+@format_option()
+def list_nodes(output_format: str) -> None:
+    """List the nodes, online or not."""
+    from teleconch.cli.tctl_admin import call
+    from teleconch.resources.documents import document
+
+    found, now = call(nodes_and_time)
+    if output_format != "text":
+        write_document([document(status) for status in found], output_format)
+        return
+    write_node_table(found, now)
+
+
+def write_node_table(found: Sequence[NodeStatus], now: float) -> None:
+    """The table of ``tctl nodes ls``. ``now`` is the auth server's clock."""
+    columns: list[str | Column] = [
+        "Nodename",
+        "UUID",
+        "Address",
+        Column("Labels", fold=True),
+        Column("Status", style=lambda cell: "green" if cell == "online" else "yellow"),
+    ]
+    rows = [
+        (each.node.nodename, each.node.uuid, each.node.addr, labels_text(each.node.labels), status_text(each, now))
+        for each in sorted(found, key=lambda each: (each.node.nodename, each.node.uuid))
+    ]
+    write_table(columns, rows, empty="There are no nodes yet. Invite one: tctl nodes add")
+
+
+def status_text(status: NodeStatus, now: float) -> str:
+    """``online``, or ``offline since 22 Nov 26 20:55 UTC (3m)``."""
+    from teleconch.resources.times import duration_text, utc_text
+
+    if status.online:
+        return "online"
+    return f"offline since {utc_text(status.last_seen)} ({duration_text(now - status.last_seen)})"
+
+
+async def all_nodes(api: AuthClient) -> list[NodeStatus]:
+    """Every registered node, page by page."""
+    found: list[NodeStatus] = []
+    after: str | None = ""
+    while after is not None:
+        page = await api.list_nodes(after, defaults.PAGE_SIZE)
+        found += page.nodes
+        after = page.next
+    return found
+
+
+async def nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:
+    """Every node, and what the auth server's clock says."""
+    found = await all_nodes(api)
+    return found, (await api.status()).time
+
+
+def write_invitation(roles: tuple[str, ...], value: str | None, ttl: float, output_format: str) -> None:
+    """Make a join token and print it with the whole command for the new host."""
+    from shlex import quote
+
+    from teleconch.cli.tctl_admin import call, load_config
+    from teleconch.cli.tctl_where import auth_address
+    from teleconch.resources.login import ClusterStatus
+    from teleconch.resources.secret import Secret
+    from teleconch.resources.times import duration_text, rfc3339, utc_text
+    from teleconch.resources.token import Token
+
+    async def invite(api: AuthClient) -> tuple[Token, ClusterStatus]:
+        token = await api.create_token(roles, ttl, None if value is None else Secret(value))
+        return token, await api.status()
+
+    token, cluster = call(invite)
+    assert token.expires is not None  # only static tokens have no end
+    address, certain = auth_address(load_config())
+    secret = token.value.reveal()
+    words = [
+        "teleport",
+        "start",
+        f"--roles={','.join(token.roles)}",
+        f"--token={secret}",
+        *(f"--ca-pin={pin}" for pin in cluster.ca_pins[:1]),
+        f"--auth-server={address}",
+    ]
+    command = " ".join(quote(word) for word in words)
+    if output_format != "text":
+        value_shown = {
+            "token": secret,
+            "roles": list(token.roles),
+            "expires": rfc3339(token.expires),
+            "ca_pins": list(cluster.ca_pins),
+            "auth_server": address,
+            "command": command,
+        }
+        write_document(value_shown, output_format)
+        return
+    click.echo(f"The invite token: {secret}")
+    click.echo(f"It is valid for {duration_text(ttl)} (until {utc_text(token.expires)}), for any number of hosts.\n")
+    click.echo("Run this on the new host to join the cluster:\n")
+    # Its own line and unbroken: a terminal wraps it, and what is copied is still one command.
+    click.echo(f"{command}\n")
+    reach = "make sure that" if certain else "this is a guess: put another address there unless"
+    click.echo(f"NOTE: {reach} {address} is where the new host reaches this auth server.")

@@ -1,0 +1,153 @@
+"""``tctl get``, ``tctl create``, ``tctl rm``: users, nodes and tokens as documents, by ``kind`` or ``kind/name``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from teleconch.cli.tables import format_option
+from teleconch.cli.tctl_params import AdminCommand, CommaList
+
+if TYPE_CHECKING:
+    from teleconch.api.client import AuthClient
+    from teleconch.resources.documents import Resource
+
+KINDS = ("user", "node", "token")  # in the order in which `get all` prints them
+_REFERENCE = "KIND[/NAME][,KIND[/NAME]...]"
+
+
+@click.command(cls=AdminCommand)
+@click.argument("references", type=CommaList(), metavar=_REFERENCE)
+@format_option("yaml")
+def get(references: tuple[str, ...], output_format: str) -> None:
+    """Print resources as documents: users, nodes, tokens, or all.
+
+    \b
+    tctl get users              all of a kind
+    tctl get user/joe           one of them
+    tctl get users,nodes        several kinds
+    tctl get all > state.yaml   everything; holds tokens, so keep the file private
+    """
+    from teleconch.cli.tables import write_document
+    from teleconch.cli.tctl_admin import call
+    from teleconch.resources.documents import document, dump_documents
+
+    wanted = [(kind, None) for kind in KINDS] if references == ("all",) else [parse(text) for text in references]
+
+    async def ask(api: AuthClient) -> tuple[list[Resource], float]:
+        found = [resource for kind, name in wanted for resource in await _find(api, kind, name)]
+        return found, (await api.status()).time if output_format == "text" else 0.0
+
+    resources, now = call(ask)
+    if output_format == "json":
+        write_document([document(resource) for resource in resources], "json")
+    elif output_format == "yaml":
+        click.echo(dump_documents(resources), nl=False)
+    else:
+        _write_tables(resources, now)
+
+
+@click.command(cls=AdminCommand, short_help="Create or replace users and tokens from documents.")
+@click.argument("filename", metavar="[FILE]", default="-")
+@click.option("-f", "--force", is_flag=True, help="Replace what is there already.")
+def create(filename: str, force: bool) -> int:
+    """Create users and tokens from the documents in FILE (YAML or JSON), or from standard input.
+
+    Passwords and second factors are not in documents: a replaced user keeps them, a new one signs up with the link
+    of `tctl users reset NAME`. Nodes register themselves and are left out.
+    """
+    from teleconch.cli.tctl_admin import Each, call
+    from teleconch.cli.tctl_documents import read_documents, write_resource
+
+    resources = read_documents(filename)
+    each = Each(done="{} has been " + ("written." if force else "created."))
+    call(lambda api: each.run((title(resource), write_resource, api, resource, force) for resource in resources))
+    return each.told()
+
+
+@click.command("rm", cls=AdminCommand)
+@click.argument("references", type=CommaList(), metavar="KIND/NAME[,KIND/NAME...]")
+def remove(references: tuple[str, ...]) -> int:
+    """Delete resources: user/NAME, node/UUID, token/VALUE."""
+    from teleconch.cli.tctl_admin import Each, call
+    from teleconch.resources.secret import Secret
+
+    wanted = [parse(text) for text in references]
+    for kind, name in wanted:
+        if name is None:
+            raise click.UsageError(f"Say which {kind}: {kind}/NAME. All are listed by: tctl get {kind}s")
+
+    def deletion(api: AuthClient, kind: str, name: str) -> tuple[Any, ...]:
+        if kind == "user":
+            return f"User {name}", api.delete_user, name
+        if kind == "node":
+            return f"Node {name}", api.delete_node, name
+        return f"Token {name}", api.delete_token, Secret(name)
+
+    each = Each()
+    call(lambda api: each.run(deletion(api, kind, name or "") for kind, name in wanted))
+    return each.told()
+
+
+def parse(reference: str) -> tuple[str, str | None]:
+    """``users`` or ``user/joe``: the kind, and the name if there is one. click.UsageError."""
+    kind, slash, name = reference.partition("/")
+    if slash and not name:
+        raise click.UsageError(f"{reference!r} names nothing behind the slash: write {kind}/NAME.")
+    singular = kind.lower().removesuffix("s")
+    if singular not in KINDS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(singular, KINDS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(KINDS)}."
+        raise click.UsageError(f"There is no kind of resource called {kind!r}.{hint}")
+    return singular, name or None
+
+
+def title(resource: Resource) -> str:
+    """``User joe``."""
+    from teleconch.resources.token import Token
+    from teleconch.resources.user import User
+
+    if isinstance(resource, User):
+        return f"User {resource.name}"
+    return f"Token {resource.value.reveal()}" if isinstance(resource, Token) else f"Node {resource.node.uuid}"
+
+
+async def _find(api: AuthClient, kind: str, name: str | None) -> list[Resource]:
+    """All of a kind, or the one of that name. NotFound."""
+    from teleconch.cli.tctl_nodes import all_nodes
+    from teleconch.errors import NotFound
+    from teleconch.resources.secret import Secret
+
+    if kind == "user":
+        return [await api.get_user(name)] if name else list(await api.list_users())
+    if kind == "node":
+        return [await api.get_node(name)] if name else list(await all_nodes(api))
+    tokens = [token for token in await api.list_tokens() if name is None or token.value == Secret(name)]
+    if name and not tokens:
+        raise NotFound("There is no such token; it may have ended. All are listed by: tctl tokens ls")
+    return list(tokens)
+
+
+def _write_tables(resources: list[Resource], now: float) -> None:
+    from teleconch.cli.tables import Column, write_table
+    from teleconch.cli.tctl_nodes import write_node_table
+    from teleconch.cli.tctl_tokens import write_token_table
+    from teleconch.resources.node import NodeStatus
+    from teleconch.resources.token import Token
+    from teleconch.resources.user import User
+
+    users = [each for each in resources if isinstance(each, User)]
+    nodes = [each for each in resources if isinstance(each, NodeStatus)]
+    tokens = tuple(each for each in resources if isinstance(each, Token))
+    if users:
+        rows = [(each.name, ",".join(each.logins), ",".join(each.roles)) for each in users]
+        write_table(["User", Column("Allowed Logins", fold=True), "Roles"], rows)
+    if nodes:
+        click.echo("\n" if users else "", nl=False)
+        write_node_table(nodes, now)
+    if tokens:
+        click.echo("\n" if users or nodes else "", nl=False)
+        write_token_table(tokens)

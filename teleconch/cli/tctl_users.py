@@ -1,0 +1,99 @@
+"""``tctl users``: local users, their logins, and the links with which they sign up."""
+
+from __future__ import annotations
+
+import click
+
+from teleconch import defaults
+from teleconch.cli.tables import Column, format_option, write_document, write_table
+from teleconch.cli.tctl_params import AdminGroup, CommaList, ttl_option
+from teleconch.resources.login import SignupToken
+
+_TTL = ttl_option("1h", defaults.TOKEN_TTL_MAX, "How long the sign-up link is valid; at most 48h.")
+
+
+@click.group(cls=AdminGroup)
+def users() -> None:
+    """Users of the cluster."""
+
+
+@users.command()
+@click.argument("account")
+@click.argument("logins", type=CommaList(), required=False)
+@_TTL
+@format_option()
+def add(account: str, logins: tuple[str, ...] | None, ttl: float, output_format: str) -> None:
+    """Add the user ACCOUNT and print the link with which they sign up.
+
+    LOGINS is a comma list of the OS users as which they may log in on the nodes; ACCOUNT itself if left out.
+    """
+    from teleconch.cli.tctl_admin import call
+    from teleconch.resources.user import User
+
+    user = User(account, traits={"logins": logins or (account,)})
+    token = call(lambda api: api.create_user(user, ttl))
+    what = f"User {account} has been added; allowed logins: {', '.join(user.logins)}."
+    _write_signup(token, ttl, what, output_format)
+
+
+@users.command(short_help="Void a user's password and give a new sign-up link.")
+@click.argument("account")
+@_TTL
+@format_option()
+def reset(account: str, ttl: float, output_format: str) -> None:
+    """Void a user's password and second factor, end a lock-out, and print a new sign-up link."""
+    from teleconch.cli.tctl_admin import call
+
+    token = call(lambda api: api.reset_user(account, ttl))
+    what = f"User {account} has been reset: password and second factor do not work any more."
+    _write_signup(token, ttl, what, output_format)
+
+
+@users.command("ls")
+@format_option()
+def list_users(output_format: str) -> None:
+    """List the users."""
+    from teleconch.cli.tctl_admin import call
+    from teleconch.resources.documents import document
+
+    found = call(lambda api: api.list_users())
+    if output_format != "text":
+        write_document([document(user) for user in found], output_format)
+        return
+    write_table(
+        ["User", Column("Allowed Logins", fold=True)],
+        [(user.name, ",".join(user.logins)) for user in found],
+        empty="There are no users yet. Add one: tctl users add NAME",
+    )
+
+
+@users.command("rm")
+@click.argument("accounts", type=CommaList(), metavar="ACCOUNT[,ACCOUNT...]")
+def remove(accounts: tuple[str, ...]) -> int:
+    """Delete users. Certificates that they hold stay valid until they end."""
+    from teleconch.cli.tctl_admin import Each, call
+
+    each = Each()
+    call(lambda api: each.run((f"User {name}", api.delete_user, name) for name in accounts))
+    return each.told()
+
+
+def _write_signup(token: SignupToken, ttl: float, what: str, output_format: str) -> None:
+    from teleconch.cli.tctl_admin import load_config
+    from teleconch.cli.tctl_where import NO_PROXY, web_address
+    from teleconch.resources.times import duration_text, rfc3339, utc_text
+
+    proxy = web_address(load_config())
+    url = f"https://{proxy or f'{NO_PROXY}:{defaults.WEB_PORT}'}/web/newuser/{token.value.reveal()}"
+    if output_format != "text":
+        value = {"user": token.user, "url": url, "token": token.value.reveal(), "expires": rfc3339(token.expires)}
+        write_document(value, output_format)
+        return
+    click.echo(what)
+    click.echo(f"\nSign-up link, valid for {duration_text(ttl)} (until {utc_text(token.expires)}). Share it:\n")
+    click.echo(f"    {url}\n")
+    click.echo(f"or, to sign up in a terminal:\n\n    tsh signup {url}\n")
+    if proxy is None:
+        click.echo(f"NOTE: put the address of your proxy in the place of {NO_PROXY}; it must be reachable for them.")
+    else:
+        click.echo(f"NOTE: make sure that {proxy} is reachable for them: it is the address of your proxy.")
