@@ -113,6 +113,7 @@ def _admin_tls(config: Config) -> ClientTLS:
 
     from teleconch.api.tls import TLSCredentials, member_tls
     from teleconch.resources.secret import Secret
+    from teleconch.resources.times import utc_text
 
     directory = os.path.join(config.teleport.data_dir, ADMIN)
     key, certificate, authority = (_read(directory, name, config) for name in (KEY, CERTIFICATE, AUTHORITY))
@@ -121,11 +122,22 @@ def _admin_tls(config: Config) -> ClientTLS:
         authorities = _authorities(authority)
         tls = member_tls(lambda: credentials, lambda: authorities, time.time)
         tls.clientConnectionForTLS(None)  # a damaged file is found here, where it can be named
+        ended = _end(certificate)
     except Exception as e:
         raise TeleconchError(
             f"The admin's identity in {directory} is damaged. Restart teleport: it writes it anew."
         ) from e
+    if ended <= time.time():
+        raise TeleconchError(
+            f"The admin's identity in {directory} expired at {utc_text(ended)}. Restart teleport: it writes it anew."
+        )
     return tls
+
+
+def _end(certificate: str) -> float:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc.timestamp()
 
 
 def _authorities(pem: str) -> tuple[Any, ...]:
