@@ -88,7 +88,7 @@ class Router:
         return found[0]
 
     def _nothing(self, target: Target) -> str:
-        what = f"label {shown(target.host)}" if "=" in target.host else f"name or address {target}"
+        what = f"label {shown(target.host)}" if "=" in target.host else f"name or address {_named(target)}"
         sentence = f"No node with the {what} is registered in {self._cluster}: see `tsh ls` for those that are."
         age = self._directory.age()
         if not self._directory.complete:
@@ -106,6 +106,11 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def _named(target: Target) -> str:
+    """The target as its user knows it: without a port that only the client has added."""
+    return str(target) if _is_address(target.host) or target.port not in _ANY_PORT else shown(target.host)
+
+
 def _several(found: tuple[NodeStatus, ...], target: Target) -> str:
     """The sentence with the candidates, each with what tells it from the others."""
     lines = [
@@ -114,4 +119,4 @@ def _several(found: tuple[NodeStatus, ...], target: Target) -> str:
     ]
     if len(found) > _SHOWN_CANDIDATES:
         lines.append(f"and {len(found) - _SHOWN_CANDIDATES} more")
-    return f"{len(found)} nodes match {target}; use the UUID of the one you mean: " + "; ".join(lines) + "."
+    return f"{len(found)} nodes match {_named(target)}; use the UUID of the one you mean: " + "; ".join(lines) + "."

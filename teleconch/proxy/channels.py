@@ -1,0 +1,138 @@
+"""The channels that a proxy opens for users: a jump to a node, and sessions that lead to a node or to the auth API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import pack
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from teleconch.errors import TeleconchError
+from teleconch.proxy.dial import abort
+from teleconch.proxy.target import SUBSYSTEM_PREFIX, parse_subsystem
+from teleconch.ssh.codec import Reader
+from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
+
+if TYPE_CHECKING:
+    from teleconch.proxy.server import ProxyUser
+
+AUTH_API: Final = b"auth-api"
+_T = TypeVar("_T")
+_STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2
+
+
+class JumpChannel(RelayChannel):
+    """``direct-tcpip`` to a node that is connected already."""
+
+    name = b"direct-tcpip"
+
+    def __init__(self, end: RelayProtocol) -> None:
+        super().__init__()
+        self._target = end
+
+    def channelOpen(self, specificData: bytes) -> None:
+        relay(self, self._target)
+
+    def openFailed(self, reason: Any) -> None:
+        abort(self._target)
+
+
+class ProxySession(RelayChannel):
+    """A session that can ask for one of two subsystems. There is no shell here, no command and no file."""
+
+    name = b"session"
+
+    def __init__(self, user: ProxyUser) -> None:
+        super().__init__()
+        self._user = user
+        self._used = False
+        self._pty = False
+        self._joined = False
+
+    async def request_subsystem(self, data: bytes) -> bool:
+        """RFC 4254 section 6.5: ``string name``."""
+        name = _string(data)
+        if self._used or name is None:
+            return False
+        self._used = True
+        try:
+            if name == AUTH_API:
+                end = await self._user.auth_api()
+            elif name.startswith(SUBSYSTEM_PREFIX.encode()):
+                end = await self._user.dial(parse_subsystem(name))
+            else:
+                self._user.no_shell("subsystem")
+                return False
+        except TeleconchError as error:
+            self._later(self._end, str(error))
+            return True
+        if self.localClosed or self.closing:
+            abort(end)
+            return False
+        self._later(self._join, end)
+        return True
+
+    def _join(self, end: RelayProtocol) -> None:
+        if self.localClosed or self.closing:
+            abort(end)
+            return
+        self._joined = True
+        relay(self, end)
+
+    def request_pty_req(self, data: bytes) -> bool:
+        # Granted to keep the client from a complaint of its own; there is no terminal, only the sentence.
+        self._pty = True
+        return True
+
+    def request_window_change(self, data: bytes) -> bool:
+        return self._pty
+
+    def request_shell(self, data: bytes) -> bool:
+        if self._used:
+            return False
+        self._used = True
+        self._later(self._end, self._user.no_shell("shell"))
+        return True
+
+    def request_exec(self, data: bytes) -> bool:
+        if self._used:
+            return False
+        self._used = True
+        self._later(self._end, self._user.no_shell("exec"))
+        return True
+
+    def loseConnection(self) -> None:
+        if self._joined and not self.closing and not self.localClosed and not self.remoteClosed:
+            self._exit(0)
+        super().loseConnection()
+
+    def _later(self, act: Callable[[_T], None], argument: _T) -> None:
+        """Do it behind the answer to the request that is being answered, and behind the data that waited for it."""
+        self._user.clock.callLater(0, act, argument)
+
+    def _end(self, sentence: str) -> None:
+        """What the user sees is this sentence, and an exit status of 1.
+
+        A failed request would have OpenSSH print that the request failed, which says less, so it is not used.
+        """
+        if not self.localClosed and not self.closing:
+            self._say(sentence)
+            self._exit(1)
+            self.loseConnection()
+
+    def _say(self, sentence: str) -> None:
+        self.writeExtended(_STDERR, sentence.encode() + (b"\r\n" if self._pty else b"\n"))
+
+    def _exit(self, status: int) -> None:
+        self.conn.sendRequest(self, b"exit-status", pack(">L", status))
+
+
+def _string(data: bytes) -> bytes | None:
+    """The one string that a request carries, or ``None``."""
+    try:
+        reader = Reader(data)
+        value = reader.string()
+        reader.end()
+    except ProtocolProblem:
+        return None
+    return value

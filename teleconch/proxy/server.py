@@ -1,0 +1,199 @@
+"""What a user may do on the proxy: jump to a node, by ``direct-tcpip`` or subsystem, and speak to the auth API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from attrs import frozen
+from twisted.conch.interfaces import IConchUser
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import Interface, implementer
+
+from teleconch.access.permit import permit_dial
+from teleconch.errors import AccessDenied, ConnectionProblem, LimitExceeded, TeleconchError
+from teleconch.proxy.channels import JumpChannel, ProxySession
+from teleconch.proxy.dial import Dialler
+from teleconch.proxy.directory import Directory
+from teleconch.proxy.router import Router
+from teleconch.proxy.target import Target, parse_host, target
+from teleconch.resources.identity import SSHIdentity
+from teleconch.resources.node import NodeStatus
+from teleconch.resources.times import utc_text
+from teleconch.ssh import messages
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import Reader
+from teleconch.ssh.connection import Connection
+from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
+from teleconch.ssh.relay import RelayProtocol
+
+log = Logger()
+
+DIALS_AT_ONCE: Final = 64  # of one connection
+_T = TypeVar("_T")
+
+
+@frozen
+class Road:
+    """What every user of one proxy shares. ``now`` gives epoch seconds; ``cluster`` is this cluster's name."""
+
+    clock: IReactorTime
+    now: Callable[[], float]
+    cluster: str
+    directory: Directory
+    router: Router
+    dialler: Dialler
+
+
+class ProxyUser:
+    """The avatar: one user on one connection."""
+
+    conn: Connection | None = None
+
+    def __init__(self, road: Road, identity: SSHIdentity, login: str, peer: object) -> None:
+        self._road = road
+        self.identity = identity
+        self.login = login
+        self.peer = str(getattr(peer, "host", ""))
+        self._dialling: set[Deferred[Any]] = set()
+
+    @property
+    def clock(self) -> IReactorTime:
+        return self._road.clock
+
+    # What Conch asks
+
+    async def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel:
+        """A channel, or :class:`ChannelRefused`, whose sentence ``ssh`` shows."""
+        if kind == b"session":
+            return ProxySession(self)
+        if kind != b"direct-tcpip":
+            self._refused("channel", AccessDenied("no such channel here"), kind.decode("ascii", "replace"))
+            raise ChannelRefused(
+                messages.OPEN_UNKNOWN_CHANNEL_TYPE, "The proxy leads to nodes; it has no such channel."
+            )
+        try:
+            return JumpChannel(await self.dial(_jump_target(data)))
+        except ProtocolProblem as error:
+            raise ChannelRefused(messages.OPEN_CONNECT_FAILED, str(error)) from error
+        except TeleconchError as error:
+            code = messages.OPEN_CONNECT_FAILED
+            if not isinstance(error, ConnectionProblem):
+                code = messages.OPEN_ADMINISTRATIVELY_PROHIBITED
+            raise ChannelRefused(code, str(error)) from error
+
+    def global_request(self, name: bytes, data: bytes) -> bool:
+        """None is granted: the proxy listens for nobody (no ``tcpip-forward``)."""
+        if b"forward" in name:
+            self._refused("port", AccessDenied("the proxy listens for nobody"), name.decode("ascii", "replace")[:64])
+        return False
+
+    def logout(self) -> None:
+        """The connection is gone: dials on the way are given up."""
+        for dialling in tuple(self._dialling):
+            dialling.cancel()
+
+    # Roads
+
+    async def dial(self, asked: Target) -> RelayProtocol:
+        """The end of the node that ``asked`` means, ready to relay. The error is a sentence for the user."""
+        try:
+            status = self._road.router.resolve(asked)
+            permit = permit_dial(self.identity, status.node, self._road.now())
+            try:
+                end = await self._waiting(self._road.dialler.node(permit))
+            except ConnectionProblem as error:
+                raise ConnectionProblem(self._unreachable(status, str(error))) from error
+        except TeleconchError as error:
+            self._refused("proxy.dial", error, str(asked))
+            raise
+        log.info(
+            "{user} is led to {target}",
+            event="proxy.dial",
+            success=True,
+            user=self.identity.user,
+            login=self.login,
+            addr_remote=self.peer,
+            target=str(asked),
+            server_id=status.node.uuid,
+        )
+        return end
+
+    async def auth_api(self) -> RelayProtocol:
+        """An end at the auth server. The user's own TLS runs inside: the proxy adds no power and reads nothing."""
+        try:
+            return await self._waiting(self._road.dialler.auth())
+        except TeleconchError as error:
+            self._refused("proxy.auth", error, "auth-api")
+            raise
+
+    def no_shell(self, asked: str) -> str:
+        """What someone reads who asked the proxy itself for a shell, a command or files. Logged as a refusal."""
+        self._refused("auth", AccessDenied("no shell, command or files on the proxy"), asked)
+        host = self._road.cluster
+        return (
+            f"This is the proxy of {host}: there is no shell, command or file transfer on it. "
+            "To reach a node, type `tsh ssh LOGIN@NODE`, or `ssh -J LOGIN@PROXY:3023 LOGIN@NODE`."
+        )
+
+    async def _waiting(self, dialling: Awaitable[_T]) -> _T:
+        if len(self._dialling) >= DIALS_AT_ONCE:
+            raise LimitExceeded("Too many connections are being opened at once: wait for some of them.")
+        deferred: Deferred[_T] = Deferred.fromCoroutine(dialling)  # type: ignore[arg-type]
+        self._dialling.add(deferred)
+        try:
+            return await deferred
+        except (CancelledError, ConnectingCancelledError):
+            raise ConnectionProblem("the user went away") from None
+        finally:
+            self._dialling.discard(deferred)
+
+    def _unreachable(self, status: NodeStatus, why: str) -> str:
+        node = status.node
+        if status.online:
+            return f"The proxy cannot reach {node.nodename} at {node.addr}: {why}. Is the node running there?"
+        return (
+            f"{node.nodename} at {node.addr} is offline since {utc_text(status.last_seen)}, "
+            f"and cannot be reached: {why}."
+        )
+
+    def _refused(self, event: str, error: TeleconchError, asked: str) -> None:
+        log.warn(
+            "access denied: {error}",
+            event=event,
+            success=False,
+            user=self.identity.user,
+            login=self.login,
+            addr_remote=self.peer,
+            target=asked,
+            error=str(error),
+        )
+
+
+@implementer(IRealm)
+class ProxyRealm:
+    """Makes the avatar of whom the checker let in."""
+
+    def __init__(self, road: Road) -> None:
+        self._road = road
+
+    def requestAvatar(
+        self, avatarId: Any, mind: object, *interfaces: type[Interface]
+    ) -> tuple[type[Interface], ProxyUser, Callable[[], None]]:
+        identity, login, peer = avatarId
+        user = ProxyUser(self._road, identity, login, peer)
+        return IConchUser, user, user.logout
+
+
+def _jump_target(data: bytes) -> Target:
+    """RFC 4254 section 7.2: host to connect, port to connect, originator host and port."""
+    reader = Reader(data)
+    host, port = reader.string(), reader.uint32()
+    reader.string()
+    reader.uint32()
+    reader.end()
+    return target(parse_host(host), port)

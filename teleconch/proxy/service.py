@@ -1,0 +1,114 @@
+"""The proxy's SSH side as a Twisted service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from twisted.application.service import Service
+from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from teleconch.proxy.dial import Dialler
+from teleconch.proxy.directory import Directory
+from teleconch.proxy.router import Router
+from teleconch.proxy.server import ProxyRealm, Road
+from teleconch.proxy.watch import DirectoryWatch, NodeSource
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.secret import Secret
+from teleconch.ssh import messages
+from teleconch.ssh.checker import CertificateChecker
+from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
+
+log = Logger()
+
+STOP_PATIENCE: Final = 3.0  # seconds for connections to close when the service stops
+_STEP: Final = 0.05
+
+
+class Member(Protocol):
+    """What the proxy needs of ``api.membership.Membership``."""
+
+    @property
+    def cluster(self) -> str: ...
+    def host_keys(self) -> tuple[Secret, str]: ...
+    def authorities(self) -> tuple[TrustedAuthority, ...]: ...
+
+
+class ProxyServer(Service):
+    """Listens for SSH on ``endpoint`` and leads users to the nodes of ``nodes``.
+
+    ``auth_addresses`` are ``host:port``; ``now`` gives epoch seconds. ``await server.listening()`` opens the port and
+    gives its address, or raises what hindered it. The directory is watched while the service runs.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        endpoint: IStreamServerEndpoint,
+        member: Member,
+        nodes: NodeSource,
+        auth_addresses: Iterable[str],
+        options: ServerOptions | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._member = member
+        self._host_key: HostKey | None = None
+        self._host_key_from: tuple[Secret, str] | None = None
+        self._port: IListeningPort | None = None
+        self.directory = Directory(now)
+        self._watch = DirectoryWatch(reactor, nodes, self.directory)
+        road = Road(
+            clock=reactor,
+            now=now,
+            cluster=member.cluster,
+            directory=self.directory,
+            router=Router(self.directory, member.cluster),
+            dialler=Dialler(reactor, auth_addresses),
+        )
+        portal = Portal(ProxyRealm(road), [CertificateChecker(member.authorities, now)])
+        self._factory = SSHServerFactory(reactor, portal, self._host_keys, options, "proxy")
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._watch.startService()
+
+    async def listening(self) -> IAddress:
+        """Open the port, once."""
+        if self._port is None:
+            self._port = await self._endpoint.listen(self._factory)
+            log.info("the proxy listens for SSH on {address}", address=str(self._port.getHost()))
+        return self._port.getHost()
+
+    async def stopService(self) -> None:
+        """Listen no more, tell the connected, and let go of them."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        port, self._port = self._port, None
+        if port is not None:
+            stopped = port.stopListening()
+            if stopped is not None:
+                await stopped
+        await self._watch.stopService()
+        for connection in tuple(self._factory.connections):
+            connection.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"the proxy is stopping")
+        left = STOP_PATIENCE
+        while self._factory.connections and left > 0:
+            await deferLater(self._reactor, _STEP)
+            left -= _STEP
+        for connection in tuple(self._factory.connections):
+            connection.abortConnection()
+
+    def _host_keys(self) -> Sequence[HostKey]:
+        """The host's key and its certificate of this moment; parsed again only when it was renewed."""
+        current = self._member.host_keys()
+        if self._host_key is None or current != self._host_key_from:
+            key, certificate = current
+            self._host_key = HostKey(key.reveal(), certificate)
+            self._host_key_from = current
+        return (self._host_key,)

@@ -1,0 +1,234 @@
+"""A proxy on loopback, users with certificates, and OpenSSH's sshd as a node with a certificate of the cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+from twisted.internet import reactor, utils
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.task import deferLater
+
+from teleconch.ca import ssh as ca_ssh
+from teleconch.ca.authority import new_authority, trusted
+from teleconch.ca.keys import new_ssh_key
+from teleconch.proxy.service import ProxyServer
+from teleconch.resources.node import Node, NodeEvent, NodePage, NodeStatus
+
+CLUSTER = "example.test"
+
+
+def new_uuid(number: int) -> str:
+    return str(uuid.UUID(int=number, version=4))
+
+
+def status(node: Node, online: bool = True, last_seen: float = 0.0) -> NodeStatus:
+    return NodeStatus(node, last_seen or time.time(), online, time.time() + 600)
+
+
+def node(number: int, nodename: str, addr: str = "10.0.0.1:3022", **more: object) -> Node:
+    return Node(new_uuid(number), nodename, CLUSTER, addr, **more)
+
+
+def told(*nodes: Node | NodeStatus) -> tuple[NodeEvent, ...]:
+    statuses = [each if isinstance(each, NodeStatus) else status(each) for each in nodes]
+    return tuple(NodeEvent(each.node.uuid, each) for each in statuses)
+
+
+class _Watch:
+    def __init__(self, source: NodeList) -> None:
+        self.source = source
+
+    def stop(self) -> None:
+        self.source.stopped += 1
+
+
+class NodeList:
+    """What auth knows of nodes, held in a list: the two methods of ``api.interface.Nodes`` that a proxy calls."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, NodeStatus] = {}
+        self.receivers: list[object] = []
+        self.stopped = self.listed = 0
+        self.problem: Exception | None = None
+
+    def put(self, *nodes: Node | NodeStatus) -> None:
+        for event in told(*nodes):
+            self.statuses[event.uuid] = event.status
+            for receiver in self.receivers[-1:]:
+                receiver.node_events((event,))
+
+    async def watch_nodes(self, receiver) -> _Watch:
+        if self.problem is not None:
+            raise self.problem
+        self.receivers.append(receiver)
+        receiver.node_events(tuple(NodeEvent(uuid, each) for uuid, each in self.statuses.items()))
+        return _Watch(self)
+
+    async def list_nodes(self, after: str, limit: int) -> NodePage:
+        self.listed += 1
+        rest = sorted(uuid for uuid in self.statuses if uuid > after)
+        page = tuple(self.statuses[uuid] for uuid in rest[:limit])
+        return NodePage(page, rest[limit - 1] if len(rest) > limit else None)
+
+
+class Member:
+    """A host that has joined: keys, certificate, authorities."""
+
+    cluster = CLUSTER
+
+    def __init__(self) -> None:
+        now = time.time()
+        self.user_ca = new_authority("user", CLUSTER, now)
+        self.host_ca = new_authority("host", CLUSTER, now)
+        self.key, public = new_ssh_key()
+        self.certificate = self.host_certificate(public, "proxy", ("127.0.0.1", "localhost"), "proxy")
+
+    def host_certificate(
+        self, public: str, name: str, addresses: tuple[str, ...], role: str = "node", number=99
+    ) -> str:
+        now = time.time()
+        return ca_ssh.issue_host_cert(
+            self.host_ca, uuid=new_uuid(number), nodename=name, roles=(role,), addresses=addresses, public_key=public,
+            valid_after=now - 60, valid_before=now + 3600, serial=1,
+        )  # fmt: skip
+
+    def host_keys(self):
+        return self.key, self.certificate
+
+    def authorities(self):
+        return trusted(self.user_ca), trusted(self.host_ca)
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text if text.endswith("\n") else text + "\n")
+    path.chmod(mode)
+    return path
+
+
+class World:
+    """``await World(folder).start()``; ``await world.ssh(...)`` runs the real client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.member = Member()
+        self.nodes = NodeList()
+        self.sshds: list[subprocess.Popen] = []
+        self.server: ProxyServer | None = None
+        self.port = 0
+
+    async def start(self, auth_addresses: tuple[str, ...] = (), **more: object) -> World:
+        self.server = ProxyServer(
+            reactor,
+            endpoint=TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"),
+            member=self.member,
+            nodes=self.nodes,
+            auth_addresses=auth_addresses,
+            **more,
+        )
+        self.server.startService()
+        self.port = (await self.server.listening()).port
+        self.user_files("alice", ("root", "alice"))
+        host_keys = "".join(f"@cert-authority * {line}\n" for line in trusted(self.member.host_ca).ssh_public_keys)
+        write(self.folder / "known_hosts", host_keys)
+        return self
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            await self.server.stopService()
+        for sshd in self.sshds:
+            sshd.terminate()
+            sshd.wait(10)
+
+    def user_files(self, user: str, logins: tuple[str, ...], *, lasts: float = 3600, ca=None, name: str = "") -> Path:
+        """A user's key and certificate; the path of the key."""
+        now = time.time()
+        key, public = new_ssh_key()
+        line = ca_ssh.issue_user_cert(
+            ca or self.member.user_ca, user=user, logins=logins, roles=("user",), traits={}, public_key=public,
+            extensions=("permit-pty", "permit-port-forwarding"), valid_after=now - 60, valid_before=now + lasts,
+            serial=2,
+        )  # fmt: skip
+        path = write(self.folder / (name or user), key.reveal())
+        write(self.folder / f"{name or user}-cert.pub", line)
+        return path
+
+    def sshd(self, number: int, nodename: str, **labels: str) -> Node:
+        """A node that is a real OpenSSH server, registered."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        folder = self.folder / f"sshd-{number}"
+        folder.mkdir()
+        key, public = new_ssh_key()
+        write(folder / "key", key.reveal())
+        write(folder / "key.pub", public)
+        certificate = self.member.host_certificate(public, nodename, ("127.0.0.1",), number=number)
+        write(folder / "key-cert.pub", certificate)
+        write(folder / "ca", "\n".join(trusted(self.member.user_ca).ssh_public_keys))
+        write(
+            folder / "config",
+            f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/key\nHostCertificate {folder}/key-cert.pub\n"
+            f"TrustedUserCAKeys {folder}/ca\nPidFile none\nUsePAM no\nPermitRootLogin yes\nStrictModes no\n"
+            "AuthorizedKeysFile none\nPasswordAuthentication no\nAllowTcpForwarding yes\n"
+            "Subsystem sftp internal-sftp\nMaxStartups 100\n",
+        )
+        os.makedirs("/run/sshd", exist_ok=True)
+        self.sshds.append(
+            subprocess.Popen(
+                ["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "config")],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=(folder / "log").open("wb"),
+            )  # fmt: skip
+        )
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.01)
+        found = node(number, nodename, f"127.0.0.1:{port}", labels=labels)
+        self.nodes.put(found)
+        return found
+
+    def options(self, user: str = "alice") -> list[str]:
+        pairs = {
+            "IdentityFile": self.folder / user,
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.folder / "known_hosts",
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes",
+            "BatchMode": "yes",
+            "LogLevel": "INFO",
+        }
+        return ["-F", "none", *(part for name, value in pairs.items() for part in ("-o", f"{name}={value}"))]
+
+    def through(self, user: str = "alice", *, jump: bool = True, login: str = "root", ask: str = "%h:%p") -> list[str]:
+        """ssh's options to go through the proxy: by ``direct-tcpip``, as ``-J`` does, or by subsystem."""
+        proxy = ["ssh", *self.options(user), "-p", str(self.port)]
+        if jump:
+            proxy += ["-W", "[%h]:%p", f"{login}@127.0.0.1"]
+        else:
+            proxy += [f"{login}@127.0.0.1", "-s", f"'proxy:{ask}'"]
+        return [*self.options(user), "-o", "ProxyCommand=" + " ".join(proxy)]
+
+    async def ssh(self, *arguments: str) -> tuple[str, str, int]:
+        """stdout, stderr and exit status of ``ssh``."""
+        return await run("ssh", *arguments)
+
+    async def watched(self, count: int) -> World:
+        """Wait until the proxy knows so many nodes."""
+        for _ in range(200):
+            if len(self.server.directory) >= count:
+                return self
+            await deferLater(reactor, 0.01)
+        raise AssertionError("the proxy was not told of the nodes")
+
+
+async def run(program: str, *arguments: str) -> tuple[str, str, int]:
+    out, err, code = await utils.getProcessOutputAndValue(program, [str(each) for each in arguments], os.environ)
+    return out.decode(), err.decode(), code
