@@ -1,0 +1,60 @@
+"""The cluster's two authorities: made once, together, by whichever auth server comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from teleconch.auth.records import AUTHORITIES, authority_key
+from teleconch.auth.state import State, put
+from teleconch.backend.interface import ABSENT
+from teleconch.ca.authority import new_authority, trusted
+from teleconch.errors import CompareFailed, Unavailable
+from teleconch.resources.authority import AuthorityType, CertAuthority, TrustedAuthority
+
+log = Logger()
+
+
+class Authorities:
+    """The authorities, with their private keys, once :meth:`start` is done."""
+
+    def __init__(self, state: State, cluster: str, now: Callable[[], float]) -> None:
+        self._state = state
+        self._cluster = cluster
+        self._now = now
+        self._both: dict[AuthorityType, CertAuthority] = {}
+
+    async def start(self) -> None:
+        """Read the authorities; make them in a state that has none. Unavailable if they are another cluster's."""
+        both = await self._read()
+        if not both:
+            new = [new_authority(type, self._cluster, self._now()) for type in ("user", "host")]
+            try:
+                await self._state.commit(*(put(authority_key(each.type), each, expect=ABSENT) for each in new))
+                log.info("made the authorities of {cluster}", cluster=self._cluster, event="ca.create")
+            except CompareFailed:
+                pass  # another auth server was faster: theirs count
+            both = await self._read()
+        for type in ("user", "host"):
+            if type not in both:
+                raise Unavailable(f"The state lacks the {type} authority; restore it from a backup.")
+            if both[type].cluster != self._cluster:
+                raise Unavailable(
+                    f"The state belongs to the cluster {both[type].cluster!r}, but the configuration names"
+                    f" {self._cluster!r}; set cluster_name back, or give another data_dir for a new cluster."
+                )
+        self._both = both
+
+    async def _read(self) -> dict[AuthorityType, CertAuthority]:
+        return {found.record.type: found.record async for found in self._state.all(AUTHORITIES, CertAuthority)}
+
+    def get(self, type: AuthorityType) -> CertAuthority:
+        """One authority, with its private keys."""
+        if type not in self._both:
+            raise Unavailable("The auth server is starting; try again in a moment.")
+        return self._both[type]
+
+    def trusted(self) -> tuple[TrustedAuthority, ...]:
+        """The public parts of both."""
+        return trusted(self.get("user")), trusted(self.get("host"))

@@ -1,0 +1,194 @@
+"""Membership: a host joins with a token and keys that it made, and renews as whom it joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from teleconch import defaults
+from teleconch.auth.certificates import Certificates
+from teleconch.auth.records import HostRecord, Presence, host_key, presence_key
+from teleconch.auth.state import Found, State, decided, put
+from teleconch.auth.tokens import Tokens
+from teleconch.backend.interface import ABSENT
+from teleconch.ca.keys import public_blob
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSkew, TeleconchError
+from teleconch.resources.host import HostCertificates, JoinRequest, RenewRequest
+from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.names import check_uuid
+from teleconch.resources.times import duration_text
+from teleconch.resources.token import HOST_ROLES
+
+log = Logger()
+
+_VERSION_MAX: Final = 64
+_LOGGED_MAX: Final = 255  # of what was not checked yet
+
+
+class Hosts:
+    """Join and renew."""
+
+    def __init__(self, state: State, tokens: Tokens, certificates: Certificates, now: Callable[[], float]) -> None:
+        self._state = state
+        self._tokens = tokens
+        self._certificates = certificates
+        self._now = now
+
+    async def join(self, request: JoinRequest) -> HostCertificates:
+        """Make a member of a host that shows a token. A refusal has written nothing.
+
+        AccessDenied (token unknown, expired, for another role), ClockSkew, AlreadyJoined, BadParameter.
+        """
+        try:
+            self._check(request)
+            await self._tokens.check(request.token, request.role)
+            _check_clock(request.time, self._now())
+            certificates = self._issue(request)
+            await decided(lambda: self._admit(request))
+        except TeleconchError as error:
+            log.warn(
+                "join refused: {error}",
+                error=str(error),
+                event="join",
+                server_id=request.uuid[:_LOGGED_MAX],
+                nodename=request.nodename[:_LOGGED_MAX],
+                role=request.role[:_LOGGED_MAX],
+            )
+            raise
+        log.info(
+            "{nodename} ({server_id}) joined as {role}",
+            event="join",
+            server_id=request.uuid,
+            nodename=request.nodename,
+            role=request.role,
+        )
+        return certificates
+
+    async def renew(self, identity: ApiIdentity, request: RenewRequest) -> HostCertificates:
+        """New certificates for a member, with the names recorded when it joined. AccessDenied when it is none."""
+        role = host_role(identity)
+        _check_text(request.version, "Version", _VERSION_MAX)
+
+        async def attempt() -> HostCertificates:
+            member = await find_member(self._state, identity.name, role)
+            record = evolve(
+                member.record,
+                ssh_public_key=request.ssh_public_key,
+                tls_public_key=request.tls_public_key,
+                renewed=self._now(),
+            )
+            certificates = self._issue(record)
+            await self._state.commit(put(member.key, record, expect=member.revision))
+            return certificates
+
+        try:
+            certificates = await decided(attempt)
+        except TeleconchError as error:
+            log.warn(
+                "renewal refused: {error}", error=str(error), event="cert.renew", server_id=identity.name, role=role
+            )
+            raise
+        skew = request.time - self._now()
+        if not abs(skew) <= defaults.CLOCK_SKEW_MAX:
+            log.warn("the clock of {server_id} is {skew} s off", server_id=identity.name, skew=skew, event="cert.renew")
+        log.info("renewed the certificates of {server_id}", server_id=identity.name, role=role, event="cert.renew")
+        return certificates
+
+    def _check(self, request: JoinRequest) -> None:
+        if request.role not in HOST_ROLES:
+            raise BadParameter(f"A host joins as {', '.join(HOST_ROLES)}, not as {request.role!r}.")
+        _check_text(request.version, "Version", _VERSION_MAX)
+        self._certificates.check_host_names(request.uuid, request.role, request.nodename, request.addresses)
+        if not math.isfinite(request.time):
+            raise BadParameter("The host must say what time it has, in seconds since 1970.")
+
+    def _issue(self, host: JoinRequest | HostRecord) -> HostCertificates:
+        return self._certificates.host(
+            uuid=host.uuid,
+            role=host.role,
+            nodename=host.nodename,
+            addresses=host.addresses,
+            ssh_public_key=host.ssh_public_key,
+            tls_public_key=host.tls_public_key,
+        )
+
+    async def _admit(self, request: JoinRequest) -> None:
+        """Record the member, unless it is recorded already: with the same keys and names its answer was lost."""
+        key = host_key(request.uuid, request.role)
+        member = await self._state.find(key, HostRecord)
+        if member is None:
+            now = self._now()
+            record = HostRecord(
+                uuid=request.uuid,
+                role=request.role,
+                nodename=request.nodename,
+                addresses=request.addresses,
+                ssh_public_key=request.ssh_public_key,
+                tls_public_key=request.tls_public_key,
+                joined=now,
+                renewed=now,
+            )
+            await self._state.commit(put(key, record, expect=ABSENT))
+            return
+        uuid, nodename = request.uuid, member.record.nodename
+        if not _same_keys(member.record, request):
+            raise AlreadyJoined(
+                f"A host with the UUID {uuid} has joined already, as {nodename!r} ({await self._last_seen(uuid)}), with"
+                " other keys. If this machine was cloned from that one, delete the file host_uuid in its data_dir and"
+                f" start again; if it was reinstalled, run `tctl rm node/{uuid}` on the auth server first."
+            )
+        if (nodename, member.record.addresses) != (request.nodename, request.addresses):
+            raise AlreadyJoined(
+                f"This host has joined already, as {nodename!r} with other names or addresses"
+                f" ({await self._last_seen(uuid)}); to change them, run `tctl rm node/{uuid}` on the auth server, then"
+                " start this host again with a join token."
+            )
+
+    async def _last_seen(self, uuid: str) -> str:
+        presence = await self._state.find(presence_key(uuid), Presence)
+        if presence is None:
+            return f"not seen in the last {duration_text(defaults.PRESENCE_TTL)}"
+        return f"last seen {duration_text(self._now() - presence.record.last_seen)} ago"
+
+
+async def find_member(state: State, uuid: str, role: str) -> Found[HostRecord]:
+    """The record of a member. AccessDenied for a host that was removed, with what to do."""
+    member = await state.find(host_key(check_uuid(uuid), role), HostRecord)
+    if member is None:
+        raise AccessDenied(
+            f"The host {uuid} was removed from the cluster (role {role}); to have it back, make a join token with"
+            " `tctl nodes add`, put it into auth_token and start the host again."
+        )
+    return member
+
+
+def host_role(identity: ApiIdentity) -> str:
+    """The role in which a host is a member. AccessDenied for anyone else."""
+    roles = [role for role in identity.roles if role in HOST_ROLES]
+    if identity.kind != "host" or len(roles) != 1:
+        raise AccessDenied("Only a host that has joined the cluster may do this.")
+    return roles[0]
+
+
+def _same_keys(record: HostRecord, request: JoinRequest) -> bool:
+    return public_blob(record.ssh_public_key) == public_blob(request.ssh_public_key) and "".join(
+        record.tls_public_key.split()
+    ) == "".join(request.tls_public_key.split())
+
+
+def _check_clock(theirs: float, ours: float) -> None:
+    skew = theirs - ours
+    if abs(skew) > defaults.CLOCK_SKEW_MAX:
+        raise ClockSkew(
+            f"This machine's clock is {duration_text(abs(skew))} {'ahead of' if skew > 0 else 'behind'} the auth"
+            " server's; set the clock of both (for example with chrony), then start again."
+        )
+
+
+def _check_text(text: str, what: str, longest: int) -> None:
+    if len(text) > longest or not text.isprintable():
+        raise BadParameter(f"{what} is at most {longest} printable characters.")

@@ -1,0 +1,64 @@
+"""What a node may say of itself: bounded, printable, and an address that can be dialled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from teleconch.errors import BadParameter
+from teleconch.resources.names import check_name, check_uuid, is_host_principal
+from teleconch.resources.node import Node
+
+LABELS_MAX: Final = 128
+LABEL_KEY_MAX: Final = 255
+LABEL_VALUE_MAX: Final = 1024
+LABELS_SIZE_MAX: Final = 32 * 1024  # characters of all keys and values
+ADDRESSES_MAX: Final = 32
+VERSION_MAX: Final = 64
+
+
+def check_node(node: Node) -> None:
+    """BadParameter for a node that could not be shown, stored or dialled."""
+    check_uuid(node.uuid)
+    check_name(node.nodename, "Node name")
+    check_name(node.cluster, "Cluster name")
+    check_address(node.addr)
+    if len(node.public_addrs) > ADDRESSES_MAX:
+        raise BadParameter(f"A node has at most {ADDRESSES_MAX} public addresses; remove some from public_addr.")
+    for address in node.public_addrs:
+        if not is_host_principal(address):  # a host alone is enough here
+            check_address(address)
+    if len(node.version) > VERSION_MAX or not node.version.isprintable():
+        raise BadParameter(f"Version is at most {VERSION_MAX} printable characters.")
+    _check_labels(node)
+
+
+def check_address(address: str) -> None:
+    """BadParameter unless ``address`` is ``host:port``, with an IPv6 address in brackets."""
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        bracketed = True
+    else:
+        bracketed = False
+    if (
+        not colon
+        or not is_host_principal(host)
+        or (":" in host) != bracketed
+        or not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536)
+    ):
+        raise BadParameter(f"{address[:300]!r} is not an address like host:3022 or [2001:db8::1]:3022.")
+
+
+def _check_labels(node: Node) -> None:
+    if len(node.labels) > LABELS_MAX or sum(len(k) + len(v) for k, v in node.labels.items()) > LABELS_SIZE_MAX:
+        raise BadParameter(f"A node has at most {LABELS_MAX} labels with {LABELS_SIZE_MAX} characters in all.")
+    for key, value in node.labels.items():
+        if not key or len(key) > LABEL_KEY_MAX or not key.isprintable() or any(letter in key for letter in " =,"):
+            raise BadParameter(
+                f"The label key {key[:LABEL_KEY_MAX]!r} is not usable: 1 to {LABEL_KEY_MAX} printable characters"
+                " without space, comma and equals sign."
+            )
+        if len(value) > LABEL_VALUE_MAX or not value.isprintable():
+            raise BadParameter(
+                f"The value of the label {key!r} is not usable: at most {LABEL_VALUE_MAX} printable characters."
+            )

@@ -1,0 +1,72 @@
+"""Passwords as bcrypt hashes, worked out in threads, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import bcrypt
+from twisted.internet.defer import Deferred, DeferredSemaphore
+
+from teleconch import defaults
+from teleconch.errors import BadParameter, LimitExceeded
+from teleconch.resources.secret import Secret
+
+ROUNDS: Final = 12  # 2**12; about a quarter of a second
+_AT_ONCE: Final = 4  # bcrypt lets go of the interpreter, so threads help
+_WAITING_MAX: Final = 200
+
+
+class InThread(Protocol):
+    """``twisted.internet.threads.deferToThread``, or something like it."""
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any) -> Deferred[Any]: ...
+
+
+class Passwords:
+    """Hashes and checks. Who waits too long a time behind others is told to come again (LimitExceeded)."""
+
+    def __init__(self, in_thread: InThread, rounds: int = ROUNDS) -> None:
+        self._in_thread = in_thread
+        self._rounds = rounds
+        self._turns = DeferredSemaphore(_AT_ONCE)
+        self._waiting = 0
+        # The hash of a password that nobody knows: checking against it costs what checking a real one does.
+        self._nobodys = Secret(bcrypt.hashpw(bcrypt.gensalt(4), bcrypt.gensalt(rounds)).decode())
+
+    async def hash(self, password: Secret) -> Secret:
+        """The hash to store. BadParameter for a password that is too short or too long."""
+        encoded = _encoded(password)
+        if encoded is None or not defaults.PASSWORD_MIN <= len(encoded) <= defaults.PASSWORD_MAX:
+            raise BadParameter(
+                f"A password has {defaults.PASSWORD_MIN} to {defaults.PASSWORD_MAX} bytes (letters beyond ASCII count"
+                " as two or more); choose another."
+            )
+        return Secret((await self._in_turn(bcrypt.hashpw, encoded, bcrypt.gensalt(self._rounds))).decode())
+
+    async def check(self, password: Secret, stored: Secret | None) -> bool:
+        """Whether the password is the stored one; never for ``None``, which costs the same time."""
+        encoded = _encoded(password)
+        usable = encoded is not None and len(encoded) <= defaults.PASSWORD_MAX
+        right = await self._in_turn(
+            bcrypt.checkpw, encoded if usable else b"-", (stored or self._nobodys).reveal().encode()
+        )
+        return bool(right) and usable and stored is not None
+
+    async def _in_turn(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._waiting >= _WAITING_MAX:
+            raise LimitExceeded("Too many people log in at this moment; try again in a minute.")
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await self._in_thread(function, *args)
+        finally:
+            self._waiting -= 1
+
+
+def _encoded(password: Secret) -> bytes | None:
+    try:
+        encoded = password.reveal().encode()
+    except UnicodeEncodeError:
+        return None
+    return None if b"\0" in encoded else encoded

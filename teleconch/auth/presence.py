@@ -1,0 +1,179 @@
+"""Who is there: heartbeats, and the nodes as they were last heard of.
+
+::
+
+    heartbeat ── same instance ────────────────────────────────▶ seen
+        │
+        ├── a new instance (the node was restarted) ───────────▶ seen; the old instance is remembered as replaced
+        │
+        └── an instance that was replaced
+                ├── and the one in its place still pings ──────▶ AlreadyJoined: two processes with one UUID
+                └── and that one has fallen silent ────────────▶ seen; they change places
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from teleconch import defaults
+from teleconch.auth.hosts import find_member, host_role
+from teleconch.auth.nodes import check_node
+from teleconch.auth.records import HOSTS, PRESENCE, HostRecord, Presence, presence_key
+from teleconch.auth.state import Found, State, decided, found, put
+from teleconch.backend.interface import ABSENT, RANGE_MAX, Change, Check, Delete
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError
+from teleconch.resources.host import Ping
+from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.names import check_name, check_uuid
+from teleconch.resources.node import Node, NodePage, NodeStatus
+
+log = Logger()
+
+OFFLINE_AFTER: Final = defaults.PING_INTERVAL * defaults.OFFLINE_AFTER_PINGS
+_REPLACED_MAX: Final = 8  # instances remembered
+_INSTANCE_MAX: Final = 64
+
+
+class PresenceBook:
+    """Heartbeats in, nodes out."""
+
+    def __init__(self, state: State, cluster: str, now: Callable[[], float]) -> None:
+        self._state = state
+        self._cluster = cluster
+        self._now = now
+
+    async def heartbeat(self, identity: ApiIdentity, node: Node, instance: str) -> Ping:
+        """A node is alive. AccessDenied for another's UUID or names, or a host that was removed; AlreadyJoined;
+        BadParameter."""
+        try:
+            check_node(node)
+            _check_instance(instance)
+            presence = await decided(lambda: self._beat(identity, node, instance))
+        except TeleconchError as error:
+            log.warn("heartbeat refused: {error}", error=str(error), event="node.heartbeat", server_id=identity.name)
+            raise
+        return Ping(interval=float(defaults.PING_INTERVAL), time=presence.last_seen)
+
+    async def _beat(self, identity: ApiIdentity, node: Node, instance: str) -> Presence:
+        role = host_role(identity)
+        if node.uuid != identity.name:
+            raise AccessDenied(f"The host {identity.name} may not ping for {node.uuid}: a host speaks for itself only.")
+        member = await find_member(self._state, identity.name, role)
+        if node.nodename != member.record.nodename or node.cluster != self._cluster:
+            raise AccessDenied(
+                f"This host joined as {member.record.nodename!r} in {self._cluster!r}, not as {node.nodename!r} in"
+                f" {node.cluster!r}; to rename it, run `tctl rm node/{node.uuid}` on the auth server, then start it"
+                " again with a join token."
+            )
+        before = await self._find(node.uuid)
+        now = self._now()
+        presence = Presence(evolve(node, roles=(role,)), now, instance)
+        if before is not None:
+            presence = evolve(presence, replaced=_succession(before.record, instance, now))
+        await self._state.commit(
+            put(
+                presence_key(node.uuid),
+                presence,
+                expires=now + defaults.PRESENCE_TTL,
+                expect=ABSENT if before is None else before.revision,
+            ),
+            Check(member.key, member.revision),  # a node that is being removed does not come back this way
+        )
+        if before is not None and presence.replaced != before.record.replaced:
+            log.info("{server_id} runs in a new process", server_id=node.uuid, event="node.heartbeat")
+        return presence
+
+    async def goodbye(self, identity: ApiIdentity, instance: str) -> None:
+        """A node stops: offline from now on. Without effect when another process has taken its place."""
+        host_role(identity)
+        _check_instance(instance)
+
+        async def attempt() -> None:
+            before = await self._find(identity.name)
+            if before is None or before.record.instance != instance or before.record.stopped:
+                return
+            await self._state.commit(
+                put(
+                    before.key,
+                    evolve(before.record, stopped=True),
+                    expires=before.record.last_seen + defaults.PRESENCE_TTL,
+                    expect=before.revision,
+                )
+            )
+
+        await decided(attempt)
+
+    async def list(self, after: str, limit: int) -> NodePage:
+        """Nodes in order of UUID, behind ``after`` ("" from the start). BadParameter."""
+        if after:
+            check_uuid(after)
+        if limit < 1:
+            raise BadParameter("A page has at least one node.")
+        limit = min(limit, defaults.PAGE_SIZE, RANGE_MAX)
+        items = await self._state.backend.range(PRESENCE, presence_key(after) if after else "", limit)
+        now = self._now()
+        nodes = tuple(status_of(found(item, Presence).record, now) for item in items)
+        return NodePage(nodes, nodes[-1].node.uuid if len(nodes) == limit else None)
+
+    async def get(self, uuid: str) -> NodeStatus:
+        """One node. NotFound."""
+        presence = await self._find(check_uuid(uuid))
+        if presence is None:
+            raise NotFound(f"There is no node {uuid}; `tctl nodes ls` shows those that there are.")
+        return status_of(presence.record, self._now())
+
+    async def delete(self, uuid: str) -> None:
+        """Forget a node and its membership in every role. NotFound."""
+        check_uuid(uuid)
+
+        async def attempt() -> None:
+            changes: list[Change] = [
+                Delete(member.key, member.revision) async for member in self._state.all(f"{HOSTS}{uuid}/", HostRecord)
+            ]
+            presence = await self._find(uuid)
+            if presence is not None:
+                changes.append(Delete(presence.key))
+            if not changes:
+                raise NotFound(f"There is no host {uuid}; `tctl nodes ls` shows the nodes that there are.")
+            await self._state.commit(*changes)
+
+        await decided(attempt)
+        log.info("host {server_id} removed", server_id=uuid, event="node.delete")
+
+    async def _find(self, uuid: str) -> Found[Presence] | None:
+        return await self._state.find(presence_key(uuid), Presence)
+
+
+def status_of(presence: Presence, now: float) -> NodeStatus:
+    """A node as others see it at the time ``now``."""
+    return NodeStatus(
+        node=presence.node,
+        last_seen=presence.last_seen,
+        online=not presence.stopped and now - presence.last_seen <= OFFLINE_AFTER,
+        expires=presence.last_seen + defaults.PRESENCE_TTL,
+    )
+
+
+def _succession(before: Presence, instance: str, now: float) -> tuple[str, ...]:
+    """The replaced instances, once ``instance`` has pinged. AlreadyJoined when the one in its place still lives."""
+    if instance == before.instance:
+        return before.replaced
+    if instance in before.replaced and not before.stopped and now - before.last_seen <= OFFLINE_AFTER:
+        node = before.node
+        raise AlreadyJoined(
+            f"Another process pings as {node.nodename!r} with this host's UUID ({node.uuid}), from {node.addr}. If this"
+            " machine is a clone, delete host_uuid in its data_dir and start it again with a join token; if teleport"
+            " runs twice here, stop one."
+        )
+    others = [each for each in before.replaced if each != instance]
+    return (before.instance, *others)[:_REPLACED_MAX]
+
+
+def _check_instance(instance: str) -> None:
+    if len(instance) > _INSTANCE_MAX:
+        raise BadParameter(f"The instance of a host has at most {_INSTANCE_MAX} characters.")
+    check_name(instance, "Instance")

@@ -1,0 +1,164 @@
+"""What is stored, under which key, and as which bytes: JSON with a version, unknown fields tolerated.
+
+::
+
+    /authorities/<user|host>         CertAuthority
+    /hosts/<uuid>/<role>             HostRecord       membership: a host without one is not a member
+    /presence/<uuid>                 Presence         ends after the presence TTL
+    /tokens/<sha256 of the value>    JoinToken
+    /users/<name>                    UserRecord       password, second factor and sign-up in one, so that they
+    /signups/<sha256 of the value>   SignupIndex      change together; the index only says whose token it is
+    /lockouts/user/<name>            Attempts
+    /lockouts/unknown/<number>       Attempts
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final, TypeVar
+
+import cattrs
+from attrs import frozen
+
+from teleconch.errors import TeleconchError, Unavailable
+from teleconch.resources.authority import AuthorityType
+from teleconch.resources.node import Node
+from teleconch.resources.secret import Secret
+from teleconch.resources.user import User
+
+AUTHORITIES: Final = "/authorities/"
+HOSTS: Final = "/hosts/"
+PRESENCE: Final = "/presence/"
+TOKENS: Final = "/tokens/"
+USERS: Final = "/users/"
+SIGNUPS: Final = "/signups/"
+LOCKOUTS: Final = "/lockouts/"
+
+_VERSION: Final = 1  # raise it when a record changes so that an older program would misread it
+
+
+@frozen
+class HostRecord:
+    """A member in one role. The keys are those that it showed last; ``joined`` and ``renewed`` in epoch seconds."""
+
+    uuid: str
+    role: str
+    nodename: str
+    addresses: tuple[str, ...]
+    ssh_public_key: str
+    tls_public_key: str
+    joined: float
+    renewed: float
+
+
+@frozen
+class Presence:
+    """A node's last heartbeat. ``instance`` is the process that sent it; ``replaced`` the ones before, newest first.
+    ``stopped``: it said goodbye."""
+
+    node: Node
+    last_seen: float
+    instance: str
+    replaced: tuple[str, ...] = ()
+    stopped: bool = False
+
+
+@frozen
+class JoinToken:
+    """A dynamic join token. It is kept for a while after ``expires``, to say that it has expired."""
+
+    value: Secret
+    roles: tuple[str, ...]
+    expires: float
+
+
+@frozen
+class SignupRecord:
+    """An open sign-up: the hash of its token, and the second factor that it shows. ``tries``: codes tried so far."""
+
+    token: str
+    expires: float
+    otp_secret: Secret | None
+    tries: int = 0
+
+
+@frozen
+class UserRecord:
+    """A user and its secrets. ``password`` is a bcrypt hash, ``otp_secret`` base32, ``otp_used`` the last TOTP step of
+    which a code was accepted."""
+
+    user: User
+    password: Secret | None = None
+    otp_secret: Secret | None = None
+    otp_used: int = -1
+    signup: SignupRecord | None = None
+
+
+@frozen
+class SignupIndex:
+    """Whose sign-up token this is; the user's record says whether it still holds."""
+
+    user: str
+
+
+@frozen
+class Attempts:
+    """Times of wrong (or unfinished) logins in epoch seconds, and the end of a lock-out."""
+
+    times: tuple[float, ...]
+    locked_until: float | None = None
+
+
+def authority_key(type: AuthorityType) -> str:
+    return AUTHORITIES + type
+
+
+def host_key(uuid: str, role: str) -> str:
+    return f"{HOSTS}{uuid}/{role}"
+
+
+def presence_key(uuid: str) -> str:
+    return PRESENCE + uuid
+
+
+def token_key(value: Secret) -> str:
+    return TOKENS + digest(value)
+
+
+def user_key(name: str) -> str:
+    return USERS + name
+
+
+def signup_key(token_digest: str) -> str:
+    return SIGNUPS + token_digest
+
+
+def digest(value: Secret) -> str:
+    """SHA-256 in hex: how a token is looked up, so that neither the comparison nor the key tells its value."""
+    return hashlib.sha256(value.reveal().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_converter = cattrs.Converter()
+_converter.register_unstructure_hook(Secret, lambda secret: secret.reveal())
+_converter.register_structure_hook(Secret, lambda text, _: Secret(str(text)))
+
+Record = TypeVar("Record")
+
+
+def encode(record: object) -> bytes:
+    """A record as it is stored."""
+    return json.dumps({"version": _VERSION, **_converter.unstructure(record)}, ensure_ascii=False).encode()
+
+
+def decode(key: str, value: bytes, kind: type[Record]) -> Record:
+    """The record stored under ``key``. Unavailable (never a traceback) for one that this version cannot read."""
+    try:
+        data: Any = json.loads(value)
+        if data["version"] > _VERSION:
+            raise Unavailable(f"{key} was written by a newer version of teleconch; upgrade this auth server.")
+        return _converter.structure(data, kind)
+    except (ValueError, TypeError, KeyError, cattrs.BaseValidationError, TeleconchError) as error:
+        if isinstance(error, Unavailable):
+            raise
+        raise Unavailable(f"{key} is stored damaged; restore the state from a backup, or delete that item.") from None
