@@ -24,7 +24,7 @@ class ConnectionLimits:
 
 @frozen
 class Log:
-    """``output`` is ``stderr``, ``stdout``, ``syslog`` or a path; ``severity`` one of debug, info, warn, error."""
+    """``output`` is ``stderr``, ``stdout``, ``syslog`` or a path; ``severity`` one of DEBUG, INFO, WARN, ERROR."""
 
     output: str
     severity: str

@@ -1,0 +1,218 @@
+"""``teleport start``: configuration file and flags become one configuration, and its roles run until a signal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from teleconch.cli import boundary
+from teleconch.errors import BadParameter
+
+if TYPE_CHECKING:
+    from teleconch.config.addresses import Address
+    from teleconch.config.flags import Flags
+    from teleconch.config.values import Config
+
+_DEFAULT_FILE = "/etc/teleport.yaml"
+_ROLES = ("proxy", "node", "auth")
+
+
+def say_warnings(warnings: tuple[tuple[str, int, str], ...]) -> None:
+    """Print what the configuration's reader found odd, on stderr."""
+    for file, line, sentence in warnings:
+        boundary.say_warning(f"{file}:{line}: {sentence}" if file else sentence)
+
+
+def _parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that parses an option (or each of a repeated one), so that a wrong value is wrong usage."""
+
+    def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(parse(item) for item in value)
+            return None if value is None else parse(value)
+        except BadParameter as e:
+            raise click.BadParameter(str(e)) from None
+
+    return callback
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    roles = tuple(role.strip() for role in text.split(","))
+    for role in roles:
+        if role not in _ROLES:
+            raise BadParameter(f"{role!r} is no role. Possible: {', '.join(_ROLES)}.")
+    return roles
+
+
+def _auth_server(text: str) -> Address:
+    from teleconch import defaults
+    from teleconch.config.addresses import parse_reachable
+
+    return parse_reachable(text, defaults.AUTH_PORT)
+
+
+def _listen_ip(text: str) -> str:
+    from teleconch.config.addresses import parse_host
+
+    return parse_host(text)
+
+
+def _diag_addr(text: str) -> Address:
+    from teleconch.config.addresses import parse_address
+
+    return parse_address(text, 3000, default_host="127.0.0.1", port_0=True)
+
+
+def _advertise(text: str) -> str:
+    from teleconch.config.addresses import parse_reachable
+
+    parse_reachable(text, 1)
+    return text
+
+
+def _labels(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    from teleconch.config.labels import parse_labels
+
+    return parse_labels(text)
+
+
+def _nodename(text: str) -> str:
+    from teleconch.config.addresses import check_host_name
+
+    return check_host_name(text)
+
+
+def _pin(text: str) -> str:
+    from teleconch.config.secrets import check_pin
+
+    return check_pin(text)
+
+
+@click.command(short_help="Start this host's roles.")
+@boundary.debug_option
+@click.option("-c", "--config", "config_file", metavar="FILE", help=f"Configuration file.  [default: {_DEFAULT_FILE}]")
+@click.option(
+    "-r", "--roles", metavar="ROLES", callback=_parsed(_roles), help="Run exactly these, of: proxy,node,auth."
+)
+@click.option(
+    "--auth-server",
+    "auth_servers",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    callback=_parsed(_auth_server),
+    help="Auth server of the cluster; may be repeated. Turns the role auth off here.",
+)
+@click.option("--token", metavar="TOKEN", help="Token to join with, or the path of a file that holds it.")
+@click.option(
+    "--ca-pin",
+    "ca_pins",
+    metavar="sha256:HEX",
+    multiple=True,
+    callback=_parsed(_pin),
+    help="Pin of the cluster's authority, from 'tctl status'; may be repeated.",
+)
+@click.option("--nodename", metavar="NAME", callback=_parsed(_nodename), help="Name of this host in the cluster.")
+@click.option("--labels", metavar="K=V,...", callback=_parsed(_labels), help="Labels of the node, beside the file's.")
+@click.option(
+    "--advertise-ip", metavar="HOST", callback=_parsed(_advertise), help="Address under which others reach this host."
+)
+@click.option("-l", "--listen-ip", metavar="IP", callback=_parsed(_listen_ip), help="Listen on this address only.")
+@click.option("--pid-file", metavar="FILE", help="Write the process ID to FILE.")
+@click.option(
+    "--diag-addr",
+    metavar="HOST:PORT",
+    callback=_parsed(_diag_addr),
+    help="Serve /healthz and /readyz over plain HTTP here.",
+)
+@click.option("--insecure", is_flag=True, help="Do not check the certificates of servers. Only for tests.")
+@click.option("--permit-user-env", is_flag=True, help="No effect in this version yet.")
+@click.option("--insecure-no-tls", is_flag=True, help="No effect: the proxy's web pages always use TLS.")
+@click.option("--bootstrap", metavar="FILE", help="Not available in this version.")
+@click.option("--fips", is_flag=True, help="Not available.")
+def start(
+    config_file: str | None,
+    diag_addr: Address | None,
+    insecure: bool,
+    permit_user_env: bool,
+    insecure_no_tls: bool,
+    bootstrap: str | None,
+    fips: bool,
+    **given: Any,
+) -> int:
+    """Start this host's roles in the foreground, until SIGTERM or Ctrl-C.
+
+    What a flag says goes before what the configuration file says. Without --roles, the file decides which roles run;
+    without a file, all of them do. 'teleport is ready' in the log means that all of it works.
+
+    \b
+    Examples:
+        teleport start -c /etc/teleport.yaml
+        teleport start --roles=node --token=TOKEN --ca-pin=PIN --auth-server=10.0.10.5
+    """
+    if fips or bootstrap is not None:
+        raise click.UsageError(f"{'--fips' if fips else '--bootstrap'} is not available in this version.")
+    labels, commands = given.pop("labels") or ({}, ())
+    if insecure_no_tls:
+        boundary.say_warning("--insecure-no-tls has no effect: the proxy's web pages always use TLS.")
+    if permit_user_env:
+        boundary.say_warning("--permit-user-env has no effect in this version yet.")
+    if commands:
+        boundary.say_warning(f"--labels: label commands have no effect in this version yet: {', '.join(commands)}.")
+    config = _configuration(config_file, _flags(labels=labels, **given))
+    say_warnings(config.warnings)
+
+    from teleconch.service.run import run
+
+    return run(
+        config,
+        debug=boundary.debug_wanted(),
+        pid_file=config.teleport.pid_file,
+        diag_addr=diag_addr,
+        insecure=insecure,
+    )
+
+
+def _flags(
+    *,
+    roles: tuple[str, ...] | None,
+    auth_servers: tuple[Address, ...],
+    token: str | None,
+    ca_pins: tuple[str, ...],
+    nodename: str | None,
+    labels: dict[str, str],
+    advertise_ip: str | None,
+    listen_ip: str | None,
+    pid_file: str | None,
+) -> Flags:
+    from teleconch.config.document import Findings
+    from teleconch.config.flags import Flags
+    from teleconch.config.secrets import read_token
+
+    try:
+        secret = None if token is None else read_token(token, Findings(""), 0)
+    except BadParameter as e:
+        raise click.UsageError(f"--token: {e}") from None
+    return Flags(
+        roles=roles,
+        nodename=nodename,
+        auth_servers=auth_servers,
+        token=secret,
+        ca_pin=ca_pins,
+        advertise_ip=advertise_ip,
+        listen_ip=listen_ip,
+        labels=labels,
+        pid_file=None if pid_file is None else os.path.abspath(pid_file),
+    )
+
+
+def _configuration(file: str | None, flags: Flags) -> Config:
+    """The named file must exist; the default one may be missing."""
+    from teleconch.config.load import default_config, read_config
+
+    if file is None and not os.path.lexists(_DEFAULT_FILE):
+        return default_config(flags)
+    return read_config(file or _DEFAULT_FILE, flags)
