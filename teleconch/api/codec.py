@@ -279,3 +279,13 @@ def decode_events(data: bytes) -> tuple[NodeEvent, ...]:
     what = "A list of changes"
     events: tuple[NodeEvent, ...] = _structure(_ANSWER, _load(data, what), tuple[NodeEvent, ...], what)
     return events
+
+
+def encode_value(value: object) -> bytes:
+    """One value of the API as JSON, to be kept in a file."""
+    return json.dumps(_ANSWER.unstructure(value), indent=1).encode()
+
+
+def decode_value(kind: Any, data: bytes) -> Any:
+    """What :func:`encode_value` made. BadParameter."""
+    return _structure(_ANSWER, _load(data, kind.__name__), kind, kind.__name__)

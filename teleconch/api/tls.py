@@ -162,6 +162,6 @@ class FirstContact:
             )
 
 
-def newcomer_tls(contact: FirstContact) -> ClientTLS:
-    """For one who has no certificate yet: the auth server is known by the CA pin, if there is one."""
-    return ClientTLS(lambda: None, contact.check)
+def newcomer_tls(check: Callable[[Sequence[bytes]], None]) -> ClientTLS:
+    """For one who has no certificate yet; ``check`` is, or begins with, that of a :class:`FirstContact`."""
+    return ClientTLS(lambda: None, check)

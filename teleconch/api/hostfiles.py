@@ -1,0 +1,237 @@
+"""What a host keeps in its ``data_dir``: the UUID (one for all roles), and in ``<role>/`` keys and certificates.
+
+::
+
+    data_dir/host_uuid                 shared by the roles of this host
+    data_dir/<role>/ssh_key            OpenSSH PEM, made before the first join
+    data_dir/<role>/tls_key.pem        PKCS#8 PEM, likewise
+    data_dir/<role>/membership.json    everything that a join or a renewal gave, replaced as one
+    data_dir/<role>/tls_cert.pem       a copy for programs that read certificates from files
+
+Every file is written aside, synced and renamed into place, so ``kill -9`` at any point leaves the old or the new.
+Files are 0600, folders 0700.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from teleconch.api.codec import decode_value, encode_value
+from teleconch.ca.keys import new_ssh_key, new_tls_key
+from teleconch.errors import BadParameter, TrustError, Unavailable
+from teleconch.resources.host import HostCertificates
+from teleconch.resources.names import check_uuid
+from teleconch.resources.secret import Secret
+
+_MEMBERSHIP: Final = "membership.json"
+_ASIDE: Final = ".aside-"
+FORMAT: Final = 1  # of membership.json
+
+
+@frozen
+class HostKeys:
+    """A host's two key pairs: private halves in PEM, public ones as in ``JoinRequest``."""
+
+    ssh_private: Secret
+    ssh_public: str
+    tls_private: Secret
+    tls_public: str
+
+
+@frozen
+class StoredMembership:
+    """What was given for ``nodename`` and ``addresses``."""
+
+    format: int
+    nodename: str
+    addresses: tuple[str, ...]
+    certificates: HostCertificates
+
+
+class HostFiles:
+    """The files of one role. Methods raise Unavailable where the disk refuses, TrustError where a file is damaged."""
+
+    def __init__(self, data_dir: str | os.PathLike[str], role: str) -> None:
+        self._data_dir = Path(data_dir)
+        self._role = role
+        self.directory = self._data_dir / role
+        self.tls_certificate = self.directory / "tls_cert.pem"
+        self.tls_key = self.directory / "tls_key.pem"
+        self._ssh_key = self.directory / "ssh_key"
+
+    def uuid(self) -> str:
+        """This host's UUID, made on the first call ever by any role."""
+        path = self._data_dir / "host_uuid"
+        with _told(path):
+            _make_directory(self._data_dir)
+            if not path.exists():
+                aside = _write_aside(path, f"{uuid.uuid4()}\n".encode())
+                try:
+                    os.link(aside, path)  # unlike a rename, fails where another role was first
+                    _sync_directory(self._data_dir)
+                except FileExistsError:
+                    pass
+                finally:
+                    os.unlink(aside)
+            text = path.read_text("utf-8", "replace").strip()
+        try:
+            return check_uuid(text)
+        except BadParameter:
+            raise TrustError(
+                f"{path} does not hold a UUID. Restore it; or delete it, {self.directory} and join again with a token."
+            ) from None
+
+    def keys(self) -> HostKeys:
+        """This role's keys, made and stored on the first call."""
+        ssh_private = self._key(self._ssh_key, lambda: new_ssh_key()[0])
+        tls_private = self._key(self.tls_key, lambda: new_tls_key()[0])
+        try:
+            ssh: Any = serialization.load_ssh_private_key(ssh_private.reveal().encode(), None)
+            tls: Any = serialization.load_pem_private_key(tls_private.reveal().encode(), None)
+        except ValueError:
+            raise TrustError(
+                f"A key in {self.directory} is damaged. Restore it; or delete {self.directory}, run"
+                f" `tctl rm node/{self.uuid()}` on the auth server and join again with a token."
+            ) from None
+        formats = serialization.Encoding, serialization.PublicFormat
+        return HostKeys(
+            ssh_private,
+            ssh.public_key().public_bytes(formats[0].OpenSSH, formats[1].OpenSSH).decode(),
+            tls_private,
+            tls.public_key().public_bytes(formats[0].PEM, formats[1].SubjectPublicKeyInfo).decode(),
+        )
+
+    def _key(self, path: Path, make: Any) -> Secret:
+        with _told(path):
+            _make_directory(self.directory)
+            for left in self.directory.glob(f"{_ASIDE}*"):  # of a process that was killed
+                left.unlink(missing_ok=True)
+            if not path.exists():
+                write_file(path, make().reveal().encode())
+            return Secret(path.read_text())
+
+    def load(self) -> StoredMembership | None:
+        """The last membership that was stored, ``None`` before the first join."""
+        path = self.directory / _MEMBERSHIP
+        with _told(path):
+            if not path.exists():
+                return None
+            data = path.read_bytes()
+        stored = _decoded(data)
+        if stored is None or not certified(stored.certificates, self.keys()):
+            raise TrustError(
+                f"{path} is damaged or not of the keys beside it. Restore the folder; or delete it, run"
+                f" `tctl rm node/{self.uuid()}` on the auth server and join again with a token."
+            )
+        if not self.tls_certificate.exists():
+            self._store_copy(stored)
+        return stored
+
+    def store(self, membership: StoredMembership) -> None:
+        """Replace what :meth:`load` gives."""
+        path = self.directory / _MEMBERSHIP
+        with _told(path):
+            write_file(path, encode_value(membership))
+        self._store_copy(membership)
+
+    def _store_copy(self, membership: StoredMembership) -> None:
+        given = membership.certificates
+        chain = [pem for each in given.authorities if each.type == "host" for pem in each.tls_certs]
+        with _told(self.tls_certificate):
+            write_file(self.tls_certificate, "".join([given.tls_cert, *chain]).encode())
+
+    def clusters(self) -> dict[str, str]:
+        """Role to cluster, for every role of this ``data_dir`` that is a member of one."""
+        found = {}
+        for path in sorted(self._data_dir.glob(f"*/{_MEMBERSHIP}")):
+            try:
+                stored = _decoded(path.read_bytes())
+            except OSError:
+                continue  # that role tells of it when it starts
+            if stored is not None:
+                found[path.parent.name] = stored.certificates.cluster
+        return found
+
+
+def _decoded(data: bytes) -> StoredMembership | None:
+    try:
+        stored: StoredMembership = decode_value(StoredMembership, data)
+    except BadParameter:
+        return None
+    return stored if stored.format == FORMAT else None
+
+
+def certified(certificates: HostCertificates, keys: HostKeys) -> bool:
+    """Whether ``certificates`` are for ``keys``."""
+    try:
+        ssh: Any = serialization.load_ssh_public_identity(certificates.ssh_cert.encode())
+        tls: Any = x509.load_pem_x509_certificate(certificates.tls_cert.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    wanted_tls: Any = serialization.load_pem_public_key(keys.tls_public.encode())
+    wanted_ssh: Any = serialization.load_ssh_public_key(keys.ssh_public.encode())
+    return bool(
+        isinstance(ssh, serialization.SSHCertificate)
+        and ssh.public_key() == wanted_ssh
+        and tls.public_key().public_bytes(*form) == wanted_tls.public_bytes(*form)
+    )
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace the file as a whole, mode 0600; on disk when this returns. OSError."""
+    aside = _write_aside(path, data)
+    try:
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+    _sync_directory(path.parent)
+
+
+def _write_aside(path: Path, data: bytes) -> str:
+    descriptor, aside = tempfile.mkstemp(prefix=_ASIDE, dir=path.parent)  # 0600
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(aside)
+        raise
+    return aside
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_directory(path: Path) -> None:
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_directory(path.parent)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"{path} cannot be read or written ({error.strerror}): check owner, mode and space of the data_dir."
+        ) from error

@@ -1,0 +1,393 @@
+"""A host's membership in a cluster: joined once with a token, kept in ``data_dir``, renewed at half its life.
+
+States::
+
+    new ── join ──> member ── half of its life ──> renewing ──> member
+     │  token, pin     │ start from the cache, the auth server may be down
+     └─ refused: a     └─ removed from the cluster: joins again if it was started with a token,
+        sentence, end     otherwise the auth server's sentence is logged and nothing else changes
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import evolve
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+import teleconch
+from teleconch import defaults
+from teleconch.api.client import AuthClient
+from teleconch.api.hostfiles import FORMAT, HostFiles, HostKeys, StoredMembership, certified
+from teleconch.api.perspectives import described
+from teleconch.api.tls import FirstContact, TLSCredentials, member_tls, newcomer_tls
+from teleconch.ca.tls import identity_of
+from teleconch.errors import (
+    AccessDenied,
+    AlreadyJoined,
+    ClockSkew,
+    ConnectionProblem,
+    LimitExceeded,
+    TeleconchError,
+    TrustError,
+    Unavailable,
+)
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
+from teleconch.resources.node import Node
+from teleconch.resources.secret import Secret
+from teleconch.resources.times import utc_text
+
+log = Logger()
+
+_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded)  # trying again can help
+_LOOK_EVERY: Final = 10 * defaults.MINUTE  # at the clock, which may be set or have slept
+_RETRY_MAX: Final = 10 * defaults.MINUTE  # between tries to renew
+
+
+class Membership:
+    """One role's membership. :meth:`start` first; then everything else may be asked, at any time.
+
+    ``auth_servers`` are ``host:port`` texts or endpoints; ``addresses`` hosts without ports; ``ca_pins`` may be
+    empty (a warning says what to set). ``now`` gives epoch seconds, ``reactor`` connections and timers.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        data_dir: str | os.PathLike[str],
+        role: str,
+        nodename: str,
+        addresses: Sequence[str],
+        auth_servers: Sequence[str | IStreamClientEndpoint],
+        token: Secret | None,
+        ca_pins: Sequence[str],
+        now: Callable[[], float],
+        chance: random.Random | None = None,
+        version: str = teleconch.__version__,
+    ) -> None:
+        self._reactor = reactor
+        self._role = role
+        self._nodename = nodename
+        self._addresses = tuple(addresses)
+        self._auth_servers = auth_servers
+        self._token = token
+        self._ca_pins = tuple(ca_pins)
+        self._now = now
+        self._chance = chance or random.SystemRandom()
+        self._version = version
+        self._files = HostFiles(data_dir, role)
+        self._keys: HostKeys | None = None
+        self._stored: StoredMembership | None = None
+        self._credentials: TLSCredentials | None = None
+        self._running: set[Deferred[None]] = set()
+        self._acknowledged = False  # the auth server took this host for a member since the start
+        self._doubted = False
+        self.uuid = ""
+        self.client: AuthClient = _MemberClient(
+            self, reactor, auth_servers, member_tls(self.credentials, self.authorities, now), chance=self._chance
+        )
+
+    # -- what others ask
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return self._member.certificates.cluster
+
+    def host_keys(self) -> tuple[Secret, str]:
+        """The SSH host key (OpenSSH PEM) and its certificate (one line), as of now."""
+        assert self._keys is not None, "not started"
+        return self._keys.ssh_private, self._member.certificates.ssh_cert
+
+    def authorities(self) -> tuple[TrustedAuthority, ...]:
+        """The cluster's authorities, as of the last contact."""
+        return self._member.certificates.authorities
+
+    def credentials(self) -> TLSCredentials:
+        """This host's TLS certificate and key, as of now."""
+        assert self._credentials is not None, "not started"
+        return self._credentials
+
+    @property
+    def tls_files(self) -> tuple[Path, Path]:
+        """The same as files in PEM, certificate (followed by the host authority's) and key, for a web server."""
+        return self._files.tls_certificate, self._files.tls_key
+
+    @property
+    def expires(self) -> float:
+        """The certificates' end, epoch seconds."""
+        return self._member.certificates.valid_before
+
+    @property
+    def _member(self) -> StoredMembership:
+        assert self._stored is not None, "not started"
+        return self._stored
+
+    # -- start and stop
+
+    async def start(self) -> None:
+        """Take the membership from ``data_dir``, or join, trying again where that can help.
+
+        Returns as a member. Raises what only people can put right: AccessDenied, TrustError, ClockSkew,
+        AlreadyJoined, BadParameter; Unavailable where ``data_dir`` cannot be used. A refusal has stored nothing but
+        keys.
+        """
+        self.uuid = self._files.uuid()
+        self._keys = self._files.keys()
+        stored = self._files.load()
+        problem = self._unusable(stored)
+        if stored is not None and problem is None:
+            self._use(stored)
+        else:
+            if self._token is None:
+                raise problem or AccessDenied(
+                    f"This host is not a member of a cluster yet ({self._files.directory} holds no certificates): make"
+                    f" a token with `tctl nodes add --roles={self._role}` on the auth server and set it as auth_token."
+                )
+            await self._join_until_decided()
+            self._acknowledged = True
+        self._run(self._upkeep())
+
+    def stop(self) -> None:
+        """End timers and the connection. Idempotent."""
+        for each in tuple(self._running):
+            each.cancel()
+        self.client.close()
+
+    def _unusable(self, stored: StoredMembership | None) -> TeleconchError | None:
+        """Why the host cannot go on with what is stored, as it is to be told where there is no token."""
+        if stored is None:
+            return None
+        given, now = stored.certificates, self._now()
+        if now < given.valid_after:
+            raise ClockSkew(
+                f"By this machine's clock it is {utc_text(now)}, but its certificates begin at"
+                f" {utc_text(given.valid_after)}: set the clock (for example with chrony), then start again."
+            )
+        if now >= given.valid_before:
+            return TrustError(
+                f"This host's certificates ended {utc_text(given.valid_before)} (by this machine's clock it is"
+                f" {utc_text(now)}). If the clock is right, make a token with `tctl nodes add --roles={self._role}` on"
+                " the auth server and set it as auth_token."
+            )
+        if (stored.nodename, sorted(stored.addresses)) != (self._nodename, sorted(self._addresses)):
+            return AlreadyJoined(
+                f"This host joined as {_named(stored.nodename, stored.addresses)}, but its configuration now says"
+                f" {_named(self._nodename, self._addresses)}. Its certificates must be issued anew: run"
+                f" `tctl rm node/{self.uuid}` on the auth server, make a token with `tctl nodes add"
+                f" --roles={self._role}` and set it as auth_token; or set the old names again."
+            )
+        return None
+
+    # -- join
+
+    async def _join_until_decided(self) -> None:
+        failures = 0
+        while True:
+            try:
+                self._adopt(await self._join())
+                return
+            except _PASSING as error:
+                wait = self._backoff(failures, defaults.BACKOFF_MAX)
+                failures += 1
+                log.warn(
+                    "cannot join the cluster yet, trying again in {seconds:.1f} s: {error}",
+                    event="auth.join",
+                    server_id=self.uuid,
+                    seconds=wait,
+                    error=str(error),
+                )
+                await deferLater(self._reactor, wait)
+
+    async def _join(self) -> HostCertificates:
+        assert self._keys is not None
+        assert self._token is not None
+        contact = FirstContact(self._ca_pins, self._now)
+
+        def check(chain: Sequence[bytes]) -> None:
+            contact.check(chain)
+            self._check_cluster(contact.cluster)
+
+        client = AuthClient(self._reactor, self._auth_servers, newcomer_tls(check), chance=self._chance)
+        try:
+            return await client.join(
+                JoinRequest(
+                    token=self._token,
+                    uuid=self.uuid,
+                    nodename=self._nodename,
+                    role=self._role,
+                    ssh_public_key=self._keys.ssh_public,
+                    tls_public_key=self._keys.tls_public,
+                    addresses=self._addresses,
+                    time=self._now(),
+                    version=self._version,
+                )
+            )
+        finally:
+            client.close()
+
+    def _check_cluster(self, cluster: str) -> None:
+        for role, known in self._files.clusters().items():
+            if known != cluster:
+                raise TrustError(
+                    f"The auth server is of cluster {cluster}, but {self._files.directory.parent} belongs to a member"
+                    f" of cluster {known} (role {role}). Use another data_dir; or, to leave {known} for good, delete"
+                    " this one's role folders and join with a token."
+                )
+
+    def _adopt(self, given: HostCertificates) -> None:
+        """Believe, store and use what the auth server gave."""
+        assert self._keys is not None
+        try:
+            ours = certified(given, self._keys)
+        except ValueError:
+            ours = False
+        if not ours or {each.type for each in given.authorities} != {"user", "host"}:
+            raise TrustError(
+                "The auth server gave certificates that are not for this host's keys: are both up to date?"
+            )
+        if any(each.cluster != given.cluster for each in given.authorities if each.type == "host"):
+            raise TrustError("The auth server gave authorities of another cluster.")
+        self._check_cluster(given.cluster)
+        stored = StoredMembership(FORMAT, self._nodename, self._addresses, given)
+        self._files.store(stored)
+        self._use(stored)
+
+    def _use(self, stored: StoredMembership) -> None:
+        assert self._keys is not None
+        self._stored = stored
+        self._credentials = TLSCredentials(stored.certificates.tls_cert, self._keys.tls_private)
+
+    # -- renewal
+
+    async def _upkeep(self) -> None:
+        failures = 0
+        while True:
+            given = self._member.certificates
+            # A little before half, and no two hosts in step.
+            life = given.valid_before - given.valid_after
+            due = given.valid_after + life * (0.5 - 0.05 * self._chance.random())
+            while (wait := due - self._now()) > 0:
+                await deferLater(self._reactor, min(wait, _LOOK_EVERY))
+            if await self._renew():
+                failures = 0
+            else:
+                await deferLater(self._reactor, self._backoff(failures, _RETRY_MAX))
+                failures += 1
+
+    async def _renew(self) -> bool:
+        assert self._keys is not None
+        request = RenewRequest(self._keys.ssh_public, self._keys.tls_public, self._now(), self._version)
+        try:
+            self._adopt(await self.client.renew(request))
+        except TeleconchError as error:
+            log.warn(
+                "the certificates of this host, good until {end}, cannot be renewed now: {error}",
+                event="cert.renew",
+                server_id=self.uuid,
+                end=utc_text(self.expires),
+                error=str(error),
+            )
+            if isinstance(error, AccessDenied):
+                await self._join_again()
+            return False
+        self._acknowledged = True
+        self.client.renewed()
+        log.info("renewed the certificates of this host until {end}", event="cert.renew", end=utc_text(self.expires))
+        return True
+
+    async def _join_again(self) -> None:
+        """After a removal from the cluster; only with a token, and only if the removal was before the start."""
+        if self._token is None or self._acknowledged:
+            return
+        try:
+            self._adopt(await self._join())
+        except TeleconchError as error:
+            log.warn("this host cannot join again: {error}", event="auth.join", server_id=self.uuid, error=str(error))
+        else:
+            self._acknowledged = True
+            self.client.renewed()
+            log.info("this host joined again", event="auth.join", server_id=self.uuid)
+
+    def acknowledged(self) -> None:
+        """The auth server took a heartbeat."""
+        self._acknowledged = True
+
+    def doubted(self) -> None:
+        """The auth server refused a heartbeat: find out, once, whether this host is a member still."""
+        if not self._doubted and not self._acknowledged:
+            self._doubted = True
+            self._run(self._ask_for_renewal())
+
+    async def _ask_for_renewal(self) -> None:
+        await self._renew()
+
+    # -- authorities
+
+    def connected(self) -> None:
+        """The client has a new connection: a good moment to learn of new authorities."""
+        self._run(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            authorities = await self.client.authorities()
+        except TeleconchError as error:
+            log.info("the authorities could not be asked for: {error}", error=str(error))
+            return
+        given = self._member.certificates
+        if {each.type for each in authorities if each.cluster == given.cluster} != {"user", "host"}:
+            log.warn("the auth server gave no authorities of this cluster", event="auth.api")
+        elif authorities != given.authorities:
+            stored = evolve(self._member, certificates=evolve(given, authorities=authorities))
+            self._stored = stored
+            self._files.store(stored)
+            log.info("learned of new authorities of the cluster", event="auth.api")
+
+    # -- parts
+
+    def _backoff(self, failures: int, most: float) -> float:
+        limit: float = min(most, defaults.BACKOFF_FIRST * 2 ** min(failures, 16))
+        return self._chance.random() * limit
+
+    def _run(self, job: Coroutine[Any, Any, None]) -> None:
+        running = Deferred.fromCoroutine(job)
+        self._running.add(running)
+        running.addErrback(self._failed).addBoth(lambda _: self._running.discard(running))
+
+    @staticmethod
+    def _failed(failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            log.failure("the upkeep of this host's membership failed", failure=failure)
+
+
+class _MemberClient(AuthClient):
+    """Tells the membership what it needs to know of calls that others make."""
+
+    def __init__(self, membership: Membership, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, connected=membership.connected, **options)
+        self._membership = membership
+
+    async def heartbeat(self, node: Node, instance: str) -> Ping:
+        try:
+            ping = await super().heartbeat(node, instance)
+        except AccessDenied:
+            self._membership.doubted()
+            raise
+        self._membership.acknowledged()
+        return ping
+
+
+def _named(nodename: str, addresses: Sequence[str]) -> str:
+    return f"{nodename!r} ({', '.join(addresses)})" if addresses else repr(nodename)

@@ -1,0 +1,216 @@
+"""The auth API as one identity may use it: every call is checked against one table, then passed on.
+
+Nothing is decided in ``auth/server.py``, so nothing reaches it but through here. A method without a rule cannot be
+called; a test walks the API's protocols and fails on one that lacks a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from twisted.logger import Logger
+
+from teleconch.api.interface import NodeReceiver, Watch
+from teleconch.api.perspectives import described, perspectives_of
+from teleconch.errors import AccessDenied
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
+from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.login import ClusterStatus, LoginRequest, SignedHost, Signup, SignupToken, UserCertificates
+from teleconch.resources.node import Node, NodePage, NodeStatus
+from teleconch.resources.secret import Secret
+from teleconch.resources.times import utc_text
+from teleconch.resources.token import Token
+from teleconch.resources.user import User
+
+log = Logger()
+
+_ANONYMOUS: Final = frozenset(("anonymous",))
+_HOSTS: Final = frozenset(("node", "proxy"))
+_PROXY: Final = frozenset(("proxy",))
+_MEMBERS: Final = frozenset(("node", "proxy", "user", "admin"))
+_ADMIN: Final = frozenset(("admin",))
+
+RULES: Final[Mapping[str, frozenset[str]]] = {
+    "join": _ANONYMOUS,
+    "status": _MEMBERS,
+    "authorities": _MEMBERS,
+    "renew": _HOSTS,
+    "heartbeat": _HOSTS,
+    "goodbye": _HOSTS,
+    "list_nodes": _MEMBERS,
+    "get_node": _MEMBERS,
+    "watch_nodes": _HOSTS | _ADMIN,
+    "delete_node": _ADMIN,
+    "create_token": _ADMIN,
+    "list_tokens": _ADMIN,
+    "delete_token": _ADMIN,
+    "create_user": _ADMIN,
+    "upsert_user": _ADMIN,
+    "reset_user": _ADMIN,
+    "get_user": _ADMIN,
+    "list_users": _ADMIN,
+    "delete_user": _ADMIN,
+    "login": _PROXY,
+    "start_signup": _PROXY,
+    "finish_signup": _PROXY,
+    "sign_user": _ADMIN,
+    "sign_host": _ADMIN,
+}
+"""Method to the perspectives that may call it."""
+
+
+class AuthorizedAPI:
+    """``server`` (an ``AuthServer``) as ``identity`` may use it, with ``now`` (epoch seconds) for its expiry.
+
+    AccessDenied for anything that :data:`RULES` does not give. Calls by which a host speaks for itself are passed on
+    with the identity, and are held to it here: a heartbeat is the caller's own.
+    """
+
+    def __init__(self, server: Any, identity: ApiIdentity, now: Callable[[], float]) -> None:
+        self._server = server
+        self._identity = identity
+        self._now = now
+
+    def _check(self, method: str) -> None:
+        identity = self._identity
+        if identity.kind != "anonymous" and (identity.expires is None or self._now() >= identity.expires):
+            when = "it has no end" if identity.expires is None else f"it ended {utc_text(identity.expires)}"
+            again = "log in again with `tsh login`" if identity.kind == "user" else "the host must renew or join again"
+            self._deny(method, f"The certificate of {described(identity)} is not valid ({when}): {again}.")
+        if not RULES.get(method, frozenset()) & perspectives_of(identity):
+            self._deny(method, f"The auth API's {method!r} is not for {described(identity)}.")
+
+    def _deny(self, method: str, sentence: str) -> None:
+        identity = self._identity
+        log.warn(
+            "access denied: {error}",
+            event="auth.api",
+            method=method,
+            error=sentence,
+            user=identity.name if identity.kind == "user" else None,
+            server_id=identity.name if identity.kind == "host" else None,
+        )
+        raise AccessDenied(sentence)
+
+    # -- Join
+
+    async def join(self, request: JoinRequest) -> HostCertificates:
+        self._check("join")
+        return await self._server.join(request)  # type: ignore[no-any-return]
+
+    # -- Cluster
+
+    async def status(self) -> ClusterStatus:
+        self._check("status")
+        return await self._server.status()  # type: ignore[no-any-return]
+
+    async def authorities(self) -> tuple[TrustedAuthority, ...]:
+        self._check("authorities")
+        return await self._server.authorities()  # type: ignore[no-any-return]
+
+    # -- Hosts
+
+    async def renew(self, request: RenewRequest) -> HostCertificates:
+        self._check("renew")
+        return await self._server.renew(self._identity, request)  # type: ignore[no-any-return]
+
+    async def heartbeat(self, node: Node, instance: str) -> Ping:
+        self._check("heartbeat")
+        identity = self._identity
+        if node.uuid != identity.name:
+            self._deny("heartbeat", f"A heartbeat for {node.uuid!r} cannot come from {described(identity)}.")
+        if node.cluster != identity.cluster:
+            self._deny("heartbeat", f"A heartbeat for cluster {node.cluster!r} cannot come from {described(identity)}.")
+        if not set(node.roles) <= set(identity.roles):
+            self._deny("heartbeat", f"A heartbeat as {', '.join(node.roles)!r} cannot come from {described(identity)}.")
+        return await self._server.heartbeat(identity, node, instance)  # type: ignore[no-any-return]
+
+    async def goodbye(self, instance: str) -> None:
+        self._check("goodbye")
+        await self._server.goodbye(self._identity, instance)
+
+    # -- Nodes
+
+    async def list_nodes(self, after: str, limit: int) -> NodePage:
+        self._check("list_nodes")
+        return await self._server.list_nodes(after, limit)  # type: ignore[no-any-return]
+
+    async def get_node(self, uuid: str) -> NodeStatus:
+        self._check("get_node")
+        return await self._server.get_node(uuid)  # type: ignore[no-any-return]
+
+    async def delete_node(self, uuid: str) -> None:
+        self._check("delete_node")
+        await self._server.delete_node(uuid)
+
+    async def watch_nodes(self, receiver: NodeReceiver) -> Watch:
+        self._check("watch_nodes")
+        return await self._server.watch_nodes(receiver)  # type: ignore[no-any-return]
+
+    # -- Tokens
+
+    async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
+        self._check("create_token")
+        return await self._server.create_token(roles, ttl, value)  # type: ignore[no-any-return]
+
+    async def list_tokens(self) -> tuple[Token, ...]:
+        self._check("list_tokens")
+        return await self._server.list_tokens()  # type: ignore[no-any-return]
+
+    async def delete_token(self, value: Secret) -> None:
+        self._check("delete_token")
+        await self._server.delete_token(value)
+
+    # -- Users
+
+    async def create_user(self, user: User, ttl: float) -> SignupToken:
+        self._check("create_user")
+        return await self._server.create_user(user, ttl)  # type: ignore[no-any-return]
+
+    async def upsert_user(self, user: User, replace: bool) -> None:
+        self._check("upsert_user")
+        await self._server.upsert_user(user, replace)
+
+    async def reset_user(self, name: str, ttl: float) -> SignupToken:
+        self._check("reset_user")
+        return await self._server.reset_user(name, ttl)  # type: ignore[no-any-return]
+
+    async def get_user(self, name: str) -> User:
+        self._check("get_user")
+        return await self._server.get_user(name)  # type: ignore[no-any-return]
+
+    async def list_users(self) -> tuple[User, ...]:
+        self._check("list_users")
+        return await self._server.list_users()  # type: ignore[no-any-return]
+
+    async def delete_user(self, name: str) -> None:
+        self._check("delete_user")
+        await self._server.delete_user(name)
+
+    # -- Logins
+
+    async def login(self, request: LoginRequest) -> UserCertificates:
+        self._check("login")
+        return await self._server.login(request)  # type: ignore[no-any-return]
+
+    async def start_signup(self, token: Secret) -> Signup:
+        self._check("start_signup")
+        return await self._server.start_signup(token)  # type: ignore[no-any-return]
+
+    async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
+        self._check("finish_signup")
+        return await self._server.finish_signup(token, password, otp)  # type: ignore[no-any-return]
+
+    # -- Signing
+
+    async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
+        self._check("sign_user")
+        return await self._server.sign_user(name, ssh_public_key, tls_public_key, ttl)  # type: ignore[no-any-return]
+
+    async def sign_host(
+        self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
+    ) -> SignedHost:
+        self._check("sign_host")
+        return await self._server.sign_host(names, ssh_public_key, tls_public_key, ttl)  # type: ignore[no-any-return]
