@@ -22,6 +22,7 @@ CIPHERS: Final = (
     b"aes128-ctr",
 )
 AEAD: Final = frozenset(CIPHERS[:3])
+SAFE_WITHOUT_STRICT: Final = frozenset(CIPHERS[:2])
 MACS: Final = (b"hmac-sha2-256-etm@openssh.com", b"hmac-sha2-512-etm@openssh.com")
 COMPRESSION: Final = (b"none",)
 

@@ -59,7 +59,7 @@ class Channel(SSHChannel):
         self.eof_sent = False
         self.eof_received = False
         self.remote_id = 0
-        self._unsent: deque[tuple[int, bytes]] = deque()  # (0, data) or (type, extended data)
+        self._unsent: deque[tuple[int, bytes | memoryview]] = deque()  # (0, data) or (type, extended data)
         self._unsent_bytes = 0
         self._eof_wanted = False
         self._producer: Any = None
@@ -128,18 +128,26 @@ class Channel(SSHChannel):
     def _send(self) -> None:
         """Send what window and network take."""
         unsent, conn = self._unsent, self.conn
-        while unsent and self.remoteWindowLeft and not conn.congested:
-            kind, data = unsent.popleft()
-            room = min(self.remoteWindowLeft, self.remoteMaxPacket)
-            if len(data) > room:
-                unsent.appendleft((kind, data[room:]))
-                data = data[:room]
-            self.remoteWindowLeft -= len(data)
-            self._unsent_bytes -= len(data)
-            if kind:
-                conn.sendExtendedData(self, kind, data)
-            else:
-                conn.sendData(self, data)
+        transport = conn.transport
+        transport.cork()
+        try:
+            while unsent and self.remoteWindowLeft and not transport.congested:
+                kind, data = unsent[0]
+                size, room = len(data), min(self.remoteWindowLeft, self.remoteMaxPacket)
+                if size > room:
+                    data = memoryview(data)
+                    unsent[0] = (kind, data[room:])
+                    data, size = data[:room], room
+                else:
+                    unsent.popleft()
+                self.remoteWindowLeft -= size
+                self._unsent_bytes -= size
+                if kind:
+                    conn.sendExtendedData(self, kind, data)
+                else:
+                    conn.sendData(self, data)
+        finally:
+            transport.uncork()
         if unsent:
             self._pause_producer()
             return

@@ -11,7 +11,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
-from teleconch.ssh import algorithms, kex, limits, messages
+from teleconch.ssh import algorithms, kex, limits, messages, states
 from teleconch.ssh.auth_client import Agent, Signer, UserAuthClient
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import Reader, string
@@ -61,6 +61,7 @@ class SSHClientTransport(SSHTransport):
     """One connection to a server. ``ready`` fires with the :class:`ClientConnection` once the user is logged in."""
 
     isClient: ClassVar[bool] = True
+    legal = states.CLIENT
 
     def __init__(
         self,
@@ -86,31 +87,21 @@ class SSHClientTransport(SSHTransport):
 
     def kex_agreed(self, agreed: kex.Agreed) -> None:
         self._exchange = kex.ClientExchange(agreed.kex)
-        self._seal(bytes((messages.KEX_INIT,)) + string(self._exchange.init))
-        if not self._corked:
-            self._flush()
+        self._seal(bytes((messages.KEX_INIT,)), string(self._exchange.init))
 
-    def _message(self, number: int, payload: bytes, sequence: int) -> None:
-        if number == messages.KEX_REPLY:
-            self._got_kex_reply(payload)
-        elif number == messages.SERVICE_ACCEPT:
-            self._got_service_accept(payload)
-        else:
-            super()._message(number, payload, sequence)
-
-    def _got_kex_reply(self, payload: bytes) -> None:
-        if self._exchange is None or self._agreed is None:
-            raise ProtocolProblem("a key exchange message came at a moment when it must not")
+    def _got_kex_reply(self, body: bytes) -> None:
         if self._wrong_guess():
             return
+        assert self._exchange is not None
+        assert self._agreed is not None
         from teleconch.ssh import signatures
 
-        reader = Reader(payload, 1)
+        reader = Reader(body)
         blob, reply, signature = reader.string(), reader.string(), reader.string()
         reader.end()
         exchange, self._exchange = self._exchange, None
         secret = exchange.secret(reply)
-        digest = kex.exchange_hash(self._versions(), self._kexinits(), blob, exchange.init, reply, secret)
+        digest = self._hash(blob, exchange.init, reply, secret)
         if not signatures.verify(blob, signature, digest, self._agreed.host_key):
             raise NegotiationProblem("the server's signature is wrong")
         if blob != self._host_blob:
@@ -132,20 +123,21 @@ class SSHClientTransport(SSHTransport):
     def connectionSecure(self) -> None:
         self.sendPacket(messages.SERVICE_REQUEST, string(b"ssh-userauth"))
 
-    def _got_service_accept(self, payload: bytes) -> None:
-        if not self._first_kex_done or self.service is not None:
+    def _got_service_accept(self, body: bytes) -> None:
+        reader = Reader(body)
+        if reader.string() != b"ssh-userauth":
             raise ProtocolProblem("a service was given that nobody asked for")
+        self.state = states.AUTH
         self.setService(UserAuthClient(self._user, self._signers, self._logged_in, self._refused))
 
     def _logged_in(self) -> None:
-        self.authenticated()
         options = self._options
         connection = ClientConnection(
             options.avatar,
             max_channels=options.max_channels,
             keepalive=(options.keepalive_interval, options.keepalive_count_max),
         )
-        self.setService(connection)
+        self.authenticated(connection)
         self.ready.callback(connection)
 
     def _refused(self, error: TeleconchError) -> None:

@@ -91,7 +91,7 @@ def _common(what: str, client: tuple[bytes, ...], server: tuple[bytes, ...]) -> 
     raise NegotiationProblem(f"no common {what}")
 
 
-def agree(client: Offer, server: Offer, *, peer_is_client: bool) -> Agreed:
+def agree(client: Offer, server: Offer, *, peer_is_client: bool, strict: bool) -> Agreed:
     """The first of the client's names that the server has too (RFC 4253 section 7.1)."""
     kex = _common("key exchange", client.kex, server.kex)
     if kex not in algorithms.KEX:
@@ -104,6 +104,9 @@ def agree(client: Offer, server: Offer, *, peer_is_client: bool) -> Agreed:
     macs = tuple(
         b"" if ciphers[way] in algorithms.AEAD else _common("MAC", client.macs[way], server.macs[way]) for way in (0, 1)
     )
+    if not strict and any(cipher not in algorithms.SAFE_WITHOUT_STRICT for cipher in ciphers):
+        # ChaCha20 and EtM without strict key exchange are open to prefix truncation (Terrapin, CVE-2023-48795).
+        raise NegotiationProblem("the other side has no strict key exchange, and no cipher that is safe without it")
     for way in (0, 1):
         _common("compression", client.compression[way], server.compression[way])
     peer = client if peer_is_client else server

@@ -1,6 +1,7 @@
 """Packets on the wire (RFC 4253 section 6) under each cipher: one class per way of protecting them.
 
-A *sealer* makes packets of payloads, an *opener* finds payloads in received bytes. Both are given the sequence number.
+A *sealer* makes packets, an *opener* finds them in received bytes; both are given the sequence number. ``plain`` is
+always padding length, payload, padding. Padding is zeros: it is encrypted and authenticated, its value says nothing.
 """
 
 from __future__ import annotations
@@ -13,192 +14,242 @@ from teleconch.ssh.problems import IntegrityProblem, ProtocolProblem
 
 _U32: Final = Struct(">I")
 _U64: Final = Struct(">Q")
-_HEAD: Final = Struct(">IB")
+_MASK64: Final = 0xFFFFFFFFFFFFFFFF
+_JOIN_BELOW: Final = 4096  # smaller parts are joined: a buffer more for the kernel costs more than the copy
 
 
 class Sealer(Protocol):
-    def seal(self, sequence: int, payload: bytes) -> bytes:
-        """One whole packet."""
+    def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
+        """Append one packet with the payload ``head + body`` to ``out``; gives its size."""
 
 
 class Opener(Protocol):
-    def open(self, sequence: int, data: bytearray, at: int, longest: int) -> tuple[bytes, int] | None:
-        """Payload of the packet that begins at ``at``, and where it ends; ``None`` while it is not all there.
+    def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
+        """``plain`` of the packet that begins at ``at``, and where it ends; ``None`` while it is not whole at ``end``.
 
         ProtocolProblem for a length that cannot be, IntegrityProblem for what was changed on the way.
         """
 
 
-def _length(length: int, block: int, longest: int) -> int:
-    if length > longest or length < 5 or length % block:
-        raise ProtocolProblem("a packet has an impossible length")
-    return length
+def _pads(block: int) -> list[tuple[bytes, bytes]]:
+    """By ``len(payload) % block``: the padding length as a byte, and the padding."""
+    pads = []
+    for remainder in range(block):
+        size = block - (remainder + 1) % block
+        size += block if size < 4 else 0
+        pads.append((bytes((size,)), bytes(size)))
+    return pads
 
 
-def _payload(plain: bytes) -> bytes:
-    """``plain`` is padding length, payload, padding."""
-    padding = plain[0]
-    if padding < 4 or padding + 1 >= len(plain):
-        raise ProtocolProblem("a packet has impossible padding")
-    return plain[1:-padding]
+_PADS8: Final = _pads(8)
+_PADS16: Final = _pads(16)
+
+
+def _impossible() -> ProtocolProblem:
+    return ProtocolProblem("a packet has an impossible length")
+
+
+def _changed() -> IntegrityProblem:
+    return IntegrityProblem("a packet was changed on the way")
 
 
 class PlainSealer:
     """Before the first key exchange has ended."""
 
-    def seal(self, sequence: int, payload: bytes) -> bytes:
-        padding = 8 - (len(payload) + 5) % 8
-        if padding < 4:
-            padding += 8
-        return _HEAD.pack(len(payload) + 1 + padding, padding) + payload + bytes(padding)
+    def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
+        size = len(head) + len(body)
+        padding = 8 - (size + 5) % 8
+        padding += 8 if padding < 4 else 0
+        out.append(b"".join((_U32.pack(1 + size + padding), bytes((padding,)), head, body, bytes(padding))))
+        return 5 + size + padding
 
 
 class PlainOpener:
-    def open(self, sequence: int, data: bytearray, at: int, longest: int) -> tuple[bytes, int] | None:
-        if len(data) - at < 4:
+    def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
+        if end - at < 4:
             return None
-        length = _U32.unpack_from(data, at)[0]
-        if (length + 4) % 8:
-            raise ProtocolProblem("a packet has an impossible length")
-        _length(length, 1, longest)
-        end = at + 4 + length
-        if len(data) < end:
-            return None
-        return _payload(bytes(memoryview(data)[at + 4 : end])), end
-
-
-def _pad(payload: bytes, block: int) -> bytes:
-    """Padding length, payload, padding: a multiple of ``block``. Encrypted and authenticated, so zeros will do."""
-    padding = block - (len(payload) + 1) % block
-    if padding < 4:
-        padding += block
-    return b"%c%b%b" % (padding, payload, bytes(padding))
+        (length,) = _U32.unpack_from(data, at)
+        if length > longest or length < 5 or (length + 4) % 8:
+            raise _impossible()
+        stop = at + 4 + length
+        return None if end < stop else (bytes(data[at + 4 : stop]), stop)
 
 
 class _GCM:
-    """RFC 5647 as OpenSSH has it: the length is sent in clear and authenticated; the last 8 bytes of the IV count."""
+    """RFC 5647 as OpenSSH has it: the length goes in clear and is authenticated; the IV's last 8 bytes count."""
+
+    __slots__ = ("_cipher", "_counter", "_fixed", "_invalid_tag")
 
     def __init__(self, key: bytes, iv: bytes) -> None:
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._invalid_tag = InvalidTag
 
         self._cipher = AESGCM(key)
         self._fixed = iv[:4]
         self._counter = _U64.unpack(iv[4:])[0]
 
-    def _nonce(self) -> bytes:
-        counter = self._counter
-        self._counter = (counter + 1) & 0xFFFFFFFFFFFFFFFF
-        return self._fixed + _U64.pack(counter)
-
 
 class GCMSealer(_GCM):
-    def seal(self, sequence: int, payload: bytes) -> bytes:
-        plain = _pad(payload, 16)
-        head = _U32.pack(len(plain))
-        return head + self._cipher.encrypt(self._nonce(), plain, head)
+    __slots__ = ()
+
+    def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
+        size = len(head) + len(body)
+        pad, padding = _PADS16[size & 15]
+        plain = b"".join((pad, head, body, padding))
+        length = _U32.pack(len(plain))
+        counter = self._counter
+        self._counter = (counter + 1) & _MASK64
+        sealed = self._cipher.encrypt(self._fixed + _U64.pack(counter), plain, length)
+        if size < _JOIN_BELOW:
+            out.append(length + sealed)
+        else:
+            out.append(length)
+            out.append(sealed)
+        return 4 + len(sealed)
 
 
 class GCMOpener(_GCM):
-    def open(self, sequence: int, data: bytearray, at: int, longest: int) -> tuple[bytes, int] | None:
-        if len(data) - at < 4:
-            return None
-        head = bytes(data[at : at + 4])
-        length = _length(_U32.unpack(head)[0], 16, longest)
-        end = at + 20 + length
-        if len(data) < end:
-            return None
-        from cryptography.exceptions import InvalidTag
+    __slots__ = ()
 
+    def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
+        body = at + 4
+        if end < body:
+            return None
+        (length,) = _U32.unpack_from(data, at)
+        if length > longest or length < 16 or length & 15:
+            raise _impossible()
+        stop = body + length + 16
+        if end < stop:
+            return None
+        counter = self._counter
+        self._counter = (counter + 1) & _MASK64
         try:
-            with memoryview(data)[at + 4 : end] as sealed:
-                return _payload(self._cipher.decrypt(self._nonce(), sealed, head)), end
-        except InvalidTag:
-            raise IntegrityProblem("a packet was changed on the way") from None
+            plain = self._cipher.decrypt(self._fixed + _U64.pack(counter), data[body:stop], bytes(data[at:body]))
+        except self._invalid_tag:
+            raise _changed() from None
+        return plain, stop
 
 
 class _ChaCha:
-    """chacha20-poly1305@openssh.com: the second half of the key hides the length, the first half does the rest."""
+    """chacha20-poly1305@openssh.com: the second half of the key hides the length, the first half does the rest.
+
+    Block 0 of the main stream is the key of the tag, the data begins with block 1: 64 zeros in front of the data give
+    both in one call.
+    """
+
+    __slots__ = ("_head_stream", "_main_stream", "_tag")
 
     def __init__(self, key: bytes) -> None:
-        self._main, self._head = key[:32], key[32:]
-
-    @staticmethod
-    def _stream(key: bytes, sequence: int, data: bytes) -> bytes:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-
-        nonce = bytes(8) + _U64.pack(sequence)  # a block counter of 0, then the sequence number
-        return Cipher(algorithms.ChaCha20(key, nonce), None).encryptor().update(data)
-
-    @staticmethod
-    def _tag(key: bytes, data: bytes) -> bytes:
         from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-        return Poly1305.generate_tag(key, data)
+        self._tag = Poly1305.generate_tag
+        self._main_stream = Cipher(algorithms.ChaCha20(key[:32], bytes(16)), None).encryptor()
+        self._head_stream = Cipher(algorithms.ChaCha20(key[32:], bytes(16)), None).encryptor()
+
+
+_ZEROS8: Final = bytes(8)
+_ZEROS64: Final = bytes(64)
 
 
 class ChaChaSealer(_ChaCha):
-    def seal(self, sequence: int, payload: bytes) -> bytes:
-        plain = _pad(payload, 8)
-        head = self._stream(self._head, sequence, _U32.pack(len(plain)))
-        stream = self._stream(self._main, sequence, bytes(64) + plain)
-        sealed = head + stream[64:]
-        return sealed + self._tag(stream[:32], sealed)
+    __slots__ = ()
+
+    def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
+        size = len(head) + len(body)
+        pad, padding = _PADS8[size & 7]
+        nonce = _ZEROS8 + _U64.pack(sequence)
+        self._head_stream.reset_nonce(nonce)
+        self._main_stream.reset_nonce(nonce)
+        length = self._head_stream.update(_U32.pack(1 + size + len(padding)))
+        stream = self._main_stream.update(b"".join((_ZEROS64, pad, head, body, padding)))
+        sealed = length + stream[64:]
+        out.append(sealed)
+        out.append(self._tag(stream[:32], sealed))
+        return len(sealed) + 16
 
 
 class ChaChaOpener(_ChaCha):
-    def open(self, sequence: int, data: bytearray, at: int, longest: int) -> tuple[bytes, int] | None:
-        if len(data) - at < 4:
+    __slots__ = ("_length", "_sequence")
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self._sequence, self._length = -1, 0  # the length of a packet that is not whole yet is decrypted once
+
+    def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
+        body = at + 4
+        if end < body:
             return None
-        head = self._stream(self._head, sequence, bytes(data[at : at + 4]))
-        length = _length(_U32.unpack(head)[0], 8, longest)
-        end = at + 20 + length
-        if len(data) < end:
+        nonce = _ZEROS8 + _U64.pack(sequence)
+        if self._sequence != sequence:
+            self._head_stream.reset_nonce(nonce)
+            self._length = _U32.unpack(self._head_stream.update(data[at:body]))[0]
+            self._sequence = sequence
+        length = self._length
+        if length > longest or length < 8 or length & 7:
+            raise _impossible()
+        stop = body + length
+        if end < stop + 16:
             return None
-        sealed = bytes(data[at : end - 16])
-        stream = self._stream(self._main, sequence, bytes(64) + sealed[4:])
-        if not hmac.compare_digest(self._tag(stream[:32], sealed), bytes(data[end - 16 : end])):
-            raise IntegrityProblem("a packet was changed on the way")
-        return _payload(stream[64:]), end
+        self._sequence = -1
+        self._main_stream.reset_nonce(nonce)
+        stream = self._main_stream.update(_ZEROS64)
+        if not hmac.compare_digest(self._tag(stream[:32], data[at:stop]), data[stop : stop + 16]):
+            raise _changed()
+        return self._main_stream.update(data[body:stop]), stop + 16
 
 
 class _CTR:
-    """AES-CTR with a MAC over the encrypted packet (EtM): the length is sent in clear."""
+    """AES-CTR with a MAC over the encrypted packet (EtM): the length goes in clear."""
+
+    __slots__ = ("_mac", "_mac_key", "_size", "_stream")
 
     def __init__(self, key: bytes, iv: bytes, mac: str, mac_key: bytes) -> None:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
         self._stream = Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor()
         self._mac, self._mac_key = mac, mac_key
-        self._size = 32 if mac == "sha256" else 64
-
-    def _tag(self, sequence: int, packet: bytes) -> bytes:
-        return hmac.digest(self._mac_key, _U32.pack(sequence) + packet, self._mac)
+        self._size = len(mac_key)
 
 
 class CTRSealer(_CTR):
-    def seal(self, sequence: int, payload: bytes) -> bytes:
-        plain = _pad(payload, 16)
-        packet = _U32.pack(len(plain)) + self._stream.update(plain)
-        return packet + self._tag(sequence, packet)
+    __slots__ = ()
+
+    def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
+        size = len(head) + len(body)
+        pad, padding = _PADS16[size & 15]
+        sealed = self._stream.update(b"".join((pad, head, body, padding)))
+        length = _U32.pack(len(sealed))
+        tag = hmac.digest(self._mac_key, b"".join((_U32.pack(sequence), length, sealed)), self._mac)
+        out += (length, sealed, tag)
+        return 4 + len(sealed) + self._size
 
 
 class CTROpener(_CTR):
-    def open(self, sequence: int, data: bytearray, at: int, longest: int) -> tuple[bytes, int] | None:
-        if len(data) - at < 4:
+    __slots__ = ()
+
+    def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
+        body = at + 4
+        if end < body:
             return None
-        length = _length(_U32.unpack_from(data, at)[0], 16, longest)
-        end = at + 4 + length + self._size
-        if len(data) < end:
+        (length,) = _U32.unpack_from(data, at)
+        if length > longest or length < 16 or length & 15:
+            raise _impossible()
+        stop = body + length
+        if end < stop + self._size:
             return None
-        packet = bytes(data[at : at + 4 + length])
-        if not hmac.compare_digest(self._tag(sequence, packet), bytes(data[at + 4 + length : end])):
-            raise IntegrityProblem("a packet was changed on the way")
-        return _payload(self._stream.update(packet[4:])), end
+        tag = hmac.digest(self._mac_key, b"".join((_U32.pack(sequence), data[at:stop])), self._mac)
+        if not hmac.compare_digest(tag, data[stop : stop + self._size]):
+            raise _changed()
+        return self._stream.update(data[body:stop]), stop + self._size
 
 
-_KEY_SIZES: Final = {b"aes128-gcm@openssh.com": 16, b"aes256-gcm@openssh.com": 32}
+_GCM_KEYS: Final = {b"aes128-gcm@openssh.com": 16, b"aes256-gcm@openssh.com": 32}
 _CTR_KEYS: Final = {b"aes128-ctr": 16, b"aes192-ctr": 24, b"aes256-ctr": 32}
 _MACS: Final = {b"hmac-sha2-256-etm@openssh.com": ("sha256", 32), b"hmac-sha2-512-etm@openssh.com": ("sha512", 64)}
+_CHACHA: Final = b"chacha20-poly1305@openssh.com"
 
 
 class Derive(Protocol):
@@ -208,22 +259,21 @@ class Derive(Protocol):
 
 def make_sealer(cipher: bytes, mac: bytes, derive: Derive, letters: bytes) -> Sealer:
     """``letters`` are those of IV, key and MAC key: ``ACE`` from the client, ``BDF`` from the server."""
-    if size := _KEY_SIZES.get(cipher):
-        return GCMSealer(derive(letters[1:2], size), derive(letters[:1], 12))
-    if cipher == b"chacha20-poly1305@openssh.com":
-        return ChaChaSealer(derive(letters[1:2], 64))
+    iv, key, mac_letter = letters[:1], letters[1:2], letters[2:]
+    if size := _GCM_KEYS.get(cipher):
+        return GCMSealer(derive(key, size), derive(iv, 12))
+    if cipher == _CHACHA:
+        return ChaChaSealer(derive(key, 64))
     name, mac_size = _MACS[mac]
-    return CTRSealer(
-        derive(letters[1:2], _CTR_KEYS[cipher]), derive(letters[:1], 16), name, derive(letters[2:], mac_size)
-    )
+    return CTRSealer(derive(key, _CTR_KEYS[cipher]), derive(iv, 16), name, derive(mac_letter, mac_size))
 
 
 def make_opener(cipher: bytes, mac: bytes, derive: Derive, letters: bytes) -> Opener:
-    if size := _KEY_SIZES.get(cipher):
-        return GCMOpener(derive(letters[1:2], size), derive(letters[:1], 12))
-    if cipher == b"chacha20-poly1305@openssh.com":
-        return ChaChaOpener(derive(letters[1:2], 64))
+    """The same for the other direction."""
+    iv, key, mac_letter = letters[:1], letters[1:2], letters[2:]
+    if size := _GCM_KEYS.get(cipher):
+        return GCMOpener(derive(key, size), derive(iv, 12))
+    if cipher == _CHACHA:
+        return ChaChaOpener(derive(key, 64))
     name, mac_size = _MACS[mac]
-    return CTROpener(
-        derive(letters[1:2], _CTR_KEYS[cipher]), derive(letters[:1], 16), name, derive(letters[2:], mac_size)
-    )
+    return CTROpener(derive(key, _CTR_KEYS[cipher]), derive(iv, 16), name, derive(mac_letter, mac_size))

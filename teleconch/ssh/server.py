@@ -13,14 +13,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.errors import BadParameter
-from teleconch.ssh import algorithms, kex, messages
+from teleconch.ssh import algorithms, kex, messages, states
 from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.limits import Limits
-from teleconch.ssh.problems import ProtocolProblem, SSHProblem
-from teleconch.ssh.transport import VERSION, SSHTransport, server_sig_algs
+from teleconch.ssh.problems import SSHProblem
+from teleconch.ssh.transport import VERSION, SSHTransport, server_extensions
 from teleconch.ssh.userauth import UserAuthServer
 
 __all__ = ["HostKey", "SSHServerFactory", "SSHServerTransport", "ServerOptions"]
@@ -47,6 +47,7 @@ class SSHServerTransport(SSHTransport):
     """One client's connection."""
 
     isClient: ClassVar[bool] = False
+    legal = states.SERVER
     factory: SSHServerFactory
 
     def __init__(self, factory: SSHServerFactory) -> None:
@@ -64,7 +65,7 @@ class SSHServerTransport(SSHTransport):
 
     def _too_slow(self) -> None:
         self._grace = None
-        self._fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
+        self.fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
         self.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -80,52 +81,41 @@ class SSHServerTransport(SSHTransport):
     def host_key_algorithms(self) -> tuple[bytes, ...]:
         return tuple(name for name in self.offered.host_keys if name in self._host_keys)
 
-    def _message(self, number: int, payload: bytes, sequence: int) -> None:
-        if number == messages.KEX_INIT:
-            self._got_kex_init(payload)
-        elif number == messages.SERVICE_REQUEST:
-            self._got_service_request(payload)
-        else:
-            super()._message(number, payload, sequence)
-
-    def _got_kex_init(self, payload: bytes) -> None:
-        if self._agreed is None or self._next_opener is not None:
-            raise ProtocolProblem("a key exchange message came at a moment when it must not")
+    def _got_kex_init(self, body: bytes) -> None:
         if self._wrong_guess():
             return
-        reader = Reader(payload, 1)
+        assert self._agreed is not None
+        reader = Reader(body)
         init = reader.string()
         reader.end()
         reply, secret = kex.server_exchange(self._agreed.kex, init)
         key, blob = self._host_keys[self._agreed.host_key]
-        digest = kex.exchange_hash(self._versions(), self._kexinits(), blob, init, reply, secret)
+        digest = self._hash(blob, init, reply, secret)
         signature = key.sign(digest, self._agreed.host_key)
-        self._seal(b"%c%b%b%b" % (messages.KEX_REPLY, string(blob), string(reply), string(signature)))
+        self._seal(bytes((messages.KEX_REPLY,)), string(blob) + string(reply) + string(signature))
         self._keys_made(secret, digest)
 
     def _send_ext_info(self) -> None:
         if self._peer_takes_ext_info:
-            self._seal(bytes((messages.EXT_INFO,)) + server_sig_algs())
+            self._seal(bytes((messages.EXT_INFO,)), server_extensions())
 
-    def _got_service_request(self, payload: bytes) -> None:
-        reader = Reader(payload, 1)
+    def _got_service_request(self, body: bytes) -> None:
+        reader = Reader(body)
         name = reader.string()
         reader.end()
-        if not self._first_kex_done or self.service is not None:
-            raise ProtocolProblem("a service was asked for at a moment when it must not")
         if name != b"ssh-userauth":
             raise SSHProblem("this service is not there", messages.DISCONNECT_SERVICE_NOT_AVAILABLE)
         self.sendPacket(messages.SERVICE_ACCEPT, string(name))
+        self.state = states.AUTH
         self.setService(UserAuthServer(self.factory.portal, self.factory.options.limits))
 
     def start_connection(self, avatar: Any, logout: Callable[[], None], user: str) -> None:
         """Authentication has succeeded: from now on, and only now, there is a connection service."""
         self._stop_grace()
         self.user = user
-        self.authenticated()
         self.factory.connection_authenticated(self)
         options = self.factory.options
-        self.setService(
+        self.authenticated(
             Connection(
                 avatar,
                 logout,

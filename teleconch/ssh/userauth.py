@@ -62,8 +62,7 @@ class UserAuthServer(SSHService):
             self.log.failure("authentication broke", failure=failure, event="auth")
             problem = SSHProblem("something went wrong here; try again", messages.DISCONNECT_BY_APPLICATION)
         if not self._stopped:
-            self.transport.problem(problem)
-            self.transport.sendDisconnect(problem.reason, str(problem).encode())
+            self.transport.fail(problem)
 
     async def _request(self, packet: bytes) -> None:
         while True:
@@ -144,7 +143,7 @@ class UserAuthServer(SSHService):
                 event="auth",
                 success=False,
                 login=login[:255].decode("utf-8", "replace"),
-                addr_remote=str(self.transport.getPeer()),
+                addr_remote=self.transport.peer_name(),
                 error=why,
             )
             if not partial:

@@ -1,0 +1,223 @@
+"""Bytes to and from the connection below.
+
+A TCP socket is read and written directly: one buffer for all connections of the process, large reads, gathered writes,
+no joining and slicing. Any other Twisted transport (a channel, TLS, a test's) is used through its public methods.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet import main
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from teleconch.ssh import limits
+
+if TYPE_CHECKING:
+    from teleconch.ssh.transport import SSHTransport
+
+READ_SIZE: Final = 256 * 1024
+_IOV_MAX: Final = 512  # Linux takes 1024 buffers in one call
+_CLOSE_SECONDS: Final = 10.0  # for the peer to take what was sent before a close
+
+# A read is decoded to its end before the next begins, so all connections of a process share one buffer.
+_buffer = bytearray(READ_SIZE + limits.PACKET_MAX + 4096)
+_view = memoryview(_buffer)
+
+
+class SocketWire:
+    """Takes over reading and writing from a ``twisted.internet.tcp.Connection``."""
+
+    def __init__(self, owner: SSHTransport, transport: Any) -> None:
+        self._owner = owner
+        self._transport = transport
+        self._socket = transport.socket
+        self._left = b""
+        self._backlog: deque[Any] = deque()
+        self._backlog_bytes = 0
+        self._closing: Any = None
+        self._reading_paused = False
+        self.congested = False
+        transport.doRead = self._do_read
+        transport.doWrite = self._do_write
+
+    # -- from the peer --
+
+    def _do_read(self) -> Exception | None:
+        left = self._left
+        have = len(left)
+        _view[:have] = left
+        try:
+            got = self._socket.recv_into(_view[have : have + READ_SIZE])
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not got:
+            return main.CONNECTION_DONE
+        end = have + got
+        used = self._owner.received(_view, end)
+        self._left = bytes(_view[used:end]) if used < end else b""
+        return None
+
+    # -- toward the peer --
+
+    def send(self, buffers: list[bytes], size: int) -> None:
+        """Send now what the network takes, and the rest when it takes more."""
+        if self._closing is not None:
+            return
+        sent = 0
+        if not self._backlog:
+            try:
+                sent = self._socket.sendmsg(buffers[:_IOV_MAX])
+            except OSError:  # not now, or never again: writing later tells which
+                sent = 0
+            if sent == size:
+                return
+            self.congested = True
+            self._transport.startWriting()
+        self._keep(buffers, sent)
+        self._backlog_bytes += size - sent
+        if self._backlog_bytes > limits.REPLIES_UNREAD and not self._reading_paused:
+            self._reading_paused = True  # a peer that asks without reading our answers
+            self._transport.stopReading()
+
+    def _keep(self, buffers: list[bytes], sent: int) -> None:
+        for buffer in buffers:
+            size = len(buffer)
+            if sent >= size:
+                sent -= size
+            elif sent:
+                self._backlog.append(memoryview(buffer)[sent:])
+                sent = 0
+            else:
+                self._backlog.append(buffer)
+
+    def _do_write(self) -> Exception | None:
+        backlog = self._backlog
+        while backlog:
+            buffers = [backlog[i] for i in range(min(len(backlog), _IOV_MAX))]
+            try:
+                sent = self._socket.sendmsg(buffers)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                return main.CONNECTION_LOST
+            self._backlog_bytes -= sent
+            while backlog and sent >= len(backlog[0]):
+                sent -= len(backlog.popleft())
+            if sent:
+                backlog[0] = memoryview(backlog[0])[sent:]
+                return None
+        self._transport.stopWriting()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.startReading()
+        self.congested = False
+        if self._closing is not None:
+            self._close_now()
+        else:
+            self._owner.drained()
+        return None
+
+    # -- the end --
+
+    def close(self) -> None:
+        """Close when all is sent, or after some seconds."""
+        if self._closing is not None:
+            return
+        self._transport.stopReading()
+        self._closing = self._owner.reactor.callLater(_CLOSE_SECONDS, self.abort)
+        if not self._backlog:
+            self._close_now()
+
+    def _close_now(self) -> None:
+        self._stop_timer()
+        self.detach()
+        self._transport.loseConnection()
+
+    def _stop_timer(self) -> None:
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+
+    def abort(self) -> None:
+        self._stop_timer()
+        self.detach()
+        self._transport.abortConnection()
+
+    def detach(self) -> None:
+        """Give the transport its own methods back."""
+        self._transport.__dict__.pop("doRead", None)
+        self._transport.__dict__.pop("doWrite", None)
+
+    def gone(self) -> None:
+        self._stop_timer()
+        self.detach()
+        self._backlog.clear()
+        self._left = b""
+
+
+@implementer(IPushProducer)
+class StreamWire:
+    """Any other Twisted transport."""
+
+    def __init__(self, owner: SSHTransport, transport: Any) -> None:
+        self._owner = owner
+        self._transport = transport
+        self._left = b""
+        self._closed = False
+        self.congested = False
+        if hasattr(transport, "registerProducer"):
+            transport.registerProducer(self, True)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return
+        data = self._left + data if self._left else data
+        used = self._owner.received(memoryview(data), len(data))
+        self._left = data[used:]
+
+    def send(self, buffers: list[bytes], size: int) -> None:
+        if not self._closed:
+            self._transport.write(b"".join(buffers))
+
+    def pauseProducing(self) -> None:
+        self.congested = True
+        self._owner.choked()
+
+    def resumeProducing(self) -> None:
+        self.congested = False
+        self._owner.drained()
+
+    def stopProducing(self) -> None:
+        self.congested = True
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if hasattr(self._transport, "unregisterProducer"):
+                self._transport.unregisterProducer()
+            self._transport.loseConnection()
+
+    def abort(self) -> None:
+        self._closed = True
+        getattr(self._transport, "abortConnection", self._transport.loseConnection)()
+
+    def gone(self) -> None:
+        self._closed = True
+        self._left = b""
+
+
+Wire = SocketWire | StreamWire
+
+
+def make_wire(owner: SSHTransport, transport: Any) -> Wire:
+    from twisted.internet.tcp import Connection
+
+    if type(transport).__module__ == "twisted.internet.tcp" and isinstance(transport, Connection):
+        for option in (transport.setTcpNoDelay, transport.setTcpKeepAlive):
+            option(True)
+        return SocketWire(owner, transport)
+    return StreamWire(owner, transport)
