@@ -3,9 +3,7 @@
 SAMPLE = """\
 # teleport.yaml for a whole cluster on one machine: auth server, proxy and node.
 # A key behind '#' shows its default, or an example where the words say so.
-# Check a changed file before you start with it:
-#
-#     teleport configure --check teleport.yaml
+# Check a changed file before you start with it: teleport configure --check teleport.yaml
 
 # What applies to every role.
 teleport:

@@ -1,0 +1,153 @@
+"""``teleport start``: flags and file become what the services run with. The services themselves: tests/system."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from teleconch.cli import boundary, teleport_start
+from teleconch.cli.teleport import teleport
+from teleconch.config.addresses import Address
+from teleconch.resources.secret import Secret
+
+PIN = "sha256:" + "7e" * 32
+
+
+class Started:
+    """Stands where the services would start, and keeps what they are given."""
+
+    def __init__(self) -> None:
+        self.config: Any = None
+        self.options: dict[str, Any] = {}
+
+    def run(self, config: Any, **options: Any) -> int:
+        self.config, self.options = config, options
+        return 0
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
+    """No service starts, and no /etc/teleport.yaml of this machine is read."""
+    found = Started()
+    module = types.ModuleType("teleconch.service.run")
+    module.run = found.run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "teleconch.service.run", module)
+    monkeypatch.setattr(teleport_start, "_DEFAULT_FILE", str(tmp_path / "etc-teleport.yaml"))
+    return found
+
+
+def start(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        boundary.run(teleport, "teleport", ["start", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_line_of_the_guide(started: Started, tmp_path: Path) -> None:
+    """`teleport start --roles=node --token=T --ca-pin=P --auth-server=A` joins A as a node."""
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    token.chmod(0o600)
+    assert start("--roles=node", f"--token={token}", f"--ca-pin={PIN}", "--auth-server=10.12.0.6") == 0
+    config = started.config
+    assert config.roles == ("node",)
+    assert config.teleport.auth_token == Secret("secret")
+    assert config.teleport.ca_pin == (PIN,)
+    assert config.teleport.auth_servers == (Address("10.12.0.6", 3025),)
+    assert started.options == {"debug": False, "pid_file": None, "diag_addr": None, "insecure": False}
+
+
+def test_every_other_flag(started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each flag of 4.2 reaches the services, or says that it has no effect."""
+    labels = 'env=prod,os="Debian 12",up=[1m:"uptime -p"]'
+    status = start(
+        "-d", "-r", "proxy, node", "--auth-server=[::1]:4025", "--auth-server=b", "--nodename=one", "-l", "127.0.0.1",
+        "--advertise-ip=10.0.0.9", f"--labels={labels}", "--pid-file=x.pid", "--diag-addr=:3000", "--insecure",
+        "--insecure-no-tls", "--permit-user-env",
+    )  # fmt: skip
+    assert status == 0
+    config = started.config
+    assert config.roles == ("proxy", "node")
+    assert config.teleport.nodename == "one"
+    assert config.teleport.auth_servers == (Address("::1", 4025), Address("b", 3025))
+    assert config.teleport.advertise_ip == Address("10.0.0.9", 3022)
+    assert config.ssh_service.labels == {"env": "prod", "os": "Debian 12"}
+    assert config.ssh_service.listen_addr == Address("127.0.0.1", 3022)
+    assert started.options == {
+        "debug": True,
+        "pid_file": str(Path("x.pid").absolute()),
+        "diag_addr": Address("127.0.0.1", 3000),
+        "insecure": True,
+    }
+    said = capsys.readouterr().err
+    assert "--insecure-no-tls has no effect" in said
+    assert "--permit-user-env has no effect" in said
+    assert "label commands have no effect in this version yet: up." in said
+
+
+def test_flag_wins_over_file(started: Started, tmp_path: Path) -> None:
+    """A flag on the command line goes before the file; the rest of the file stays."""
+    file = tmp_path / "teleport.yaml"
+    file.write_text("teleport: {nodename: file, pid_file: file.pid}\nssh_service: {labels: {a: b}}\n")
+    assert start("-c", str(file), "--nodename=flag") == 0
+    assert started.config.teleport.nodename == "flag"
+    assert started.config.ssh_service.labels == {"a": "b"}
+    assert started.options["pid_file"] == str(tmp_path / "file.pid")
+
+
+def test_default_file_may_be_missing(started: Started, tmp_path: Path) -> None:
+    """Without -c, /etc/teleport.yaml is read if it is there; a file named with -c must be there."""
+    assert start() == 0
+    assert started.config.filename is None
+    assert started.config.roles == ("auth", "proxy", "node")
+    (tmp_path / "etc-teleport.yaml").write_text("proxy_service: {enabled: no}\n")
+    assert start() == 0
+    assert started.config.roles == ("auth", "node")
+    assert start("-c", str(tmp_path / "other.yaml")) == 1
+
+
+def test_nothing_starts_with_a_wrong_file(started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong configuration ends with status 1 and all problems, and nothing was started."""
+    file = tmp_path / "teleport.yaml"
+    file.write_text("teleport: {nodname: file}\nssh_service: {enabled: 7}\n")
+    assert start("-c", str(file)) == 1
+    assert started.config is None
+    assert "2 errors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--roles=nod"], "'nod' is no role. Possible: proxy, node, auth."),
+        (["--ca-pin=abc"], "64 hex digits"),
+        (["--auth-server=https://a"], "a scheme or path has no place here"),
+        (["--auth-server=0.0.0.0"], "no address that others can connect to"),
+        (["--token=/nowhere/token"], "--token: the token file /nowhere/token cannot be read"),
+        (["--token="], "the token is empty"),
+        (["--nodename=a b"], "no usable name"),
+        (["--labels=a"], "write name=value"),
+        (["--labels=a b=c"], "is not usable"),
+        (["--listen-ip=a b"], "neither an IP address nor a DNS name"),
+        (["--diag-addr=x:y"], "is not a port"),
+        (["--fips"], "--fips is not available"),
+        (["--bootstrap=f"], "--bootstrap is not available"),
+        (["--rolls=node"], "--rol"),
+        (["extra"], "extra"),
+    ],
+)
+def test_wrong_usage(started: Started, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    """A flag that makes no sense is status 2 with a sentence, and nothing starts."""
+    assert start(*arguments) == 2
+    assert started.config is None
+    assert said in capsys.readouterr().err
+
+
+def test_a_node_without_auth_server(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    """A node that was told of no auth server says which flag it lacks."""
+    assert start("--roles=node") == 1
+    assert started.config is None
+    assert "--auth-server=HOST" in capsys.readouterr().err
