@@ -253,3 +253,8 @@ class APIServerFactory(TLSMemoryBIOFactory):
             log.warn("connection of {addr_remote} refused: {error}", addr_remote=str(addr), error="too many in all")
             return None
         return super().buildProtocol(addr)
+
+    def close(self) -> None:
+        """Drop every connection: the server stops."""
+        for connection in tuple(self.protocols):
+            connection.abortConnection()

@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 from teleconch.auth.records import AUTHORITIES, authority_key
 from teleconch.auth.state import State, put
-from teleconch.backend.interface import ABSENT
+from teleconch.backend.interface import ABSENT, Backend
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.errors import CompareFailed, Unavailable
 from teleconch.resources.authority import AuthorityType, CertAuthority, TrustedAuthority
@@ -58,3 +58,9 @@ class Authorities:
     def trusted(self) -> tuple[TrustedAuthority, ...]:
         """The public parts of both."""
         return trusted(self.get("user")), trusted(self.get("host"))
+
+
+async def stored_cluster(backend: Backend) -> str | None:
+    """The name of the cluster whose state this is; ``None`` for a state without authorities."""
+    stored = await State(backend).find(authority_key("host"), CertAuthority)
+    return None if stored is None else stored.record.cluster

@@ -130,6 +130,10 @@ class AuthServer:
         """A new key and certificate for ``tctl`` on this host, to be kept in ``data_dir``; likewise."""
         return self._certificates.own(uuid=uuid, role="admin")
 
+    def trusted(self) -> tuple[TrustedAuthority, ...]:
+        """The public parts of both authorities, at once."""
+        return self._authorities.trusted()
+
     # Join, Hosts
 
     async def join(self, request: JoinRequest) -> HostCertificates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -36,6 +37,11 @@ class Readiness:
     def __init__(self, roles: tuple[str, ...]) -> None:
         self.waiting = set(roles)
         self.ready = False
+        self._then: list[Callable[[], None]] = []
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called once everything is ready."""
+        self._then.append(call)
 
     def role_ready(self, role: str) -> None:
         self.waiting.discard(role)
@@ -43,6 +49,8 @@ class Readiness:
             self.ready = True
             log.info("teleport is ready")
             notify_systemd("READY=1")
+            for call in self._then:
+                call()
 
     def stopping(self) -> None:
         self.ready = False
@@ -53,7 +61,7 @@ class _Answer(Resource):
     isLeaf = True
 
     def __init__(self, readiness: Readiness | None) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._readiness = readiness
 
     def render_GET(self, request: IRequest) -> bytes:

@@ -1,0 +1,169 @@
+"""The auth role: state, authorities, and the auth API's listener. Also ``twistd teleport-auth``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch import defaults
+from teleconch.api.hostfiles import HostFiles, write_file
+from teleconch.api.server import APIServerFactory
+from teleconch.api.tls import TLSCredentials
+from teleconch.auth.authorities import stored_cluster
+from teleconch.auth.authorized import AuthorizedAPI
+from teleconch.auth.certificates import TLSIdentity
+from teleconch.auth.server import AuthServer
+from teleconch.backend.sqlite import SqliteBackend
+from teleconch.config.values import Config
+from teleconch.errors import Unavailable
+from teleconch.resources.token import Token
+from teleconch.service.role import JoinHow, Role, cannot_listen, listener
+from teleconch.service.twistd import Options, role_service
+
+__all__ = ["AuthRole", "Options", "makeService"]
+
+log = Logger()
+
+STATE_FILE: Final = "teleconch.db"
+_RENEW_LOOK: Final = defaults.HOUR
+
+
+class AuthRole(Role):
+    """After ``start``, ``server`` is the auth server and ``join`` tells other roles of this process how to join."""
+
+    name = "auth"
+
+    def __init__(self, reactor: Any, config: Config) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._backend: SqliteBackend | None = None
+        self._server: AuthServer | None = None
+        self._port: IListeningPort | None = None
+        self._factory: APIServerFactory | None = None
+        self._own: TLSIdentity | None = None
+        self._credentials: TLSCredentials | None = None
+        self._names: tuple[str, ...] = ()
+        self._renewing = LoopingCall(self._renew_if_due)
+        self._renewing.clock = reactor
+        self._uuid = ""
+
+    @property
+    def server(self) -> AuthServer:
+        assert self._server is not None, "not started"
+        return self._server
+
+    async def start(self) -> None:
+        config, reactor = self._config, self._reactor
+        self._uuid = HostFiles(config.teleport.data_dir, self.name).uuid()
+        folder = Path(config.teleport.storage.path)
+        _private_folder(folder)
+        self._backend = SqliteBackend(folder / STATE_FILE, reactor, reactor.seconds)
+        cluster = config.auth_service.cluster_name or await stored_cluster(self._backend) or config.teleport.nodename
+        self._server = AuthServer(
+            self._backend,
+            cluster=cluster,
+            second_factor=config.auth_service.authentication.second_factor,
+            static_tokens=[
+                Token(value=token.value, roles=token.roles, expires=None, static=True)
+                for token in config.auth_service.tokens
+            ],
+            clock=reactor,
+        )
+        await self._server.start()
+        self._names = tuple(address.host for address in config.auth_service.public_addr)
+        self._renew()
+        self._renewing.start(_RENEW_LOOK, now=False).addErrback(_broken)
+        await self._listen()
+
+    async def _listen(self) -> None:
+        address, server, now = self._config.auth_service.listen_addr, self.server, self._reactor.seconds
+        self._factory = APIServerFactory(
+            self._reactor,
+            lambda identity: AuthorizedAPI(server, identity, now),
+            server.trusted,
+            self._current_credentials,
+            now,
+        )
+        try:
+            self._port = await listener(self._reactor, address).listen(self._factory)
+        except CannotListenError as error:
+            raise cannot_listen(error, address, "auth_service.listen_addr") from error
+        log.info("auth server of cluster {cluster} listens on {addr}", cluster=server.cluster, addr=str(address))
+
+    async def stop(self) -> None:
+        if self._renewing.running:
+            self._renewing.stop()
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stopListening()  # type: ignore[misc]
+        if self._factory is not None:
+            self._factory.close()
+        if self._server is not None:
+            await self._server.stop()
+        if self._backend is not None:
+            await self._backend.close()
+
+    async def join_token(self) -> JoinHow:
+        """How roles in this very process join: a token of some minutes for them alone, and the pin."""
+        token = await self.server.create_token(("node", "proxy"), 10 * defaults.MINUTE, None)
+        status = await self.server.status()
+        return JoinHow((str(self._config.auth_service.listen_addr.local),), token.value, status.ca_pins)
+
+    async def forget_token(self, how: JoinHow) -> None:
+        """The roles have joined: the token of :meth:`join_token` ends."""
+        if how.token is not None:
+            await self.server.delete_token(how.token)
+
+    # -- the auth server's own certificates
+
+    def _current_credentials(self) -> TLSCredentials:
+        assert self._credentials is not None
+        return self._credentials
+
+    def _renew_if_due(self) -> None:
+        assert self._own is not None
+        if self._own.valid_before - self._reactor.seconds() < defaults.HOST_CERT_TTL / 2:
+            self._renew()
+
+    def _renew(self) -> None:
+        """New keys and certificates for the API's listener and for ``tctl`` on this host."""
+        self._own = own = self.server.own_identity(self._uuid, self._names)
+        authority = "".join(pem for each in own.authorities if each.type == "host" for pem in each.tls_certs)
+        self._credentials = TLSCredentials(own.certificate + authority, own.private_key)
+        admin = self.server.admin_identity(self._uuid)
+        folder = Path(self._config.teleport.data_dir) / "admin"
+        _private_folder(folder)
+        for name, text in (
+            ("ca.crt", authority),
+            ("tls.key", admin.private_key.reveal()),
+            ("tls.crt", admin.certificate),
+        ):
+            write_file(folder / name, text.encode())
+
+
+def _private_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chmod(path, 0o700)
+    except OSError as error:
+        raise Unavailable(
+            f"The folder {path} cannot be made or made private: {error.strerror}. Run teleport as the user that owns"
+            " it, or give another data_dir."
+        ) from None
+
+
+def _broken(failure: Failure) -> None:
+    log.failure("the auth server's own certificate is not renewed any more; restart it", failure=failure)
+
+
+def makeService(options: Options) -> IService:
+    """For twistd."""
+    return role_service(options, "auth")

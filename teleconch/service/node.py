@@ -1,0 +1,83 @@
+"""The node role: join, SSH server, pings. Also ``twistd teleport-node``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
+from twisted.internet.threads import deferToThread
+
+from teleconch.api.membership import Membership
+from teleconch.config.addresses import Address
+from teleconch.config.values import Config
+from teleconch.node.service import NodeServer
+from teleconch.service.role import JoinHow, Role, address_toward, cannot_listen, host_names, listener, server_options
+from teleconch.service.twistd import Options, role_service
+
+__all__ = ["NodeRole", "Options", "makeService"]
+
+
+class NodeRole(Role):
+    """One node."""
+
+    name = "node"
+
+    def __init__(self, reactor: Any, config: Config, how: JoinHow) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._how = how
+        self._membership: Membership | None = None
+        self._server: NodeServer | None = None
+
+    async def start(self) -> None:
+        config, ssh = self._config, self._config.ssh_service
+        self._membership = membership = Membership(
+            self._reactor,
+            data_dir=config.teleport.data_dir,
+            role=self.name,
+            nodename=config.teleport.nodename,
+            addresses=host_names(config, [ssh.listen_addr], ssh.public_addr),
+            auth_servers=self._how.auth_servers,
+            token=self._how.token,
+            ca_pins=self._how.ca_pins,
+            now=self._reactor.seconds,
+        )
+        await membership.start()
+        self._server = NodeServer(
+            self._reactor,
+            membership,
+            listener(self._reactor, ssh.listen_addr),
+            nodename=config.teleport.nodename,
+            addr=await self._dialled_address(),
+            public_addrs=[str(address) for address in ssh.public_addr],
+            labels=ssh.labels,
+            options=server_options(config),
+            now=self._reactor.seconds,
+        )
+        self._server.startService()
+        try:
+            await self._server.listening
+        except CannotListenError as error:
+            raise cannot_listen(error, ssh.listen_addr, "ssh_service.listen_addr") from error
+
+    async def _dialled_address(self) -> str | None:
+        """Where proxies reach this node: advertise_ip, or where it listens, or its address toward the auth server."""
+        advertised, listen = self._config.teleport.advertise_ip, self._config.ssh_service.listen_addr
+        if advertised is not None:
+            return str(advertised)
+        if not listen.any_host:
+            return str(listen) if listen.port else None
+        own = await deferToThread(address_toward, self._how.auth_servers)
+        return str(Address(own or listen.local.host, listen.port))
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stopService()
+        if self._membership is not None:
+            self._membership.stop()
+
+
+def makeService(options: Options) -> IService:
+    """For twistd."""
+    return role_service(options, "node")

@@ -1,0 +1,111 @@
+"""What the three roles share: a start that takes a while, a stop that waits, and parts made of the configuration."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from teleconch.config.addresses import Address
+from teleconch.config.values import Config
+from teleconch.errors import BadParameter
+from teleconch.resources.secret import Secret
+from teleconch.ssh.limits import Limits
+from teleconch.ssh.server import ServerOptions
+
+BACKLOG = 1024  # connections that wait to be accepted
+
+
+class Role(ABC):
+    """One role of this process. ``start`` returns when its listeners are open and it is a member of the cluster."""
+
+    name: str
+
+    @abstractmethod
+    async def start(self) -> None:
+        """TeleconchError with a sentence where it cannot run. May be cancelled."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Let go of everything, also after a start that failed or was cancelled."""
+
+
+@frozen
+class JoinHow:
+    """Where the auth server is and what a new member shows it."""
+
+    auth_servers: tuple[str, ...]
+    token: Secret | None
+    ca_pins: tuple[str, ...]
+
+
+def join_how(config: Config) -> JoinHow:
+    """As the configuration says, for a role whose auth server runs elsewhere."""
+    teleport = config.teleport
+    return JoinHow(
+        tuple(str(address.local) for address in teleport.auth_servers), teleport.auth_token, tuple(teleport.ca_pin)
+    )
+
+
+def listener(reactor: Any, address: Address) -> IStreamServerEndpoint:
+    """Where to listen; both families for ``[::]``."""
+    if ":" in address.host:
+        return TCP6ServerEndpoint(reactor, address.port, BACKLOG, address.host)
+    return TCP4ServerEndpoint(reactor, address.port, BACKLOG, address.host)
+
+
+def cannot_listen(error: CannotListenError, address: Address, key: str) -> BadParameter:
+    """The sentence for a listener that did not open."""
+    reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
+    return BadParameter(f"Cannot listen on {address}: {reason}. Stop what uses that address, or change {key}.")
+
+
+def server_options(config: Config) -> ServerOptions:
+    """The SSH servers' algorithms, limits and keep-alives."""
+    teleport, auth = config.teleport, config.auth_service
+    return ServerOptions(
+        ciphers=teleport.ciphers,
+        kex_algos=teleport.kex_algos,
+        mac_algos=teleport.mac_algos,
+        limits=Limits(
+            max_connections=teleport.connection_limits.max_connections,
+            max_connections_per_user=teleport.connection_limits.max_users,
+        ),
+        keepalive_interval=auth.keep_alive_interval or 0,
+        keepalive_count_max=auth.keep_alive_count_max,
+    )
+
+
+def host_names(config: Config, listen: Iterable[Address], public: Iterable[Address]) -> tuple[str, ...]:
+    """The hosts, beside UUID and nodename, by which this role is reached: its certificates name them."""
+    names = [address.host for address in public]
+    if config.teleport.advertise_ip is not None:
+        names.append(config.teleport.advertise_ip.host)
+    for address in listen:
+        if address.host in ("127.0.0.1", "::1"):
+            names += ["localhost", "127.0.0.1", "::1"]
+        elif not address.any_host:
+            names.append(address.host)
+    return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+def address_toward(auth_servers: Iterable[str]) -> str | None:
+    """This machine's own address on the way to an auth server; nothing is sent. ``None`` where none can be told."""
+    for server in auth_servers:
+        host, _, port = server.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, target = found[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(target)
+                own: str = probe.getsockname()[0]
+                return own
+        except OSError:
+            continue
+    return None

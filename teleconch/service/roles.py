@@ -1,0 +1,103 @@
+"""All roles of one process: started in order, stopped in the reverse one, ready together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.config.values import Config
+from teleconch.errors import TeleconchError
+from teleconch.service.ready import Readiness
+from teleconch.service.role import JoinHow, Role, join_how
+
+if TYPE_CHECKING:
+    from teleconch.service.auth import AuthRole
+
+log = Logger()
+
+
+class Roles(Service):
+    """Runs the roles that ``config`` enables. ``failed(error)`` is called once when one of them cannot start."""
+
+    def __init__(
+        self, reactor: Any, config: Config, readiness: Readiness, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._readiness = readiness
+        self._failed = failed
+        self._started: list[Role] = []
+        self._starting: Deferred[None] | None = None
+        self.auth: AuthRole | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._not_started)
+
+    async def _start(self) -> None:
+        how = join_how(self._config)
+        names = self._config.roles
+        if "auth" in names:
+            from teleconch.service.auth import AuthRole
+
+            self.auth = AuthRole(self._reactor, self._config)
+            await self._run(self.auth)
+            if len(names) > 1:
+                how = await self.auth.join_token()
+        others = [self._member(name, how) for name in names if name != "auth"]
+        await gatherResults([Deferred.fromCoroutine(self._run(role)) for role in others], consumeErrors=True)
+        if self.auth is not None and others:
+            await self.auth.forget_token(how)
+        self._readiness.role_ready("start")
+
+    def _member(self, name: str, how: JoinHow) -> Role:
+        # Each role's packages are imported only where it runs: memory, and start-up time.
+        if name == "node":
+            from teleconch.service.node import NodeRole
+
+            return NodeRole(self._reactor, self._config, how)
+        from teleconch.service.proxy import ProxyRole
+
+        return ProxyRole(self._reactor, self._config, how)
+
+    async def _run(self, role: Role) -> None:
+        self._started.append(role)
+        await role.start()
+        self._readiness.role_ready(role.name)
+
+    def _not_started(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and not self.running:
+            return
+        error = failure.value
+        if isinstance(error, FirstError):  # of gatherResults, around what the first role raised
+            error = error.subFailure.value
+        if not isinstance(error, TeleconchError):
+            log.failure("the start failed", failure=failure)
+        assert error is not None
+        self._failed(error)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._readiness.stopping()
+        if self._starting is not None:
+            self._starting.cancel()
+        while self._started:
+            role = self._started.pop()
+            try:
+                await role.stop()
+            except Exception:  # noqa: BLE001 - the other roles are to be stopped all the same
+                log.failure("the role {role} did not stop in good order", role=role.name)
+
+
+def readiness_of(config: Config) -> Readiness:
+    """Waits for each role, and for the start as a whole."""
+    return Readiness((*config.roles, "start"))

@@ -1,0 +1,100 @@
+"""``teleport start``: the roles of one configuration in one process, in the foreground, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from teleconch.errors import BadParameter, TeleconchError
+from teleconch.service import log as logs
+from teleconch.service.role import cannot_listen, listener
+from teleconch.service.roles import Roles, readiness_of
+
+if TYPE_CHECKING:
+    from teleconch.config.addresses import Address
+    from teleconch.config.values import Config
+    from teleconch.service.ready import Readiness
+
+log = Logger()
+
+
+def run(
+    config: Config,
+    *,
+    debug: bool = False,
+    pid_file: str | None = None,
+    diag_addr: Address | None = None,
+    insecure: bool = False,
+    when_ready: Callable[[Roles], None] | None = None,
+) -> int:
+    """Runs until it is told to stop; gives the exit status. Raises the TeleconchError for which it could not start.
+
+    ``insecure`` is taken for the sake of old command lines: nothing that this program verifies can be left out.
+    """
+    from twisted.internet import reactor
+
+    os.umask(0o077)
+    logs.begin(config.teleport.log.output, "DEBUG" if debug else config.teleport.log.severity)
+    if insecure:
+        log.warn("--insecure has no effect: certificates are always verified")
+    problems: list[BaseException] = []
+    readiness = readiness_of(config)
+
+    def failed(error: BaseException) -> None:
+        problems.append(error)
+        if reactor.running:
+            reactor.stop()
+
+    roles = Roles(reactor, config, readiness, failed)
+    if when_ready is not None:
+        readiness.then(lambda: when_ready(roles))
+    _on_reactor(reactor, roles, readiness, diag_addr, failed)
+    with _pid_file(pid_file):
+        reactor.run()
+    for problem in problems:
+        if isinstance(problem, TeleconchError):
+            raise problem
+        raise TeleconchError(f"teleport could not start: {problem!r}. The log has the details.") from problem
+    return 0
+
+
+def _on_reactor(
+    reactor: Any,
+    roles: Roles,
+    readiness: Readiness,
+    diag_addr: Address | None,
+    failed: Callable[[BaseException], None],
+) -> None:
+    reactor.callWhenRunning(roles.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", roles.stopService)
+    if diag_addr is not None:
+        from twisted.internet.error import CannotListenError
+
+        from teleconch.service.ready import diagnostics
+
+        def not_open(failure: Any) -> None:
+            failure.trap(CannotListenError)
+            failed(cannot_listen(failure.value, diag_addr, "--diag-addr"))
+
+        opened = listener(reactor, diag_addr)
+        reactor.callWhenRunning(lambda: opened.listen(diagnostics(readiness)).addErrback(not_open))
+
+
+@contextmanager
+def _pid_file(path: str | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    try:
+        Path(path).write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise BadParameter(f"The PID file {path} cannot be written: {error.strerror}.") from None
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)

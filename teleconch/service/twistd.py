@@ -1,0 +1,56 @@
+"""``twistd teleport-ROLE -c FILE``: one role of a file, as a Twisted service."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import Any, ClassVar
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+
+from teleconch.config.load import read_config
+from teleconch.errors import TeleconchError
+
+log = Logger()
+
+DEFAULT_FILE = "/etc/teleport.yaml"
+
+
+class Options(usage.Options):
+    """Twistd's options of each role."""
+
+    optParameters: ClassVar[list[Any]] = [["config", "c", DEFAULT_FILE, "Configuration file (teleport.yaml)."]]
+
+
+def role_service(options: Options, role: str) -> IService:
+    """The service that runs ``role``. A configuration that is wrong is told as wrong usage: nothing was started."""
+    from twisted.internet import reactor
+
+    from teleconch.service.roles import Roles, readiness_of
+
+    try:
+        config = read_config(options["config"]).only(role)
+    except TeleconchError as error:
+        raise usage.UsageError(str(error)) from None
+    for file, line, sentence in config.warnings:
+        log.warn("{file}:{line}: {sentence}", file=file, line=line, sentence=sentence)
+    os.umask(0o077)
+    return Roles(reactor, config, readiness_of(config), _failed)
+
+
+def _failed(error: BaseException) -> None:
+    """Say why, stop the reactor, and have twistd end with status 1 (it has no other way to be told)."""
+    from twisted.internet import reactor
+
+    log.critical("teleport cannot start: {error}", error=str(error))
+    atexit.register(_end_with_failure)
+    reactor.stop()
+
+
+def _end_with_failure() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
