@@ -93,9 +93,16 @@ class Member:
     ) -> str:
         now = time.time()
         return ca_ssh.issue_host_cert(
-            self.host_ca, uuid=new_uuid(number), nodename=name, roles=(role,), addresses=addresses, public_key=public,
-            valid_after=now - 60, valid_before=now + 3600, serial=1,
-        )  # fmt: skip
+            self.host_ca,
+            uuid=new_uuid(number),
+            nodename=name,
+            roles=(role,),
+            addresses=addresses,
+            public_key=public,
+            valid_after=now - 60,
+            valid_before=now + 3600,
+            serial=1,
+        )
 
     def host_keys(self):
         return self.key, self.certificate
@@ -149,10 +156,17 @@ class World:
         now = time.time()
         key, public = new_ssh_key()
         line = ca_ssh.issue_user_cert(
-            ca or self.member.user_ca, user=user, logins=logins, roles=("user",), traits={}, public_key=public,
-            extensions=("permit-pty", "permit-port-forwarding"), valid_after=now - 60, valid_before=now + lasts,
+            ca or self.member.user_ca,
+            user=user,
+            logins=logins,
+            roles=("user",),
+            traits={},
+            public_key=public,
+            extensions=("permit-pty", "permit-port-forwarding"),
+            valid_after=now - 60,
+            valid_before=now + lasts,
             serial=2,
-        )  # fmt: skip
+        )
         path = write(self.folder / (name or user), key.reveal())
         write(self.folder / f"{name or user}-cert.pub", line)
         return path
@@ -184,7 +198,7 @@ class World:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=(folder / "log").open("wb"),
-            )  # fmt: skip
+            )
         )
         while True:
             with socket.socket() as probe:

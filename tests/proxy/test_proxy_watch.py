@@ -1,0 +1,136 @@
+"""The watch that feeds the directory: it goes on when auth comes back, and not in step with other proxies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import pytest_twisted
+from proxy_world import NodeList, new_uuid, node, told
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from teleconch.defaults import BACKOFF_MAX
+from teleconch.errors import ConnectionProblem
+from teleconch.proxy.directory import Directory
+from teleconch.proxy.watch import DirectoryWatch
+
+
+class _Chance(random.Random):
+    """The longest wait each time; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[float, float]] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.asked.append((a, b))
+        return b
+
+
+class Story:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.chance = _Chance()
+        self.nodes = NodeList()
+        self.directory = Directory(self.clock.seconds)
+        self.watch = DirectoryWatch(self.clock, self.nodes, self.directory, self.chance)
+
+    def names(self) -> set[str]:
+        return {each.node.nodename for each in self.directory}
+
+
+@pytest.fixture
+def story() -> Iterator[Story]:
+    story = Story()
+    yield story
+    pytest_twisted.blockon(Deferred.fromCoroutine(story.watch.stopService()))
+    assert not story.clock.getDelayedCalls()
+
+
+def test_follows(story: Story) -> None:
+    """The proxy knows each node as soon as auth tells of it."""
+    story.nodes.put(node(1, "a"))
+    story.watch.startService()
+    assert story.directory.complete
+    assert story.names() == {"a"}
+    story.nodes.put(node(2, "b"))
+    assert story.names() == {"a", "b"}
+    assert story.nodes.listed == 0
+
+
+def test_keeps_the_last_known(story: Story) -> None:
+    """While auth is down users still reach their nodes, and the proxy tries again with growing, random waits."""
+    story.nodes.put(node(1, "a"))
+    story.watch.startService()
+    story.nodes.problem = ConnectionProblem("auth is away")
+    story.nodes.receivers[-1].watch_ended()
+    assert story.nodes.stopped == 1
+    assert story.names() == {"a"}
+    for _ in range(300):
+        story.clock.advance(1)
+    assert story.names() == {"a"}
+    assert story.directory.age() == 300.0
+    lowest, highest = zip(*story.chance.asked, strict=True)
+    assert set(lowest) == {0}, "full jitter: from nothing on"
+    assert highest[:4] == (0.5, 0.5, 1.0, 2.0) or highest[:3] == (0.5, 1.0, 2.0)
+    assert highest[-1] == BACKOFF_MAX
+    assert len(highest) < 20
+
+    # Back again: what went meanwhile is dropped, what came is there, and the waits are short again.
+    story.nodes.problem = None
+    story.nodes.statuses.clear()
+    story.nodes.put(node(2, "b"))
+    story.clock.advance(BACKOFF_MAX)
+    assert story.names() == {"b"}
+    assert story.directory.age() is None
+    story.nodes.receivers[-1].watch_ended()
+    assert story.chance.asked[-1] == (0, 0.5)
+
+
+def test_drops_only_what_is_gone(story: Story) -> None:
+    """When a watch does not tell the old nodes at once, they are asked for; none is dropped that is still there."""
+    story.nodes.put(*(node(n, f"node-{n}") for n in range(1200)))
+    story.watch.startService()
+    story.nodes.receivers[-1].watch_ended()
+    del story.nodes.statuses[new_uuid(7)]
+
+    async def slow_watch(receiver):
+        story.nodes.receivers.append(receiver)
+        return _Nothing()
+
+    story.nodes.watch_nodes = slow_watch
+    story.clock.advance(1)
+    assert story.nodes.listed == 3
+    assert len(story.directory) == 1199
+    assert "node-7" not in story.names()
+
+
+class _Nothing:
+    def stop(self) -> None:
+        pass
+
+
+def test_old_watch_is_not_heard(story: Story) -> None:
+    """A watch that ended cannot bring back what the new one has removed, nor end the new one."""
+    story.watch.startService()
+    old = story.nodes.receivers[-1]
+    old.watch_ended()
+    story.clock.advance(1)
+    assert len(story.nodes.receivers) == 2
+    old.node_events(told(node(5, "ghost")))
+    assert story.names() == set()
+    old.watch_ended()
+    story.clock.advance(60)
+    assert len(story.nodes.receivers) == 2
+
+
+def test_unexpected_error(story: Story) -> None:
+    """A fault that nobody thought of does not end the watch for ever."""
+    story.nodes.problem = ZeroDivisionError()
+    story.watch.startService()
+    story.nodes.problem = None
+    story.nodes.put(node(1, "a"))
+    story.clock.advance(1)
+    assert story.names() == {"a"}
