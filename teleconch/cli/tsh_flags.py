@@ -1,0 +1,176 @@
+"""The flags of tsh in one table: for the ``ssh`` verb, which has to start fast and so is read here, and for click."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Flag(NamedTuple):
+    """``value`` names the flag's argument; a flag without one is a switch. ``later``: what to use until it is built."""
+
+    names: tuple[str, ...]
+    field: str
+    value: str | None
+    help: str
+    later: str = ""
+
+
+GLOBAL_FLAGS = (
+    Flag(("--proxy",), "proxy", "HOST[:HTTPS[,SSH]]", "Address of the cluster's proxy (default: of the last login)."),
+    Flag(("--user",), "user", "NAME", "Your user name in the cluster (default: of the last login, else the OS user)."),
+    Flag(("-l", "--login"), "login", "LOGIN", "OS user on the node."),
+    Flag(("--ttl",), "ttl", "DURATION", "How long a login holds: 30m, 8h; a number alone is minutes."),
+    Flag(("-i", "--identity"), "identity", "FILE", "Identity file, from `tctl auth sign` or `tsh login --out`."),
+    Flag(("--cluster",), "cluster", "NAME", "Name of the cluster."),
+    Flag(("--ca-pin",), "ca_pin", "sha256:HEX", "CA pin of the cluster, as `tctl status` shows it."),
+    Flag(("--insecure",), "insecure", None, "Do not check who the proxy is. For trying things out only."),
+    Flag(("--auth",), "auth", "TYPE", "Kind of login; only local is built."),
+    Flag(("--skip-version",), "skip_version", None, "Do not compare versions (nothing is refused for them)."),
+    Flag(("-d", "--debug"), "debug", None, "Log in detail to stderr."),
+)
+
+SSH_FLAGS = (
+    Flag(("-p", "--port"), "port", "PORT", "SSH port of the node, where two nodes share an address."),
+    Flag(("-t", "--tty"), "tty", None, "Ask for a terminal, also for a command."),
+    Flag(("-T", "--no-tty"), "no_tty", None, "Ask for no terminal."),
+    Flag(("-n",), "no_input", None, "Read standard input from /dev/null."),
+    Flag(("--local",), "local", None, "Run COMMAND here once the node is reached."),
+    Flag(("-o", "--option"), "option", "OPTION", "OpenSSH option; has no effect yet.", "-"),
+    Flag(("-A", "--forward-agent"), "forward_agent", None, "Not built yet.", "`ssh -A` with `tsh config`"),
+    Flag(("-L", "--forward"), "forward", "SPEC", "Not built yet.", "`ssh -L` with `tsh config`"),
+    Flag(("-D", "--dynamic-forward"), "dynamic_forward", "PORT", "Not built yet.", "`ssh -D` with `tsh config`"),
+)
+
+ENVIRONMENT = {
+    "proxy": "TELEPORT_PROXY",
+    "user": "TELEPORT_USER",
+    "login": "TELEPORT_LOGIN",
+    "cluster": "TELEPORT_CLUSTER",
+}
+
+
+class WrongUsage(Exception):
+    """The command line cannot be understood; exit status 2."""
+
+
+class Given:
+    """The flags that were given, by field; ``None`` for what was not."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def __getattr__(self, field: str) -> Any:
+        return self.values.get(field)
+
+    def text(self, field: str) -> str | None:
+        """A flag's value, else that of its environment variable, else None. An empty one counts as not given."""
+        return self.values.get(field) or os.environ.get(ENVIRONMENT.get(field, ""), "") or None
+
+
+def _table(flags: Sequence[Flag]) -> dict[str, Flag]:
+    return {name: flag for flag in flags for name in flag.names}
+
+
+def take_flags(arguments: Sequence[str], flags: Sequence[Flag], given: Given) -> int:
+    """Read flags into ``given`` up to the first word that is none; how many words were read. WrongUsage.
+
+    ``--help`` and ``-h`` are noted as the field ``help``.
+    """
+    table = _table(flags)
+    at = 0
+    while at < len(arguments):
+        word = arguments[at]
+        if word == "--":
+            return at + 1
+        if not word.startswith("-") or word == "-":
+            return at
+        at += 1
+        if word in ("-h", "--help"):
+            given.values["help"] = True
+        elif word.startswith("--"):
+            at = _long(word, arguments, at, table, given)
+        else:
+            at = _short(word, arguments, at, table, given)
+    return at
+
+
+def _long(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag], given: Given) -> int:
+    name, equals, value = word.partition("=")
+    flag = table.get(name)
+    if flag is None:
+        raise WrongUsage(f"There is no flag {name}.")
+    if flag.value is None:
+        if equals:
+            raise WrongUsage(f"{name} takes no value.")
+        given.values[flag.field] = True
+        return at
+    if not equals:
+        value, at = _next(name, flag, arguments, at)
+    given.values[flag.field] = value
+    return at
+
+
+def _short(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag], given: Given) -> int:
+    for place in range(1, len(word)):
+        name = f"-{word[place]}"
+        flag = table.get(name)
+        if flag is None:
+            raise WrongUsage(f"There is no flag {name}.")
+        if flag.value is None:
+            given.values[flag.field] = True
+            continue
+        value = word[place + 1 :]
+        if not value:
+            value, at = _next(name, flag, arguments, at)
+        given.values[flag.field] = value
+        return at
+    return at
+
+
+def _next(name: str, flag: Flag, arguments: Sequence[str], at: int) -> tuple[str, int]:
+    if at >= len(arguments):
+        raise WrongUsage(f"{name} needs a value: {name} {flag.value}.")
+    return arguments[at], at + 1
+
+
+class SSHCommand(NamedTuple):
+    """``tsh ssh``, read. ``command`` None asks for a shell."""
+
+    given: Given
+    destination: str
+    command: str | None
+    warnings: tuple[str, ...]
+
+
+def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
+    """What stands behind ``tsh [flags] ssh``; None where help is wanted. Flags may stand before and behind the host,
+    as with OpenSSH; the first word behind those begins the command. WrongUsage."""
+    flags = (*GLOBAL_FLAGS, *SSH_FLAGS)
+    at = take_flags(arguments, flags, given)
+    if given.help:
+        return None
+    if at >= len(arguments):
+        raise WrongUsage("Say where to go: tsh ssh [FLAGS] [LOGIN@]NODE [COMMAND].")
+    destination = arguments[at]
+    at += 1 + take_flags(arguments[at + 1 :], flags, given)
+    if given.help:
+        return None
+    warnings = []
+    for flag in SSH_FLAGS:
+        if flag.later and flag.field in given.values:
+            if flag.later != "-":
+                raise WrongUsage(f"tsh ssh has no {flag.names[0]} yet: use {flag.later}.")
+            warnings.append(f"{flag.names[0]} {given.values[flag.field]} has no effect yet.")
+    words = arguments[at:]
+    return SSHCommand(given, destination, " ".join(words) if words else None, tuple(warnings))
+
+
+def find_verb(arguments: Sequence[str]) -> tuple[Given, str | None, Sequence[str]]:
+    """The flags before the verb, the verb, and what stands behind it. WrongUsage."""
+    given = Given()
+    at = take_flags(arguments, GLOBAL_FLAGS, given)
+    if at >= len(arguments):
+        return given, None, ()
+    return given, arguments[at], arguments[at + 1 :]

@@ -1,0 +1,111 @@
+"""``tsh ls``: the nodes of the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from teleconch.cli import boundary
+from teleconch.cli.tables import Column, format_option, labels_text, write_document, write_table
+from teleconch.cli.tsh_params import UserCommand, given, profiles, proxy_flag
+from teleconch.client.address import split_address
+from teleconch.defaults import PROXY_PORT
+from teleconch.errors import BadParameter
+
+if TYPE_CHECKING:
+    from teleconch.api.client import AuthClient
+    from teleconch.client.standing import Standing
+    from teleconch.resources.node import NodeStatus
+
+
+@click.command("ls", cls=UserCommand)
+@click.argument("labels", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-v", "--verbose", is_flag=True, help="Also show the nodes' UUIDs.")
+@format_option()
+def list_nodes(labels: tuple[str, ...], verbose: bool, output_format: str) -> None:
+    """List the nodes, or those that have all the labels."""
+    from teleconch.client.cluster import parse_label
+
+    wanted = [parse_label(text) for text in labels]
+    found, now = boundary.run_reactor(_ask)
+    matching = [each for each in found if all(each.node.labels.get(key) == value for key, value in wanted)]
+    if output_format != "text":
+        write_document([_document(each) for each in matching], output_format)
+        return
+    empty = (
+        "No node has these labels." if wanted else "There are no nodes yet. An administrator adds them: tctl nodes add"
+    )
+    _write(matching, now, verbose, empty)
+
+
+def standing() -> Standing:
+    """The login that the flags mean. NotFound, AccessDenied, BadParameter."""
+    from teleconch.client.standing import from_file, remembered
+
+    flags = given()
+    if flags.identity is not None:
+        found = from_file(flags.identity, profiles(), proxy_flag(), time.time())
+    else:
+        found = remembered(profiles(), proxy_flag(), flags.text("user"), time.time())
+    cluster = flags.text("cluster")
+    if cluster and cluster != found.profile.cluster:
+        raise BadParameter(
+            f"This proxy serves the cluster {found.profile.cluster}, not {cluster}: log in to that cluster's proxy."
+        )
+    return found
+
+
+async def _ask(reactor: Any) -> tuple[list[NodeStatus], float]:
+    from twisted.internet.threads import deferToThread
+
+    from teleconch.client import cluster, dial
+    from teleconch.client.tcp import connect_tcp
+
+    user = standing()
+    identity = cluster.identity_of(user)
+    credentials = dial.Credentials(user.private_key, user.certificate, user.authorities, bool(given().insecure))
+    host, port = split_address(user.profile.ssh_proxy_addr, PROXY_PORT)
+    connected = await deferToThread(connect_tcp, host, port)
+    proxy = await dial.to_proxy(reactor, connected, host, user.summary.principals[0], credentials)
+    try:
+        return await cluster.ask(reactor, proxy, identity, _nodes_and_time)
+    finally:
+        proxy.transport.loseConnection()
+
+
+async def _nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:
+    from teleconch.client.cluster import all_nodes
+
+    return await all_nodes(api), (await api.status()).time
+
+
+def _write(found: list[NodeStatus], now: float, verbose: bool, empty: str) -> None:
+    from teleconch.cli.tctl_nodes import status_text
+
+    columns: list[str | Column] = ["Node Name"]
+    if verbose:
+        columns.append("Node ID")
+    columns += [
+        "Address",
+        Column("Labels", fold=True),
+        Column("Status", style=lambda cell: "green" if cell == "online" else "yellow"),
+    ]
+    rows = [
+        (
+            each.node.nodename,
+            *((each.node.uuid,) if verbose else ()),
+            each.node.addr,
+            labels_text(each.node.labels),
+            status_text(each, now),
+        )
+        for each in found
+    ]
+    write_table(columns, rows, empty=empty)
+
+
+def _document(status: NodeStatus) -> Any:
+    from teleconch.resources.documents import document
+
+    return document(status)

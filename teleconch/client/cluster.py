@@ -1,0 +1,130 @@
+"""The auth API for a user: SSH to the proxy, the subsystem ``auth-api``, and inside it the user's own TLS."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IStreamClientEndpoint
+from zope.interface import implementer
+
+from teleconch.api.client import AuthClient
+from teleconch.api.tls import TLSCredentials, member_tls
+from teleconch.client.identity import Identity
+from teleconch.client.profile import Profiles, home
+from teleconch.client.standing import Standing
+from teleconch.defaults import PAGE_SIZE
+from teleconch.errors import BadParameter, ConnectionProblem, NotFound
+from teleconch.resources.node import NodeStatus
+from teleconch.ssh.client import ClientConnection
+from teleconch.ssh.nested import run_in_channel
+from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from teleconch.ssh.relay import RelayChannel
+
+T = TypeVar("T")
+
+_SENTENCE_MAX = 4096
+
+
+class ApiChannel(RelayChannel):
+    """A session at the proxy that asks for ``auth-api``. ``sentence`` is what the proxy says instead of leading on."""
+
+    name = b"session"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sentence = ""
+
+    def extReceived(self, dataType: int, data: bytes) -> None:
+        self.sentence = (self.sentence + data.decode("utf-8", "replace"))[:_SENTENCE_MAX]
+
+
+@implementer(IStreamClientEndpoint)
+class ApiEndpoint:
+    """Connects to the auth server through a proxy that the user is logged in to."""
+
+    name = "the auth server"
+
+    def __init__(self, proxy: ClientConnection) -> None:
+        self._proxy = proxy
+        self.channel = ApiChannel()
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> Any:
+        channel = self.channel = ApiChannel()
+        subsystem = b"auth-api"
+        try:
+            await self._proxy.open(channel)
+            answer = self._proxy.sendRequest(
+                channel, b"subsystem", struct.pack(">I", len(subsystem)) + subsystem, wantReply=1
+            )
+            assert answer is not None
+            await answer
+        except (ChannelRefused, RequestRefused) as refused:
+            raise ConnectionProblem(f"The proxy does not lead to the auth server: {refused}.") from refused
+        except ConnectionLost as lost:
+            raise ConnectionProblem("The proxy closed the connection; try again.") from lost
+        protocol = factory.buildProtocol(None)
+        run_in_channel(protocol, channel)
+        return protocol
+
+
+def identity_of(standing: Standing) -> Identity:
+    """All keys of the user, the TLS ones among them. NotFound."""
+    return standing.identity or Profiles(home()).identity(standing.profile)
+
+
+async def ask(
+    reactor: Any, proxy: ClientConnection, identity: Identity, question: Callable[[AuthClient], Awaitable[T]]
+) -> T:
+    """What ``question`` gets out of the auth API as this user. A TeleconchError."""
+    credentials = TLSCredentials(identity.tls_cert, identity.tls_private_key)
+    endpoint = ApiEndpoint(proxy)
+    client = AuthClient(reactor, [endpoint], member_tls(lambda: credentials, lambda: identity.authorities, time.time))
+    try:
+        return await question(client)
+    except ConnectionProblem as problem:
+        sentence = endpoint.channel.sentence.strip()
+        if sentence:
+            raise ConnectionProblem(sentence) from problem
+        raise
+    finally:
+        client.close()
+
+
+async def all_nodes(client: AuthClient) -> list[NodeStatus]:
+    """Every node of the cluster, by name."""
+    found: list[NodeStatus] = []
+    after: str | None = ""
+    while after is not None:
+        page = await client.list_nodes(after, PAGE_SIZE)
+        found += page.nodes
+        after = page.next
+    return sorted(found, key=lambda status: (status.node.nodename, status.node.uuid))
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """``key=value``. BadParameter."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise BadParameter(f"{text!r} is no label: give one as key=value, like env=prod.")
+    return key, value
+
+
+async def node_with_label(reactor: Any, proxy: ClientConnection, standing: Standing, label: str) -> str:
+    """The UUID of the one node with a label. NotFound, BadParameter with the candidates."""
+    key, value = parse_label(label)
+    nodes = await ask(reactor, proxy, identity_of(standing), all_nodes)
+    found = [status for status in nodes if status.node.labels.get(key) == value]
+    if not found:
+        raise NotFound(f"No node has the label {label}: see `tsh ls`.")
+    if len(found) > 1:
+        names = "; ".join(f"{status.node.nodename} {status.node.uuid}" for status in found[:8])
+        raise BadParameter(f"{len(found)} nodes have the label {label}; name the one you mean: {names}.")
+    return found[0].node.uuid

@@ -1,0 +1,98 @@
+"""With what a command goes to the cluster: a remembered login or an identity file, and whether it still holds."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from teleconch.ca.keys import public_blob
+from teleconch.ca.ssh import CertificateSummary, certificate_summary
+from teleconch.client.address import ProxyAddress
+from teleconch.client.identity import Identity, read_identity
+from teleconch.client.profile import Profile, Profiles
+from teleconch.errors import AccessDenied, NotFound
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.names import is_principal
+from teleconch.resources.secret import Secret
+
+
+@frozen
+class Standing:
+    """A user at a proxy, with an SSH certificate that is valid now. ``identity`` is set if it came from ``-i``."""
+
+    profile: Profile
+    private_key: Secret
+    certificate: str
+    summary: CertificateSummary
+    authorities: tuple[TrustedAuthority, ...]
+    identity: Identity | None = None
+
+
+def remembered(profiles: Profiles, proxy: ProxyAddress | None, user: str | None, now: float) -> Standing:
+    """The login at ``proxy`` (None: the current one). NotFound or AccessDenied with the login command to type."""
+    profile = profiles.find(proxy)
+    if user is not None and user != profile.user:
+        profile = evolve(profile, user=user)
+    key, cert = profiles.ssh_key(profile)
+    summary = certificate_summary(public_blob(cert))
+    check_time(summary, now, f"log in again with `{profile.login_command}`")
+    return Standing(profile, key, cert, summary, profiles.authorities(profile))
+
+
+def from_file(path: str, profiles: Profiles, proxy: ProxyAddress | None, now: float) -> Standing:
+    """The user of an identity file, at ``proxy`` or else the current one. BadParameter, AccessDenied, NotFound."""
+    identity = read_identity(Path(path))
+    summary = certificate_summary(public_blob(identity.ssh_cert))
+    check_time(summary, now, "have a new one made with `tctl auth sign`")
+    cluster = identity.authorities[0].cluster
+    known = profiles.find(None) if proxy is None else next((p for p in profiles.all() if p.matches(proxy)), None)
+    if known is None:
+        assert proxy is not None
+        known = Profile(proxy.web, proxy.ssh, "", cluster)
+    elif proxy is not None:
+        known = known.at(proxy)
+    profile = evolve(known, user=summary.key_id, cluster=cluster)
+    return Standing(profile, identity.ssh_private_key, identity.ssh_cert, summary, identity.authorities, identity)
+
+
+def check_time(summary: CertificateSummary, now: float, remedy: str) -> None:
+    """That a certificate is valid at ``now``. AccessDenied, ending in ``remedy``."""
+    if now >= summary.valid_before:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.valid_before))
+        raise AccessDenied(f"The certificate of {summary.key_id} expired at {when}: {remedy}.")
+    if now < summary.valid_after:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.valid_after))
+        raise AccessDenied(
+            f"The certificate of {summary.key_id} is valid only from {when}: the clock of this machine is late."
+        )
+
+
+def os_login() -> str:
+    """The name of the OS user who runs this."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return os.environ.get("USER", "")
+
+
+def choose_login(summary: CertificateSummary, asked: str | None) -> str:
+    """The login on the node: ``asked``, else the OS user's, else the only one there is. AccessDenied, NotFound."""
+    logins = tuple(name for name in summary.principals if is_principal(name))
+    if asked is not None:
+        if asked not in logins:
+            raise AccessDenied(
+                f"{summary.key_id} may not log in as {asked}; the certificate allows {', '.join(logins)}."
+                " If that changed lately, log in again with `tsh login --force`."
+            )
+        return asked
+    own = os_login()
+    if own in logins:
+        return own
+    if len(logins) == 1:
+        return logins[0]
+    raise NotFound(f"Say as whom to log in: `tsh ssh LOGIN@NODE` with one of {', '.join(logins)}.")

@@ -1,0 +1,82 @@
+"""The terminal during `tsh ssh`."""
+
+import os
+import pty
+import struct
+import termios
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of
+
+
+@pytest.fixture
+def terminal():
+    ours, theirs = pty.openpty()
+    yield theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_terminal_is_put_back(terminal):
+    """After the session, also one that broke, the shell's line editing and echo are as before."""
+    before = termios.tcgetattr(terminal)
+    seen = []
+
+    def broken_session():
+        with RawTerminal(terminal):
+            seen.append(termios.tcgetattr(terminal)[3] & termios.ECHO)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_session()
+    assert seen == [0]
+    assert termios.tcgetattr(terminal) == before
+
+
+def test_size_and_modes(terminal):
+    """The remote side gets the local size, erase key and echo."""
+    termios.tcsetwinsize(terminal, (33, 101))
+    assert size_of(terminal) == (101, 33)
+    modes = modes_of(terminal)
+    assert modes[-1] == 0
+    found = {modes[i]: struct.unpack(">I", modes[i + 1 : i + 5])[0] for i in range(0, len(modes) - 1, 5)}
+    assert found[3] == 0x7F
+    assert found[53] == 1
+    assert found[91] == 1
+
+
+def test_what_is_no_terminal(tmp_path):
+    """A pipe has the size that every program can work with, and no modes."""
+    with open(tmp_path / "file", "w") as file:
+        assert size_of(file.fileno()) == (80, 24)
+        assert modes_of(file.fileno()) == b"\0"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent", "leave"),
+    [
+        (b"~.", b"", True),
+        (b"ls\r~.", b"ls\r", True),
+        (b"ls ~.", b"ls ~.", False),
+        (b"~~.", b"~.", False),
+        (b"~x", b"~x", False),
+        (b"a\r~~\r", b"a\r~\r", False),
+        (b"~\r~.", b"~\r", True),
+    ],
+)
+def test_escapes(typed, sent, leave):
+    """~. at the start of a line leaves a session that hangs; everything else reaches the other side."""
+    for pieces in ([typed], [typed[i : i + 1] for i in range(len(typed))]):
+        escapes = Escapes()
+        assert b"".join(escapes.feed(piece) for piece in pieces) == sent
+        assert escapes.leave is leave
+
+
+@given(st.binary())
+def test_ordinary_keys_pass(typed):
+    """Without a tilde nothing is changed."""
+    typed = typed.replace(b"~", b"")
+    assert Escapes().feed(typed) == typed
