@@ -1,0 +1,104 @@
+"""An auth server with a clock that tests move, and the people who talk to it."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+
+from attrs import evolve
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.totp import TOTP
+from twisted.internet.defer import Deferred
+
+from teleconch.auth.server import AuthServer
+from teleconch.ca.keys import new_ssh_key, new_tls_key
+from teleconch.resources.host import JoinRequest
+from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.login import LoginRequest
+from teleconch.resources.node import Node
+from teleconch.resources.secret import Secret
+from teleconch.resources.token import Token
+from teleconch.resources.user import User
+
+CLUSTER = "example.com"
+STATIC = "static-node-token"
+PASSWORD = "correct horse"
+
+
+def spawn(coroutine):
+    return Deferred.fromCoroutine(coroutine)
+
+
+def new_uuid():
+    return str(uuid.uuid4())
+
+
+def code(secret, when):
+    """The TOTP code of a base32 secret, as an authenticator app shows it."""
+    return TOTP(base64.b32decode(secret.reveal()), 6, SHA1(), 30).generate(int(when)).decode()
+
+
+class Cluster:
+    """One auth server under test."""
+
+    def __init__(self, clock, backend, server):
+        self.clock = clock
+        self.backend = backend
+        self.server = server
+
+    def another(self, **changes):
+        """A second auth server on the same state, not started."""
+        arguments = {
+            "cluster": CLUSTER,
+            "second_factor": "otp",
+            "static_tokens": (Token(Secret(STATIC), ("node",), None, static=True),),
+            "clock": self.clock,
+            "password_rounds": 4,
+        }
+        return AuthServer(self.backend, **{**arguments, **changes})
+
+    def request(self, **changes):
+        """What a new node asks for with the static token."""
+        request = JoinRequest(
+            token=Secret(STATIC),
+            uuid=new_uuid(),
+            nodename="web1",
+            role="node",
+            ssh_public_key=new_ssh_key()[1],
+            tls_public_key=new_tls_key()[1],
+            addresses=("192.0.2.7",),
+            time=self.clock.seconds(),
+            version="0.1.0",
+        )
+        return evolve(request, **changes)
+
+    def identity(self, uuid, *roles):
+        return ApiIdentity("host", uuid, roles or ("node",), CLUSTER, self.clock.seconds() + 1000)
+
+    def node(self, uuid, **changes):
+        return evolve(Node(uuid, "web1", CLUSTER, "192.0.2.7:3022", (), {"env": "prod"}, "0.1.0"), **changes)
+
+    async def joined(self, nodename="web1"):
+        """A node that has joined: its UUID."""
+        request = self.request(nodename=nodename)
+        await self.server.join(request)
+        return request.uuid
+
+    async def ping(self, uuid, instance="one", **changes):
+        return await self.server.heartbeat(self.identity(uuid), self.node(uuid, **changes), instance)
+
+    async def signed_up(self, name="alice", logins=("root",)):
+        """A user who has signed up: the OTP secret."""
+        token = await self.server.create_user(User(name, traits={"logins": logins}), 3600)
+        signup = await self.server.start_signup(token.value)
+        await self.server.finish_signup(token.value, Secret(PASSWORD), code(signup.otp_secret, self.clock.seconds()))
+        self.clock.advance(30)
+        return signup.otp_secret
+
+    def login_request(self, name="alice", password=PASSWORD, otp="", **changes):
+        request = LoginRequest(name, Secret(password), otp, new_ssh_key()[1], new_tls_key()[1], None)
+        return evolve(request, **changes)
+
+    async def stored(self):
+        """Everything in the state, as bytes by key."""
+        return {item.key: item.value async for item in self.backend.all("/")}
