@@ -24,7 +24,7 @@ from teleconch.errors import AlreadyExists, BadParameter, ConnectionProblem, Not
 
 
 @click.command(cls=UserCommand)
-@click.argument("cluster", required=False)
+@click.argument("cluster_name", metavar="[CLUSTER]", required=False)
 @click.option("-o", "--out", metavar="FILE", help="Write the identity into FILE, and nothing into ~/.tsh.")
 @click.option("--format", "file_format", type=click.Choice(("file", "openssh")), default="file", show_default=True,
               help="What --out writes: one file for `tsh -i`, or FILE and FILE-cert.pub for OpenSSH.")  # fmt: skip
@@ -32,7 +32,7 @@ from teleconch.errors import AlreadyExists, BadParameter, ConnectionProblem, Not
 @click.option("--force", is_flag=True, help="Log in again although the last login still holds.")
 @click.option("--no-agent", is_flag=True, help="Put no key into the ssh-agent.")
 def login(
-    cluster: str | None, out: str | None, file_format: str, overwrite: bool, force: bool, no_agent: bool
+    cluster_name: str | None, out: str | None, file_format: str, overwrite: bool, force: bool, no_agent: bool
 ) -> int | None:
     """Log in to a cluster: get a certificate that holds for some hours.
 
@@ -55,7 +55,7 @@ def login(
     user = flags.text("user") or (known.user if known else "") or os_login()
     ttl = parse_ttl(flags.ttl) if flags.ttl else None
     pin = check_pin(flags.ca_pin) if flags.ca_pin else None
-    _check_cluster(cluster or flags.text("cluster"), known)
+    _check_cluster(cluster_name or flags.text("cluster"), known)
     if known and not (force or out or ttl or pin or flags.insecure) and user == known.user and _holds(store, known):
         store.select(known)
         _show(store, known)

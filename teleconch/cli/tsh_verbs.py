@@ -26,7 +26,7 @@ class Tsh(UserGroup):
     """Imports a verb when it is asked for."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return [*_COMMANDS, *(name for name in super().list_commands(context) if name not in _COMMANDS)]
+        return ["login", "ssh", "ls", *(name for name in _COMMANDS if name not in ("login", "ls")), "help", "version"]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
