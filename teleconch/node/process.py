@@ -121,6 +121,11 @@ class Launcher:
         self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._last_id = 0
 
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process, ``None`` while there is none."""
+        return None if self._popen is None else self._popen.pid
+
     # --- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

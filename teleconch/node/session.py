@@ -117,6 +117,7 @@ class SessionChannel(Channel):
         self._early: list[bytes] = []
         self._early_size = 0
         self._begun = False
+        self._started = False
         self._ended = False  # the process, reaped
         self._status: int | None = None
         self._status_told = False
@@ -238,6 +239,7 @@ class SessionChannel(Channel):
             await process.ended
             self._status = NOT_STARTED << 8
         else:
+            self._started = True
             log.info(
                 "session started: {user} as {login}",
                 event="session.start",
@@ -384,9 +386,9 @@ class SessionChannel(Channel):
         self._early.clear()
         if self._process is not None and not self._ended:
             self._process.hang_up()
-        if not self._begun:
-            return
         self._place.live.discard(self)
+        if not self._started:
+            return
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
         log.info(
             "session ended: {user} as {login}",

@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet import protocol, reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.logger import globalLogPublisher
 
 from teleconch.ca.authority import new_authority, trusted
@@ -25,6 +25,8 @@ from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.host import Ping, RenewRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
+from teleconch.ssh.client import ClientOptions, connect
+from teleconch.ssh.connection import Connection
 
 HOUR = 3600
 CLUSTER = "example.com"
@@ -111,6 +113,7 @@ class Member:
     client: Auth = field(factory=Auth)
     uuid: str = UUID
     cluster: str = CLUSTER
+    also: tuple[TrustedAuthority, ...] = ()  # of other clusters
     keys: tuple[Secret, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -124,7 +127,7 @@ class Member:
         return self.keys
 
     def authorities(self) -> tuple[TrustedAuthority, ...]:
-        return self.authority.trusted()
+        return self.authority.trusted() + self.also
 
 
 @define
@@ -240,6 +243,19 @@ class World:
         client.done.addTimeout(30, reactor)
         self.clients.append(client)
         return client
+
+    async def connect(self, login: str = "root", certificate: str | None = None, **options: Any) -> Connection:
+        """Log in with our own client, which offers what OpenSSH's would not."""
+        key = self.key()
+        return await connect(
+            reactor,
+            TCP4ClientEndpoint(reactor, "127.0.0.1", self.port),
+            user=login,
+            private_key_pem=Secret(key.read_text()),
+            certificate=certificate or (self.path / "key-cert.pub").read_text(),
+            verify_host=lambda blob: None,
+            options=ClientOptions(**options),
+        )
 
     async def ssh(self, *command: str, **how: Any) -> Result:
         return await self.start(*command, **how).done
