@@ -135,10 +135,10 @@ class PresenceBook:
                 Delete(member.key, member.revision) async for member in self._state.all(f"{HOSTS}{uuid}/", HostRecord)
             ]
             presence = await self._find(uuid)
-            if presence is not None:
-                changes.append(Delete(presence.key))
-            if not changes:
+            if presence is None and not changes:
                 raise NotFound(f"There is no host {uuid}; `tctl nodes ls` shows the nodes that there are.")
+            # Expected absent too: a ping that came first would leave a node without membership.
+            changes.append(Delete(presence_key(uuid), ABSENT if presence is None else presence.revision))
             await self._state.commit(*changes)
 
         await decided(attempt)

@@ -1,0 +1,471 @@
+"""Heartbeats, the list of nodes, and watching it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from auth_fixtures import CLUSTER, new_uuid, spawn
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList
+from twisted.internet.task import deferLater
+
+from teleconch import defaults
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, Unavailable
+from teleconch.resources.identity import ApiIdentity
+
+OFFLINE = 2.5 * 60
+
+
+async def refused(awaitable, kind):
+    with pytest.raises(kind) as caught:
+        await awaitable
+    return str(caught.value)
+
+
+async def settled(cluster, seconds=0.0):
+    """Some time later, and when what the store has to tell was told."""
+    for _ in range(int(seconds // 2)):
+        cluster.clock.advance(2)
+        await deferLater(reactor, 0.001)
+    cluster.clock.advance(seconds % 2)
+    await deferLater(reactor, 0.01)
+    await cluster.backend.put("/test/mark", b"")
+
+
+class Ears:
+    """A receiver that remembers."""
+
+    def __init__(self, fails=False):
+        self.calls = []
+        self.ended = 0
+        self.fails = fails
+
+    def node_events(self, events):
+        self.calls.append(events)
+        if self.fails:
+            raise RuntimeError("a receiver's slip")
+
+    def watch_ended(self):
+        self.ended += 1
+
+    def take(self):
+        """What came since the last call: (uuid, online) or (uuid, None) for gone."""
+        events = [event for call in self.calls for event in call]
+        self.calls.clear()
+        return [(event.uuid, event.status and event.status.online) for event in events]
+
+
+# Heartbeats
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_pings_is_online(cluster):
+    """A new node is in the list after its first ping, and learns when to ping next and what time it is."""
+    uuid = await cluster.joined()
+    assert (await cluster.server.list_nodes("", 10)).nodes == ()
+    ping = await cluster.ping(uuid)
+    assert (ping.interval, ping.time) == (60.0, cluster.clock.seconds())
+    status = await cluster.server.get_node(uuid)
+    assert status.online
+    assert (status.node.nodename, status.node.labels, status.node.roles) == ("web1", {"env": "prod"}, ("node",))
+    assert (status.last_seen, status.expires) == (cluster.clock.seconds(), cluster.clock.seconds() + 600)
+    cluster.clock.advance(60)
+    await cluster.ping(uuid, labels={"env": "test"})
+    assert (await cluster.server.get_node(uuid)).node.labels == {"env": "test"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_node_is_offline_then_gone(cluster):
+    """Two and a half pings after its last sign a node is offline, with the time; after ten minutes it is gone."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid)
+    seen = cluster.clock.seconds()
+    cluster.clock.advance(OFFLINE)
+    assert (await cluster.server.get_node(uuid)).online
+    cluster.clock.advance(1)
+    status = await cluster.server.get_node(uuid)
+    assert (status.online, status.last_seen) == (False, seen)
+    cluster.clock.advance(600 - OFFLINE - 1)
+    assert "tctl nodes ls" in await refused(cluster.server.get_node(uuid), NotFound)
+    assert (await cluster.server.list_nodes("", 10)).nodes == ()
+    await cluster.ping(uuid)
+    assert (await cluster.server.get_node(uuid)).online
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_speaks_for_itself_only(cluster):
+    """A node cannot register another node's address, name or cluster, nor can anyone else."""
+    uuid, other = await cluster.joined("web1"), await cluster.joined("web2")
+    node = cluster.node(uuid)
+    for identity, told in (
+        (cluster.identity(other), node),
+        (cluster.identity(uuid), evolve(node, nodename="web2")),
+        (cluster.identity(uuid), evolve(node, cluster="other.com")),
+        (cluster.identity(uuid, "proxy"), node),
+        (cluster.identity(uuid, "admin"), node),
+        (ApiIdentity("user", uuid, ("node",), CLUSTER, 9e9), node),
+        (cluster.identity(new_uuid()), node),
+    ):
+        await refused(cluster.server.heartbeat(identity, told, "one"), AccessDenied)
+    assert (await cluster.server.list_nodes("", 10)).nodes == ()
+    told = await refused(cluster.ping(uuid, nodename="db1"), AccessDenied)
+    assert "joined as 'web1'" in told
+    assert f"tctl rm node/{uuid}" in told
+
+
+@pytest_twisted.ensureDeferred
+async def test_roles_come_from_the_certificate(cluster):
+    """A node cannot show itself as a proxy."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid, roles=("auth", "proxy"))
+    assert (await cluster.server.get_node(uuid)).node.roles == ("node",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
+    """Nothing that a node says of itself steers a terminal, breaks a table, or fills the auth server's memory."""
+    uuid = await cluster.joined()
+    for changes in (
+        {"addr": "192.0.2.7"},
+        {"addr": "192.0.2.7:"},
+        {"addr": "192.0.2.7:0"},
+        {"addr": "192.0.2.7:65536"},
+        {"addr": "192.0.2.7:٣"},
+        {"addr": ":3022"},
+        {"addr": "2001:db8::1:3022"},
+        {"addr": "[web1]:3022"},
+        {"addr": "a b:3022"},
+        {"addr": "-oProxyCommand=x:22"},
+        {"addr": "[2001:db8::1%eth0]:22"},
+        {"public_addrs": ("web1\n",)},
+        {"public_addrs": ("web1",) * 33},
+        {"labels": {"": "x"}},
+        {"labels": {"a b": "x"}},
+        {"labels": {"a=b": "x"}},
+        {"labels": {"a": "\x1b[2J"}},
+        {"labels": {"a\n": "b"}},
+        {"labels": {"a": "x" * 1025}},
+        {"labels": {"x" * 256: ""}},
+        {"labels": {f"k{n}": "" for n in range(129)}},
+        {"labels": {f"k{n}": "x" * 1000 for n in range(40)}},
+        {"version": "1\n2"},
+        {"version": "x" * 65},
+    ):
+        await refused(cluster.ping(uuid, **changes), BadParameter)
+    upper = cluster.node(uuid.upper())
+    await refused(cluster.server.heartbeat(cluster.identity(uuid), upper, "one"), BadParameter)
+    for instance in ("", "x" * 65, "a b", "a/b"):
+        await refused(cluster.ping(uuid, instance), BadParameter)
+        await refused(cluster.server.goodbye(cluster.identity(uuid), instance), BadParameter)
+    for good in ("[2001:db8::1]:22", "web1.example.com:1", "192.0.2.7:65535"):
+        await cluster.ping(
+            uuid, addr=good, public_addrs=("web1", "2001:db8::1", good), labels={"ä/é.x*": "größe 1, 2=3"}
+        )
+
+
+@pytest_twisted.ensureDeferred
+async def test_goodbye_is_offline_at_once(cluster):
+    """A node that was stopped in good order is shown offline since its last ping, and back when it starts again."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid)
+    seen = cluster.clock.seconds()
+    cluster.clock.advance(10)
+    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    status = await cluster.server.get_node(uuid)
+    assert (status.online, status.last_seen, status.expires) == (False, seen, seen + 600)
+    await cluster.ping(uuid, "two")
+    assert (await cluster.server.get_node(uuid)).online
+    await cluster.server.goodbye(cluster.identity(uuid), "one")  # the old process was slow to say it
+    assert (await cluster.server.get_node(uuid)).online
+    await cluster.server.goodbye(cluster.identity(new_uuid()), "one")
+    for identity in (cluster.identity(uuid, "admin"), ApiIdentity("user", uuid, ("node",), CLUSTER, 9e9)):
+        await refused(cluster.server.goodbye(identity, "two"), AccessDenied)
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_processes_with_one_uuid_are_told(cluster):
+    """Two machines that take turns under one UUID: the older one hears what to do, the newer one stays."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid, "one")
+    cluster.clock.advance(30)
+    await cluster.ping(uuid, "two", addr="192.0.2.8:3022")
+    for _ in range(5):
+        cluster.clock.advance(30)
+        told = await refused(cluster.ping(uuid, "one"), AlreadyJoined)
+        assert "192.0.2.8:3022" in told
+        assert "delete host_uuid" in told
+        cluster.clock.advance(30)
+        await cluster.ping(uuid, "two", addr="192.0.2.8:3022")
+    assert (await cluster.server.get_node(uuid)).node.addr == "192.0.2.8:3022"
+
+
+@pytest_twisted.ensureDeferred
+async def test_three_processes_with_one_uuid_are_told(cluster):
+    """Of several clones all but the newest are refused."""
+    uuid = await cluster.joined()
+    for instance in ("one", "two", "three"):
+        await cluster.ping(uuid, instance)
+    for instance in ("one", "two", "one"):
+        await refused(cluster.ping(uuid, instance), AlreadyJoined)
+    await cluster.ping(uuid, "three")
+
+
+@pytest_twisted.ensureDeferred
+async def test_restarts_are_never_taken_for_clones(cluster):
+    """A node that is restarted again and again, killed or stopped, pings as soon as it is back."""
+    uuid = await cluster.joined()
+    for number in range(30):
+        await cluster.ping(uuid, f"run{number}")
+        cluster.clock.advance(number % 3)
+        if number % 2:
+            await cluster.server.goodbye(cluster.identity(uuid), f"run{number}")
+    record = json.loads((await cluster.stored())[f"/presence/{uuid}"])
+    assert len(record["replaced"]) == 8
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replaced_process_may_come_back_when_the_other_is_silent(cluster):
+    """When the clone was stopped or has crashed, the first machine's node goes on without anybody's help."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid, "one")
+    await cluster.ping(uuid, "two")
+    cluster.clock.advance(OFFLINE)
+    await refused(cluster.ping(uuid, "one"), AlreadyJoined)
+    cluster.clock.advance(1)
+    await cluster.ping(uuid, "one")
+    await refused(cluster.ping(uuid, "two"), AlreadyJoined)
+    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    await cluster.ping(uuid, "two")
+
+
+@pytest_twisted.ensureDeferred
+async def test_heartbeats_at_once_do_not_lose_each_other(cluster):
+    """A label change and the regular ping that meet are both answered."""
+    uuid = await cluster.joined()
+    results = await DeferredList([spawn(cluster.ping(uuid, "one")) for _ in range(10)], consumeErrors=True)
+    assert all(success for success, _ in results)
+
+
+# Lists
+
+
+@pytest_twisted.ensureDeferred
+async def test_nodes_are_listed_in_pages(cluster):
+    """`tctl nodes ls` shows each node once, in order, whatever the size of the pages."""
+    uuids = sorted([await cluster.joined(f"web{n}") for n in range(5)])
+    for uuid in uuids:
+        member = json.loads((await cluster.stored())[f"/hosts/{uuid}/node"])
+        await cluster.ping(uuid, nodename=member["nodename"])
+    first = await cluster.server.list_nodes("", 2)
+    second = await cluster.server.list_nodes(first.next, 2)
+    third = await cluster.server.list_nodes(second.next, 2)
+    assert [status.node.uuid for page in (first, second, third) for status in page.nodes] == uuids
+    assert third.next is None
+    assert [status.node.uuid for status in (await cluster.server.list_nodes("", 10**9)).nodes] == uuids
+    for after, limit in (("../users", 5), ("x", 5), ("", 0), ("", -1)):
+        await refused(cluster.server.list_nodes(after, limit), BadParameter)
+    await refused(cluster.server.get_node("x/../y"), BadParameter)
+    await refused(cluster.server.delete_node(""), BadParameter)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_removed_node_is_gone_in_every_role(cluster):
+    """After `tctl rm node/UUID` nothing of the host is left, its pings are refused, and others are untouched."""
+    uuid, other = await cluster.joined(), await cluster.joined()
+    token = await cluster.server.create_token(("proxy",), 60, None)
+    await cluster.server.join(cluster.request(uuid=uuid, role="proxy", token=token.value))
+    await cluster.ping(uuid)
+    await cluster.ping(other)
+    await cluster.server.delete_node(uuid)
+    assert not [key for key in await cluster.stored() if uuid in key]
+    told = await refused(cluster.ping(uuid), AccessDenied)
+    assert "removed from the cluster" in told
+    assert "auth_token" in told
+    await refused(cluster.server.delete_node(uuid), NotFound)
+    assert [status.node.uuid for status in (await cluster.server.list_nodes("", 9)).nodes] == [other]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ping_that_races_with_the_removal_leaves_no_ghost(cluster):
+    """A node that pings while it is being removed does not come back into the list."""
+    for _ in range(10):
+        uuid = await cluster.joined()
+        pings = [spawn(cluster.ping(uuid)) for _ in range(3)]
+        removal = spawn(cluster.server.delete_node(uuid))
+        await DeferredList([*pings, removal], consumeErrors=True)
+        assert not [key for key in await cluster.stored() if uuid in key]
+
+
+# Watching
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_watcher_is_told_all_then_each_change(cluster):
+    """A proxy that connects knows every node at once, and each new or changed one as it comes."""
+    first, second = await cluster.joined(), await cluster.joined()
+    await cluster.ping(first)
+    await settled(cluster)
+    ears = Ears()
+    watch = await cluster.server.watch_nodes(ears)
+    assert ears.take() == [(first, True)]
+    await cluster.ping(second)
+    await settled(cluster)
+    assert ears.take() == [(second, True)]
+    await cluster.ping(first, labels={"env": "test"})
+    await settled(cluster)
+    assert ears.calls[0][0].status.node.labels == {"env": "test"}
+    assert ears.take() == [(first, True)]
+    await cluster.server.goodbye(cluster.identity(first), "one")
+    await settled(cluster)
+    assert ears.take() == [(first, False)]
+    await cluster.server.delete_node(second)
+    await settled(cluster)
+    assert ears.take() == [(second, None)]
+    watch.stop()
+    watch.stop()
+    await cluster.ping(first)
+    await settled(cluster)
+    assert ears.take() == []
+    assert ears.ended == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_directory_is_told_too(cluster):
+    """A proxy in a new cluster knows that there are no nodes, rather than waiting."""
+    ears = Ears()
+    await cluster.server.watch_nodes(ears)
+    assert ears.calls == [()]
+
+
+@pytest_twisted.ensureDeferred
+async def test_offline_and_gone_are_told_by_the_clock(cluster):
+    """A node that crashed is shown offline, then disappears, though nobody says anything."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid)
+    ears = Ears()
+    await settled(cluster)
+    await cluster.server.watch_nodes(ears)
+    ears.take()
+    await settled(cluster, OFFLINE - 2)
+    assert ears.take() == []
+    await settled(cluster, 6)
+    assert ears.take() == [(uuid, False)]
+    await settled(cluster, 600 - OFFLINE - 10)
+    assert ears.take() == []
+    await settled(cluster, 10)
+    assert ears.take() == [(uuid, None)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_pings_alone_are_told_rarely_but_in_time(cluster):
+    """Ten thousand pings a minute are not ten thousand messages to each proxy; yet no node seems to have ended."""
+    uuid = await cluster.joined()
+    await cluster.ping(uuid)
+    await settled(cluster)
+    ears = Ears()
+    await cluster.server.watch_nodes(ears)
+    expires = ears.calls[0][0].status.expires
+    told = 0
+    ears.calls.clear()
+    for _ in range(30):
+        cluster.clock.advance(60)
+        await cluster.ping(uuid)
+        await settled(cluster)
+        for call in ears.calls:
+            told += len(call)
+            expires = call[-1].status.expires
+        ears.calls.clear()
+        assert expires > cluster.clock.seconds()
+    assert 0 < told <= 6
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_big_directory_is_told_in_pieces(cluster):
+    """The first news of a big cluster fits the wire."""
+    from teleconch.auth.records import Presence, presence_key
+    from teleconch.auth.state import put
+
+    count = 2 * defaults.PAGE_SIZE + 1
+    uuids = sorted(new_uuid() for _ in range(count))
+    changes = [
+        put(presence_key(uuid), Presence(cluster.node(uuid), cluster.clock.seconds(), "one"), expires=None)
+        for uuid in uuids
+    ]
+    for start in range(0, count, 64):
+        await cluster.backend.commit(*changes[start : start + 64])
+    await settled(cluster)
+    ears = Ears()
+    await cluster.server.watch_nodes(ears)
+    assert [len(call) for call in ears.calls] == [defaults.PAGE_SIZE, defaults.PAGE_SIZE, 1]
+    assert [uuid for uuid, _ in ears.take()] == uuids
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failing_receiver_harms_nobody(cluster, monkeypatch):
+    """A connection that breaks in the middle of the news is dropped; the other proxies go on."""
+    uuid = await cluster.joined()
+    bad, good = Ears(fails=True), Ears()
+    await cluster.server.watch_nodes(bad)
+    await cluster.server.watch_nodes(good)
+    assert bad.ended == 1
+    good.take()
+    await cluster.ping(uuid)
+    await settled(cluster)
+    assert good.take() == [(uuid, True)]
+    assert len(bad.calls) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_watchers_are_told_when_the_server_stops(cluster):
+    """A proxy whose auth server stops learns it at once and looks for another."""
+    server = cluster.another()
+    ears = Ears()
+    await refused(server.watch_nodes(ears), Unavailable)
+    await server.start()
+    watch = await server.watch_nodes(ears)
+    await server.stop()
+    assert ears.ended == 1
+    watch.stop()
+    await refused(server.watch_nodes(ears), Unavailable)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_directory_survives_falling_behind(cluster):
+    """When so much changes at once that the store drops the watch, the directory reads all again and tells it."""
+    uuid, gone = await cluster.joined(), await cluster.joined()
+    await cluster.ping(uuid)
+    await cluster.ping(gone)
+    await settled(cluster)
+    ears = Ears()
+    await cluster.server.watch_nodes(ears)
+    ears.take()
+    cluster.server._directory._watch.end("fell behind")
+    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    await cluster.server.delete_node(gone)
+    await settled(cluster)
+    assert ears.take() == []
+    await settled(cluster, 2)
+    await settled(cluster)
+    assert sorted(ears.take(), key=str) == sorted([(uuid, False), (gone, None)], key=str)
+    await cluster.ping(uuid)
+    await settled(cluster)
+    assert ears.take() == [(uuid, True)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_auth_servers_nodes_are_told_here(cluster):
+    """With two auth servers on one state it does not matter to which one a node pings."""
+    other = cluster.another()
+    await other.start()
+    ears = Ears()
+    await other.watch_nodes(ears)
+    ears.take()
+    uuid = await cluster.joined()
+    await cluster.ping(uuid)
+    await settled(cluster)
+    assert ears.take() == [(uuid, True)]
+    await other.stop()
