@@ -63,23 +63,34 @@ def call(use: Callable[[AuthClient], Coroutine[Any, Any, T]]) -> T:
     auth = config.auth_service
     addresses = [str(auth.listen_addr.local)] if auth.enabled else [str(each) for each in config.teleport.auth_servers]
 
-    async def connected(reactor: Any) -> T:
+    connections: list[None] = []
+
+    async def use_it(reactor: Any) -> T:
         from teleconch.api.client import AuthClient
 
-        api = AuthClient(reactor, addresses, tls)
+        api = AuthClient(reactor, addresses, tls, connected=lambda: connections.append(None))
         try:
             return await use(api)
         finally:
             api.close()
 
     try:
-        return boundary.run_reactor(connected)
+        return boundary.run_reactor(use_it)
     except ConnectionProblem as e:
+        if connections:
+            raise
         start = f"teleport start -c {config.filename}" if config.filename else "teleport start"
         raise ConnectionProblem(
-            f"The auth server does not answer at {' or '.join(addresses)}. If it does not run, start it: {start}"
-            f" (or its system service). In detail: {e}"
+            f"The auth server does not answer at {_reasons(str(e)) or ' or '.join(addresses)}."
+            f" Start it, or its system service: {start}"
         ) from e
+
+
+def _reasons(sentence: str) -> str:
+    """``127.0.0.1:3025 (connection refused)`` out of the client's ``... (127.0.0.1:3025: connection refused) ...``."""
+    inner = sentence.partition("(")[2].rpartition(")")[0]
+    told = [each.rpartition(": ") for each in inner.split("; ")]
+    return " or ".join(f"{address} ({reason})" for address, _, reason in told if address)
 
 
 @frozen

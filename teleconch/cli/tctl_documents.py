@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from teleconch import defaults
-from teleconch.errors import AlreadyExists, BadParameter, NotFound
+from teleconch.errors import AlreadyExists, BadParameter, ConfigError, NotFound
 from teleconch.resources.documents import Resource, load_documents
 from teleconch.resources.node import NodeStatus
 from teleconch.resources.token import SIGNUP, Token
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def read_documents(filename: str) -> list[User | Token]:
     """What can be created of the documents in a file (``-``: standard input); the rest is named on stderr.
 
-    ConfigError, BadParameter, OSError.
+    BadParameter with all errors of the documents; OSError.
     """
     if filename == "-":
         if sys.stdin.isatty():
@@ -35,7 +35,13 @@ def read_documents(filename: str) -> list[User | Token]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadParameter(f"{shown} is not UTF-8 text; save it as UTF-8.") from None
-    resources = load_documents(text, shown)
+    try:
+        resources = load_documents(text, shown)
+    except ConfigError as e:
+        count = len(e.problems)
+        raise BadParameter(
+            f"{shown} has {count} {'error' if count == 1 else 'errors'}; nothing was created:\n{e}"
+        ) from None
     if not resources:
         raise BadParameter(f"{shown} holds no documents. An example of one: tctl get users")
     found: list[User | Token] = []

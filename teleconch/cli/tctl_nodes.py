@@ -83,6 +83,26 @@ async def all_nodes(api: AuthClient) -> list[NodeStatus]:
     return found
 
 
+async def find_node(api: AuthClient, name: str) -> NodeStatus:
+    """The node with this UUID, or the only one with this nodename. NotFound; BadParameter names the candidates."""
+    from teleconch.errors import BadParameter, NotFound
+    from teleconch.resources.names import check_uuid
+
+    try:
+        check_uuid(name)
+    except BadParameter:
+        pass
+    else:
+        return await api.get_node(name)
+    found = [each for each in await all_nodes(api) if each.node.nodename == name]
+    if not found:
+        raise NotFound(f"There is no node {name}. All are listed by: tctl nodes ls")
+    if len(found) > 1:
+        uuids = ", ".join(f"{each.node.uuid} ({each.node.addr})" for each in found)
+        raise BadParameter(f"{len(found)} nodes have the name {name}; take the UUID of one: {uuids}.")
+    return found[0]
+
+
 async def nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:
     """Every node, and what the auth server's clock says."""
     found = await all_nodes(api)
@@ -133,5 +153,16 @@ def write_invitation(roles: tuple[str, ...], value: str | None, ttl: float, outp
     click.echo("Run this on the new host to join the cluster:\n")
     # Its own line and unbroken: a terminal wraps it, and what is copied is still one command.
     click.echo(f"{command}\n")
-    reach = "make sure that" if certain else "this is a guess: put another address there unless"
-    click.echo(f"NOTE: {reach} {address} is where the new host reaches this auth server.")
+    click.echo(f"NOTE: {_reach(address, certain)}")
+
+
+def _reach(address: str, certain: bool) -> str:
+    """What to check about the auth server's address before the command is used elsewhere."""
+    if address.startswith(("127.", "[::1]", "localhost:")):
+        return (
+            f"only this machine itself reaches {address}. For other hosts, set auth_service.listen_addr"
+            " (and public_addr) in the configuration."
+        )
+    if certain:
+        return f"make sure that the new host reaches this auth server at {address}."
+    return f"{address} is a guess: put another address there if the new host reaches this auth server under another."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -69,25 +69,32 @@ def create(filename: str, force: bool) -> int:
 @click.command("rm", cls=AdminCommand)
 @click.argument("references", type=CommaList(), metavar="KIND/NAME[,KIND/NAME...]")
 def remove(references: tuple[str, ...]) -> int:
-    """Delete resources: user/NAME, node/UUID, token/VALUE."""
+    """Delete resources: user/NAME, node/UUID, token/VALUE.
+
+    Stop a node's process before you delete the node: one that is deleted cannot come back without a new token.
+    """
     from teleconch.cli.tctl_admin import Each, call
-    from teleconch.resources.secret import Secret
 
     wanted = [parse(text) for text in references]
     for kind, name in wanted:
         if name is None:
             raise click.UsageError(f"Say which {kind}: {kind}/NAME. All are listed by: tctl get {kind}s")
 
-    def deletion(api: AuthClient, kind: str, name: str) -> tuple[Any, ...]:
-        if kind == "user":
-            return f"User {name}", api.delete_user, name
-        if kind == "node":
-            return f"Node {name}", api.delete_node, name
-        return f"Token {name}", api.delete_token, Secret(name)
-
     each = Each()
-    call(lambda api: each.run(deletion(api, kind, name or "") for kind, name in wanted))
+    call(lambda api: each.run((f"{kind.capitalize()} {name}", _delete, api, kind, name) for kind, name in wanted))
     return each.told()
+
+
+async def _delete(api: AuthClient, kind: str, name: str) -> None:
+    from teleconch.cli.tctl_nodes import find_node
+    from teleconch.resources.secret import Secret
+
+    if kind == "user":
+        await api.delete_user(name)
+    elif kind == "node":
+        await api.delete_node((await find_node(api, name)).node.uuid)
+    else:
+        await api.delete_token(Secret(name))
 
 
 def parse(reference: str) -> tuple[str, str | None]:
@@ -117,14 +124,14 @@ def title(resource: Resource) -> str:
 
 async def _find(api: AuthClient, kind: str, name: str | None) -> list[Resource]:
     """All of a kind, or the one of that name. NotFound."""
-    from teleconch.cli.tctl_nodes import all_nodes
+    from teleconch.cli.tctl_nodes import all_nodes, find_node
     from teleconch.errors import NotFound
     from teleconch.resources.secret import Secret
 
     if kind == "user":
         return [await api.get_user(name)] if name else list(await api.list_users())
     if kind == "node":
-        return [await api.get_node(name)] if name else list(await all_nodes(api))
+        return [await find_node(api, name)] if name else list(await all_nodes(api))
     tokens = [token for token in await api.list_tokens() if name is None or token.value == Secret(name)]
     if name and not tokens:
         raise NotFound("There is no such token; it may have ended. All are listed by: tctl tokens ls")

@@ -15,7 +15,7 @@ from teleconch.errors import AlreadyExists, BadParameter
 def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool) -> None:
     """Certificates of a user, as an identity file or for OpenSSH."""
     from teleconch.ca.keys import new_ssh_key, new_tls_key
-    from teleconch.cli.tctl_where import NO_PROXY, web_address
+    from teleconch.cli.tctl_where import NO_PROXY, ssh_address, web_address
     from teleconch.client.identity import Identity, write_identity, write_openssh
     from teleconch.resources.times import utc_text
 
@@ -29,7 +29,7 @@ def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool
         use = f"tsh -i {out} --proxy={web_address(load_config()) or NO_PROXY} ssh LOGIN@NODE"
     else:
         write_openssh(out, ssh_private, signed.ssh_cert)
-        use = f"ssh -i {out} -J LOGIN@{_proxy_host()}:3023 LOGIN@NODE"
+        use = f"ssh -i {out} -J LOGIN@{ssh_address(load_config())} LOGIN@NODE"
     _tell(paths, f"user {signed.user} (logins {', '.join(signed.logins)})", utc_text(signed.valid_before))
     click.echo(f"\nUse it:\n\n    {use}")
 
@@ -86,12 +86,3 @@ def _may_write(paths: list[Path], overwrite: bool) -> None:
 def _tell(paths: list[Path], whom: str, end: str) -> None:
     click.echo(f"The credentials of {whom} have been written to {' and '.join(map(str, paths))}.")
     click.echo(f"They are valid until {end}.")
-
-
-def _proxy_host() -> str:
-    from teleconch.cli.tctl_where import NO_PROXY, web_address
-    from teleconch.config.addresses import parse_address
-    from teleconch.defaults import WEB_PORT
-
-    address = web_address(load_config())
-    return NO_PROXY if address is None else parse_address(address, WEB_PORT).host

@@ -90,10 +90,14 @@ def _write_signup(token: SignupToken, ttl: float, what: str, output_format: str)
         write_document(value, output_format)
         return
     click.echo(what)
-    click.echo(f"\nSign-up link, valid for {duration_text(ttl)} (until {utc_text(token.expires)}). Share it:\n")
+    click.echo(
+        f"\nSign-up link, valid for {duration_text(ttl)} (until {utc_text(token.expires)}). Share it with the user:\n"
+    )
     click.echo(f"    {url}\n")
     click.echo(f"or, to sign up in a terminal:\n\n    tsh signup {url}\n")
     if proxy is None:
-        click.echo(f"NOTE: put the address of your proxy in the place of {NO_PROXY}; it must be reachable for them.")
+        click.echo(
+            f"NOTE: put the address of your proxy in the place of {NO_PROXY}; the user must be able to reach it."
+        )
     else:
-        click.echo(f"NOTE: make sure that {proxy} is reachable for them: it is the address of your proxy.")
+        click.echo(f"NOTE: make sure that {proxy} is reachable for the user: it is the address of your proxy.")

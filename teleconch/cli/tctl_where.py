@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from teleconch.config.addresses import Address
     from teleconch.config.values import Config
 
 NO_PROXY: Final = "<proxy>"  # as Teleport prints it
@@ -19,13 +20,21 @@ def web_address(config: Config) -> str | None:
         return None
     if proxy.public_addr:
         return str(proxy.public_addr[0])
-    if config.teleport.advertise_ip is not None:
-        host = config.teleport.advertise_ip.host
-    elif not proxy.web_listen_addr.any_host:
-        host = proxy.web_listen_addr.host
-    else:
-        host = config.teleport.nodename
-    return str(Address(host, proxy.web_listen_addr.port))
+    return str(Address(_host(config, proxy.web_listen_addr), proxy.web_listen_addr.port))
+
+
+def ssh_address(config: Config) -> str:
+    """``host:port`` of the proxy's SSH address, with :data:`NO_PROXY` for a host that is not known here."""
+    from teleconch.config.addresses import Address
+    from teleconch.defaults import PROXY_PORT
+
+    proxy = config.proxy_service
+    if not proxy.enabled:
+        return f"{NO_PROXY}:{PROXY_PORT}"
+    if proxy.ssh_public_addr:
+        return str(proxy.ssh_public_addr[0])
+    host = proxy.public_addr[0].host if proxy.public_addr else _host(config, proxy.listen_addr)
+    return str(Address(host, proxy.listen_addr.port))
 
 
 def auth_address(config: Config) -> tuple[str, bool]:
@@ -40,6 +49,12 @@ def auth_address(config: Config) -> tuple[str, bool]:
     if not auth.listen_addr.any_host:
         return str(auth.listen_addr), True
     return str(Address(_own_address() or config.teleport.nodename, auth.listen_addr.port)), False
+
+
+def _host(config: Config, listens: Address) -> str:
+    if config.teleport.advertise_ip is not None:
+        return config.teleport.advertise_ip.host
+    return config.teleport.nodename if listens.any_host else listens.host
 
 
 def _own_address() -> str | None:

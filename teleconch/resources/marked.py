@@ -96,11 +96,13 @@ class MarkedReader:
         found = self.mapping(node, where)
         if isinstance(node, yaml.MappingNode):
             keys = {key.value: key for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+            meant: list[str] = []  # a mistyped key is not told a second time as one that is lacking
             for key in found:
                 if key not in known:
+                    meant += get_close_matches(key, known, n=1)
                     hint = suggestion(key, known) or f"; known here: {', '.join(known)}."
                     self.problem(keys[key], f"unknown key {key!r} in {where}{hint}")
-            missing = [key for key in required if key not in found]
+            missing = [key for key in required if key not in found and key not in meant]
             if missing:
                 self.problem(node, f"{where} lacks {' and '.join(repr(key) for key in missing)}.")
         return {key: value for key, value in found.items() if key in known}
