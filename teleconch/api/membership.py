@@ -250,16 +250,13 @@ class Membership:
     def _adopt(self, given: HostCertificates) -> None:
         """Believe, store and use what the auth server gave."""
         assert self._keys is not None
-        try:
-            ours = certified(given, self._keys)
-        except ValueError:
-            ours = False
-        if not ours or {each.type for each in given.authorities} != {"user", "host"}:
-            raise TrustError(
-                "The auth server gave certificates that are not for this host's keys: are both up to date?"
-            )
-        if any(each.cluster != given.cluster for each in given.authorities if each.type == "host"):
-            raise TrustError("The auth server gave authorities of another cluster.")
+        authorities = [each for each in given.authorities if each.cluster == given.cluster]
+        if not certified(given, self._keys) or {each.type for each in authorities} != {"user", "host"}:
+            raise TrustError("The auth server gave certificates that are not this host's: are both up to date?")
+        certificate = x509.load_pem_x509_certificate(given.tls_cert.encode()).public_bytes(Encoding.DER)
+        identity = identity_of(certificate, authorities, given.valid_after)
+        if (identity.kind, identity.name, self._role in identity.roles) != ("host", self.uuid, True):
+            raise TrustError(f"The auth server gave the certificate of {described(identity)}, who is not this host.")
         self._check_cluster(given.cluster)
         stored = StoredMembership(FORMAT, self._nodename, self._addresses, given)
         self._files.store(stored)

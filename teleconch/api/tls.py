@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -47,11 +47,11 @@ def _context(credentials: TLSCredentials | None) -> SSL.Context:
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     if credentials is not None:
         own, *chain = x509.load_pem_x509_certificates(credentials.certificate.encode())
-        context.use_certificate(crypto.X509.from_cryptography(own))
+        context.use_certificate(own)
         for each in chain:
-            context.add_extra_chain_cert(crypto.X509.from_cryptography(each))
+            context.add_extra_chain_cert(each)
         key: Any = serialization.load_pem_private_key(credentials.private_key.reveal().encode(), None)
-        context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+        context.use_privatekey(key)
         context.check_privatekey()
     return context
 
@@ -165,3 +165,11 @@ class FirstContact:
 def newcomer_tls(check: Callable[[Sequence[bytes]], None]) -> ClientTLS:
     """For one who has no certificate yet; ``check`` is, or begins with, that of a :class:`FirstContact`."""
     return ClientTLS(lambda: None, check)
+
+
+def server_credentials(
+    certificate: str, private_key: Secret, authorities: Iterable[TrustedAuthority]
+) -> TLSCredentials:
+    """What an auth server shows: its certificate, and the host authority's so that newcomers can compare the pin."""
+    chain = [pem for each in authorities if each.type == "host" for pem in each.tls_certs]
+    return TLSCredentials("".join([certificate, *chain]), private_key)

@@ -7,12 +7,13 @@ called; a test walks the API's protocols and fails on one that lacks a rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final, NoReturn
 
 from twisted.logger import Logger
 
 from teleconch.api.interface import NodeReceiver, Watch
 from teleconch.api.perspectives import described, perspectives_of
+from teleconch.auth.server import AuthServer
 from teleconch.errors import AccessDenied
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
@@ -62,13 +63,13 @@ RULES: Final[Mapping[str, frozenset[str]]] = {
 
 
 class AuthorizedAPI:
-    """``server`` (an ``AuthServer``) as ``identity`` may use it, with ``now`` (epoch seconds) for its expiry.
+    """``server`` as ``identity`` may use it, with ``now`` (epoch seconds) for its expiry.
 
     AccessDenied for anything that :data:`RULES` does not give. Calls by which a host speaks for itself are passed on
     with the identity, and are held to it here: a heartbeat is the caller's own.
     """
 
-    def __init__(self, server: Any, identity: ApiIdentity, now: Callable[[], float]) -> None:
+    def __init__(self, server: AuthServer, identity: ApiIdentity, now: Callable[[], float]) -> None:
         self._server = server
         self._identity = identity
         self._now = now
@@ -82,7 +83,7 @@ class AuthorizedAPI:
         if not RULES.get(method, frozenset()) & perspectives_of(identity):
             self._deny(method, f"The auth API's {method!r} is not for {described(identity)}.")
 
-    def _deny(self, method: str, sentence: str) -> None:
+    def _deny(self, method: str, sentence: str) -> NoReturn:
         identity = self._identity
         log.warn(
             "access denied: {error}",
@@ -98,23 +99,23 @@ class AuthorizedAPI:
 
     async def join(self, request: JoinRequest) -> HostCertificates:
         self._check("join")
-        return await self._server.join(request)  # type: ignore[no-any-return]
+        return await self._server.join(request)
 
     # -- Cluster
 
     async def status(self) -> ClusterStatus:
         self._check("status")
-        return await self._server.status()  # type: ignore[no-any-return]
+        return await self._server.status()
 
     async def authorities(self) -> tuple[TrustedAuthority, ...]:
         self._check("authorities")
-        return await self._server.authorities()  # type: ignore[no-any-return]
+        return await self._server.authorities()
 
     # -- Hosts
 
     async def renew(self, request: RenewRequest) -> HostCertificates:
         self._check("renew")
-        return await self._server.renew(self._identity, request)  # type: ignore[no-any-return]
+        return await self._server.renew(self._identity, request)
 
     async def heartbeat(self, node: Node, instance: str) -> Ping:
         self._check("heartbeat")
@@ -125,7 +126,7 @@ class AuthorizedAPI:
             self._deny("heartbeat", f"A heartbeat for cluster {node.cluster!r} cannot come from {described(identity)}.")
         if not set(node.roles) <= set(identity.roles):
             self._deny("heartbeat", f"A heartbeat as {', '.join(node.roles)!r} cannot come from {described(identity)}.")
-        return await self._server.heartbeat(identity, node, instance)  # type: ignore[no-any-return]
+        return await self._server.heartbeat(identity, node, instance)
 
     async def goodbye(self, instance: str) -> None:
         self._check("goodbye")
@@ -135,11 +136,11 @@ class AuthorizedAPI:
 
     async def list_nodes(self, after: str, limit: int) -> NodePage:
         self._check("list_nodes")
-        return await self._server.list_nodes(after, limit)  # type: ignore[no-any-return]
+        return await self._server.list_nodes(after, limit)
 
     async def get_node(self, uuid: str) -> NodeStatus:
         self._check("get_node")
-        return await self._server.get_node(uuid)  # type: ignore[no-any-return]
+        return await self._server.get_node(uuid)
 
     async def delete_node(self, uuid: str) -> None:
         self._check("delete_node")
@@ -147,17 +148,17 @@ class AuthorizedAPI:
 
     async def watch_nodes(self, receiver: NodeReceiver) -> Watch:
         self._check("watch_nodes")
-        return await self._server.watch_nodes(receiver)  # type: ignore[no-any-return]
+        return await self._server.watch_nodes(receiver)
 
     # -- Tokens
 
     async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
         self._check("create_token")
-        return await self._server.create_token(roles, ttl, value)  # type: ignore[no-any-return]
+        return await self._server.create_token(roles, ttl, value)
 
     async def list_tokens(self) -> tuple[Token, ...]:
         self._check("list_tokens")
-        return await self._server.list_tokens()  # type: ignore[no-any-return]
+        return await self._server.list_tokens()
 
     async def delete_token(self, value: Secret) -> None:
         self._check("delete_token")
@@ -167,7 +168,7 @@ class AuthorizedAPI:
 
     async def create_user(self, user: User, ttl: float) -> SignupToken:
         self._check("create_user")
-        return await self._server.create_user(user, ttl)  # type: ignore[no-any-return]
+        return await self._server.create_user(user, ttl)
 
     async def upsert_user(self, user: User, replace: bool) -> None:
         self._check("upsert_user")
@@ -175,15 +176,15 @@ class AuthorizedAPI:
 
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
         self._check("reset_user")
-        return await self._server.reset_user(name, ttl)  # type: ignore[no-any-return]
+        return await self._server.reset_user(name, ttl)
 
     async def get_user(self, name: str) -> User:
         self._check("get_user")
-        return await self._server.get_user(name)  # type: ignore[no-any-return]
+        return await self._server.get_user(name)
 
     async def list_users(self) -> tuple[User, ...]:
         self._check("list_users")
-        return await self._server.list_users()  # type: ignore[no-any-return]
+        return await self._server.list_users()
 
     async def delete_user(self, name: str) -> None:
         self._check("delete_user")
@@ -193,24 +194,24 @@ class AuthorizedAPI:
 
     async def login(self, request: LoginRequest) -> UserCertificates:
         self._check("login")
-        return await self._server.login(request)  # type: ignore[no-any-return]
+        return await self._server.login(request)
 
     async def start_signup(self, token: Secret) -> Signup:
         self._check("start_signup")
-        return await self._server.start_signup(token)  # type: ignore[no-any-return]
+        return await self._server.start_signup(token)
 
     async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
         self._check("finish_signup")
-        return await self._server.finish_signup(token, password, otp)  # type: ignore[no-any-return]
+        return await self._server.finish_signup(token, password, otp)
 
     # -- Signing
 
     async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
         self._check("sign_user")
-        return await self._server.sign_user(name, ssh_public_key, tls_public_key, ttl)  # type: ignore[no-any-return]
+        return await self._server.sign_user(name, ssh_public_key, tls_public_key, ttl)
 
     async def sign_host(
         self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
     ) -> SignedHost:
         self._check("sign_host")
-        return await self._server.sign_host(names, ssh_public_key, tls_public_key, ttl)  # type: ignore[no-any-return]
+        return await self._server.sign_host(names, ssh_public_key, tls_public_key, ttl)

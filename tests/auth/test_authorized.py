@@ -1,0 +1,208 @@
+"""Who may call what: one table, walked against the API's interface."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import uuid
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from teleconch.api import interface
+from teleconch.api.codec import METHODS
+from teleconch.api.perspectives import PERSPECTIVES, methods_of
+from teleconch.auth.authorized import RULES, AuthorizedAPI
+from teleconch.auth.server import AuthServer
+from teleconch.errors import AccessDenied
+from teleconch.resources.identity import ANONYMOUS, ApiIdentity
+from teleconch.resources.node import Node
+
+test = pytest_twisted.ensureDeferred
+NOW = 1_700_000_000.0
+UUID = str(uuid.uuid4())
+
+
+def host(*roles):
+    return ApiIdentity("host", UUID, roles, "example.com", NOW + 60)
+
+
+USER = ApiIdentity("user", "alice", ("user",), "example.com", NOW + 60)
+WHO = {
+    "anonymous": ANONYMOUS,
+    "node": host("node"),
+    "proxy": host("proxy"),
+    "user": USER,
+    "admin": host("admin"),
+}
+MAY = {
+    "anonymous": {"join"},
+    "node": {
+        "status authorities renew heartbeat goodbye list_nodes get_node watch_nodes",
+    },
+    "proxy": {
+        "status authorities renew heartbeat goodbye list_nodes get_node watch_nodes login start_signup finish_signup",
+    },
+    "user": {"status authorities list_nodes get_node"},
+    "admin": {
+        "status authorities list_nodes get_node watch_nodes delete_node create_token list_tokens delete_token"
+        " create_user upsert_user reset_user get_user list_users delete_user sign_user sign_host",
+    },
+}
+NODE = Node(UUID, "web1", "example.com", "192.0.2.7:3022")
+
+
+class Reached:
+    """Stands where the auth server stands, and tells what reached it. Not a fake of it: nothing is answered."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        async def call(*arguments):
+            self.calls.append((name, arguments))
+
+        return call
+
+
+def arguments_of(method, role="node"):
+    """Something for every parameter; what is checked in it is right."""
+    parameters = inspect.signature(vars(METHODS[method].noun)[method]).parameters
+    return [
+        {"node": evolve(NODE, roles=(role,)), "instance": "one"}.get(name, name)
+        for name in parameters
+        if name != "self"
+    ]
+
+
+def walked():
+    return [
+        name
+        for noun in interface.NOUNS
+        for name, each in vars(noun).items()
+        if inspect.isfunction(each) and not name.startswith("_")
+    ]
+
+
+def test_every_method_has_a_rule():
+    """A method that is added to the API without a rule, a check or a use case does not go unnoticed."""
+    assert sorted(RULES) == sorted(walked())
+    for name in walked():
+        assert name in vars(AuthorizedAPI), f"{name} is not checked"
+        assert name in vars(AuthServer), f"{name} does nothing"
+    public = {name for name in vars(AuthorizedAPI) if not name.startswith("_")}
+    assert public == set(walked())
+
+
+def test_signatures():
+    """The checked API takes what the interface says; the server takes the identity first where a host speaks."""
+    for noun, name in ((noun, name) for noun in interface.NOUNS for name in walked() if name in vars(noun)):
+        promised = list(inspect.signature(vars(noun)[name]).parameters)
+        assert list(inspect.signature(vars(AuthorizedAPI)[name]).parameters) == promised
+        served = list(inspect.signature(vars(AuthServer)[name]).parameters)
+        if name in ("renew", "heartbeat", "goodbye"):
+            assert served.pop(1) == "identity"
+        assert served == promised
+
+
+def test_perspectives_show_what_rules_give():
+    """Both gates agree: who may call a method sees it, and nobody sees a noun of which it may call nothing."""
+    for who, identity in WHO.items():
+        allowed = {name for name, perspectives in RULES.items() if who in perspectives}
+        assert allowed == set(" ".join(MAY[who]).split())
+        assert allowed <= methods_of(identity)
+        for noun in PERSPECTIVES[who]:
+            assert allowed & set(vars(noun)), f"{who} sees {noun.__name__} for nothing"
+
+
+@pytest.mark.parametrize(("who", "method"), list(itertools.product(WHO, RULES)))
+@test
+async def test_matrix(who, method):
+    """Each kind of caller reaches just its methods; everything else is denied before the server, and logged."""
+    server, events = Reached(), []
+    api = AuthorizedAPI(server, WHO[who], lambda: NOW)
+    arguments = arguments_of(method, who)
+    globalLogPublisher.addObserver(events.append)
+    try:
+        if method in set(" ".join(MAY[who]).split()):
+            await getattr(api, method)(*arguments)
+            passed = [WHO[who], *arguments] if method in ("renew", "heartbeat", "goodbye") else arguments
+            assert server.calls == [(method, tuple(passed))]
+            return
+        with pytest.raises(AccessDenied) as caught:
+            await getattr(api, method)(*arguments)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert server.calls == []
+    assert str(caught.value).endswith(".")
+    (line,) = [each for each in events if each.get("event") == "auth.api"]
+    assert (line["method"], line["error"]) == (method, str(caught.value))
+    assert (line["user"], line["server_id"]) == (
+        "alice" if who == "user" else None,
+        UUID if who in ("node", "proxy", "admin") else None,
+    )
+
+
+@pytest.mark.parametrize("who", [each for each in WHO if each != "anonymous"])
+@test
+async def test_expiry(who):
+    """An identity that expires while its connection lives may do nothing more, and is told what to do."""
+    clock, server = Clock(), Reached()
+    clock.advance(NOW)
+    api = AuthorizedAPI(server, WHO[who], clock.seconds)
+    await api.status()
+    clock.advance(60)
+    for method in RULES:
+        with pytest.raises(AccessDenied, match="not valid"):
+            await getattr(api, method)(*arguments_of(method))
+    endless = AuthorizedAPI(server, evolve(WHO[who], expires=None), clock.seconds)
+    with pytest.raises(AccessDenied, match="not valid"):
+        await endless.status()
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        host(),
+        host("user"),
+        host("Admin"),
+        host("administrator"),
+        host("anonymous"),
+        evolve(USER, roles=("admin",)),
+        evolve(USER, name="admin", roles=("node", "proxy", "auth")),
+        ApiIdentity("robot", "x", ("admin",), "example.com", NOW + 60),
+    ],
+)
+@test
+async def test_roles_are_exact(identity):
+    """Neither a host of an unknown role nor a user who bears a host's role gets more than a user."""
+    api, server = AuthorizedAPI(Reached(), identity, lambda: NOW), set()
+    for method in RULES:
+        try:
+            await getattr(api, method)(*arguments_of(method))
+        except AccessDenied:
+            continue
+        server.add(method)
+    assert server == (set(" ".join(MAY["user"]).split()) if identity.kind == "user" else set())
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        evolve(NODE, uuid=str(uuid.uuid4())),
+        evolve(NODE, cluster="other.example.com"),
+        evolve(NODE, roles=("node", "proxy")),
+        evolve(NODE, roles=("auth",)),
+    ],
+)
+@test
+async def test_a_host_speaks_for_itself(node):
+    """LESSONS.md, broken 12: a node cannot ping as another host, for another cluster or in another role."""
+    server = Reached()
+    with pytest.raises(AccessDenied):
+        await AuthorizedAPI(server, host("node"), lambda: NOW).heartbeat(node, "one")
+    assert server.calls == []
