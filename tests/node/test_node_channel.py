@@ -1,0 +1,285 @@
+"""The session channel under a client that does what OpenSSH's does not: odd orders, signals, no reading, floods."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+from typing import Any
+
+import pytest
+import pytest_twisted
+from node_world import World
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
+
+from teleconch.node.session import EARLY_MAX, SessionChannel
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import string
+from teleconch.ssh.connection import Connection
+from teleconch.ssh.problems import ChannelRefused, RequestRefused
+
+
+class Session(Channel):
+    """A client's session; keeps what it is told, in order."""
+
+    name = b"session"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, Any]] = []
+        self.over: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard.append(("out", data))
+
+    def extReceived(self, dataType: int, data: bytes) -> None:
+        self.heard.append(("err", data))
+
+    def eofReceived(self) -> None:
+        self.heard.append(("eof", None))
+
+    def request_exit_status(self, data: bytes) -> bool:
+        self.heard.append(("status", struct.unpack(">L", data)[0]))
+        return True
+
+    def request_exit_signal(self, data: bytes) -> bool:
+        self.heard.append(("signal", data))
+        return True
+
+    def closed(self) -> None:
+        self.heard.append(("close", None))
+        self.over.callback(None)
+
+    def said(self, kind: str = "out") -> bytes:
+        return b"".join(data for what, data in self.heard if what == kind)
+
+
+async def _session(connection: Connection) -> Session:
+    session = Session()
+    await connection.open(session)
+    return session
+
+
+async def _exec(connection: Connection, session: Session, command: bytes) -> None:
+    await connection.sendRequest(session, b"exec", string(command), 1)
+
+
+async def _said(session: Session, text: bytes) -> None:
+    for _ in range(500):
+        if text in session.said():
+            return
+        await task.deferLater(reactor, 0.02)
+    raise AssertionError(session.heard)
+
+
+@pytest_twisted.async_yield_fixture
+async def connection(world: World) -> Any:
+    """A logged-in connection of our own client."""
+    connection = await world.connect()
+    yield connection
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_order_of_the_end(connection: Connection) -> None:
+    """Output first, then the exit status, then EOF, then CLOSE: no client can lose the status or a byte."""
+    session = await _session(connection)
+    await _exec(connection, session, b"head -c 3000000 /dev/zero; exit 3")
+    await session.over
+    assert len(session.said()) == 3_000_000
+    assert session.heard[-3:] == [("status", 3), ("eof", None), ("close", None)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_exit_signal(connection: Connection) -> None:
+    """A process that dies by a signal is told by the signal's name, with the core-dumped flag (RFC 4254, 6.10)."""
+    session = await _session(connection)
+    await _exec(connection, session, b"ulimit -c 0; kill -TERM $$")
+    await session.over
+    assert ("signal", string(b"TERM") + b"\0" + string(b"") + string(b"")) in session.heard
+    assert not [each for each in session.heard if each[0] == "status"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_signals(connection: Connection) -> None:
+    """A client's signals reach the command, even when they come before it has started; unknown ones are refused."""
+    session = await _session(connection)
+    await _exec(connection, session, b"trap 'echo usr1; exit 4' USR1; echo up; while :; do sleep 0.05; done")
+    await _said(session, b"up")
+    assert await connection.sendRequest(session, b"signal", string(b"USR1"), 1)
+    await session.over
+    assert session.said() == b"up\nusr1\n"
+    session = await _session(connection)
+    connection.sendRequest(session, b"exec", string(b"sleep 400"))
+    connection.sendRequest(session, b"signal", string(b"TERM"))
+    with pytest.raises(RequestRefused):
+        await connection.sendRequest(session, b"signal", string(b"NOSUCH"), 1)
+    await session.over
+    assert [what for what, _ in session.heard] == ["signal", "eof", "close"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_at_odd_moments(connection: Connection) -> None:
+    """A second command, a terminal after the start, requests cut short: refused, and the session goes on."""
+    session = await _session(connection)
+    pty = string(b"xterm") + struct.pack(">4L", 80, 24, 0, 0) + string(b"")
+    for name, data in ((b"window-change", struct.pack(">4L", 1, 1, 0, 0)), (b"break", bytes(4)), (b"pty-req", pty[:9])):
+        with pytest.raises(RequestRefused):
+            await connection.sendRequest(session, name, data, 1)
+    await _exec(connection, session, b"cat")
+    for name, data in ((b"exec", string(b"id")), (b"shell", b""), (b"pty-req", pty), (b"env", string(b"LANG") * 2)):
+        with pytest.raises(RequestRefused):
+            await connection.sendRequest(session, name, data, 1)
+    session.write(b"still here")
+    connection.sendEOF(session)
+    await session.over
+    assert session.said() == b"still here"
+
+
+@pytest_twisted.ensureDeferred
+async def test_data_before_the_command(connection: Connection) -> None:
+    """What a hasty client sends before it says what to run is not dropped (LESSONS, pain 20)."""
+    session = await _session(connection)
+    session.write(b"early ")
+    session.write(b"bird")
+    connection.sendEOF(session)
+    await _exec(connection, session, b"cat; echo .")
+    await session.over
+    assert session.said() == b"early bird.\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_endless_data_before_the_command(connection: Connection) -> None:
+    """A client that sends and never says what to run gets its channel closed, not our memory."""
+    session = await _session(connection)
+    session.write(bytes(EARLY_MAX + 500_000))
+    await session.over
+
+
+@pytest_twisted.ensureDeferred
+async def test_command_too_long(connection: Connection) -> None:
+    """A command longer than the system takes is refused with a sentence; a zero byte in one likewise."""
+    session = await _session(connection)
+    await _exec(connection, session, b"echo " + b"x" * 200_000)
+    await session.over
+    assert b"longer than" in session.said("err")
+    assert ("status", 255) in session.heard
+    session = await _session(connection)
+    with pytest.raises(RequestRefused):
+        await _exec(connection, session, b"id\0; rm")
+    session.loseConnection()
+    await session.over
+
+
+@pytest_twisted.ensureDeferred
+async def test_client_that_does_not_read(connection: Connection) -> None:
+    """A client that stops reading stops the command; memory stays flat, other sessions go on (LESSONS, break 17)."""
+    session = await _session(connection)
+    session.pauseProducing()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    await _exec(connection, session, b"head -c 200000000 /dev/zero; echo done >&2")
+    other = await _session(connection)
+    await _exec(connection, other, b"sleep 1; echo other")
+    await other.over
+    assert other.said() == b"other\n"
+    got = len(session.said())
+    await task.deferLater(reactor, 0.5)
+    assert len(session.said()) == got
+    assert got <= 8 << 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 48 * 1024  # KiB; both ends live here
+    session.heard.clear()
+    session.resumeProducing()
+    await session.over
+    assert got + len(session.said()) == 200_000_000
+    assert session.said("err") == b"done\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_process_that_does_not_read(connection: Connection, world: World) -> None:
+    """A command that does not read stops the client; what the node keeps is bounded, and goes on when it reads."""
+    session = await _session(connection)
+    await _exec(connection, session, b"read line; sleep 1; cat | wc -c")
+    block = bytes(1 << 20)
+
+    class Producer:
+        sent = 0
+        stopped = False
+
+        def resumeProducing(self) -> None:
+            for _ in range(1 if self.sent < 64 else 0):
+                Producer.sent += 1
+                session.write(block)
+            if self.sent >= 64 and not self.stopped:
+                self.stopped = True
+                session.unregisterProducer()
+                connection.sendEOF(session)
+
+        def stopProducing(self) -> None:
+            pass
+
+    session.write(b"go\n")
+    session.registerProducer(Producer(), False)
+    await task.deferLater(reactor, 0.7)
+    assert Producer.sent < 16
+    (live,) = world.node.place.live
+    assert live._input is not None
+    assert live._input._size <= 4 << 20
+    await session.over
+    assert session.said().strip() == b"67108864"
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_kinds_of_channel(connection: Connection, world: World) -> None:
+    """Every other kind of channel is refused with a sentence, and logged."""
+    for kind in (b"direct-tcpip", b"direct-streamlocal@openssh.com", b"x11", b"tun@openssh.com", b"nonsense"):
+        channel = Channel()
+        channel.name = kind
+        with pytest.raises(ChannelRefused) as refused:
+            await connection.open(channel, string(b"127.0.0.1") + bytes(4) + string(b"127.0.0.1") + bytes(4))
+        assert refused.value.code in (1, 3)
+        assert str(refused.value).endswith(".")
+    assert len(world.logged("port", success=False, user="alice")) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_certificate_ends_while_connected(world: World) -> None:
+    """Once its certificate has ended, a connection that still stands opens no new session."""
+    clock = task.Clock()
+    connection = await world.connect()
+    session = await _session(connection)
+    session.loseConnection()
+    (transport,) = world.node.factory.connections
+    user = transport.service.avatar
+    clock.advance(user.identity.valid_before + 1)
+    user._now = clock.seconds
+    with pytest.raises(ChannelRefused, match="expired"):
+        await _session(connection)
+    connection.close()
+    await connection.disconnected
+
+
+def test_no_session_without_a_permit(world: World) -> None:
+    """A session cannot even be made without a permit: no road around the gate."""
+    with pytest.raises(TypeError):
+        SessionChannel(None, world.node.place, None, None)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_ping_pong_on_a_terminal(connection: Connection) -> None:
+    """Terminal modes of the client are applied: no echo, no line editing, and a byte comes back as it is."""
+    session = await _session(connection)
+    modes = bytes([53]) + bytes(4) + bytes([51]) + bytes(4) + bytes([72]) + bytes(4) + bytes([3, 0, 0, 0, 9, 0])
+    await connection.sendRequest(
+        session, b"pty-req", string(b"vt100") + struct.pack(">4L", 100, 30, 0, 0) + string(modes), 1
+    )
+    await _exec(connection, session, b"stty -a; stty size; echo $TERM; exec cat")
+    await _said(session, b"vt100")
+    said = session.said().decode()
+    assert all(word in said for word in ("-echo ", "-icanon", "-onlcr", "erase = ^I", "30 100"))
+    session.heard.clear()
+    session.write(os.fsencode("é\x7f"))
+    await _said(session, os.fsencode("é\x7f"))
+    session.loseConnection()
+    await session.over
