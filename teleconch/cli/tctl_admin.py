@@ -26,6 +26,8 @@ T = TypeVar("T")
 ADMIN = "admin"  # the directory in data_dir
 KEY, CERTIFICATE, AUTHORITY = "tls.key", "tls.crt", "ca.crt"
 _LOADED = "teleconch.config.loaded"
+_REWRITTEN_WITHIN = 0.5  # seconds: an auth server that starts replaces the three files one after the other
+_ATTEMPTS = 5
 _WHO = "as root, or as the user that runs teleport"
 
 
@@ -122,6 +124,21 @@ def _admin_tls(config: Config) -> ClientTLS:
     """The admin's credentials for the API. TeleconchError says who may have them, and where."""
     import time
 
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _read_admin_tls(config)
+        except _Damaged:
+            time.sleep(_REWRITTEN_WITHIN / _ATTEMPTS)
+    return _read_admin_tls(config)
+
+
+class _Damaged(TeleconchError):
+    """The files do not fit together."""
+
+
+def _read_admin_tls(config: Config) -> ClientTLS:
+    import time
+
     from teleconch.api.tls import TLSCredentials, member_tls
     from teleconch.resources.secret import Secret
     from teleconch.resources.times import utc_text
@@ -135,9 +152,7 @@ def _admin_tls(config: Config) -> ClientTLS:
         tls.clientConnectionForTLS(None)  # a damaged file is found here, where it can be named
         ended = _end(certificate)
     except Exception as e:
-        raise TeleconchError(
-            f"The admin's identity in {directory} is damaged. Restart teleport: it writes it anew."
-        ) from e
+        raise _Damaged(f"The admin's identity in {directory} is damaged. Restart teleport: it writes it anew.") from e
     if ended <= time.time():
         raise TeleconchError(
             f"The admin's identity in {directory} expired at {utc_text(ended)}. Restart teleport: it writes it anew."
