@@ -116,8 +116,12 @@ async def open_connection(
     clock: IReactorTime, endpoint: IStreamClientEndpoint, tls: ClientTLS, timeout: float
 ) -> ClientBroker:
     """A connection that is ready for calls. ConnectionProblem; TrustError, ClockSkew from ``tls.check``."""
+    try:
+        prepared = tls.prepared()
+    except ValueError:
+        raise TrustError("The TLS certificate or private key here cannot be read.") from None
     broker = ClientBroker(clock, tls)
-    connecting: Deferred[Any] = endpoint.connect(TLSMemoryBIOFactory(tls, True, _Brokers(broker)))
+    connecting: Deferred[Any] = endpoint.connect(TLSMemoryBIOFactory(prepared, True, _Brokers(broker)))
     try:
         await connecting.addTimeout(timeout, clock)
         return await broker.ready.addTimeout(timeout, clock)

@@ -51,8 +51,11 @@ def _context(credentials: TLSCredentials | None) -> SSL.Context:
         for each in chain:
             context.add_extra_chain_cert(each)
         key: Any = serialization.load_pem_private_key(credentials.private_key.reveal().encode(), None)
-        context.use_privatekey(key)
-        context.check_privatekey()
+        try:
+            context.use_privatekey(key)
+            context.check_privatekey()
+        except SSL.Error:
+            raise TrustError("The TLS certificate and the private key here do not belong together.") from None
     return context
 
 
@@ -76,13 +79,18 @@ class ServerTLS:
 
     def __init__(self, credentials: Callable[[], TLSCredentials]) -> None:
         self._credentials = credentials
-        self._built: tuple[TLSCredentials, SSL.Context] | None = None
+        self._used = credentials()
+        self._context = _context(self._used)
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         credentials = self._credentials()
-        if self._built is None or self._built[0] is not credentials:
-            self._built = (credentials, _context(credentials))
-        return SSL.Connection(self._built[1], None)
+        if credentials is not self._used:
+            self._used = credentials
+            try:
+                self._context = _context(credentials)
+            except (TrustError, ValueError):
+                log.failure("the auth server's new certificate cannot be used; the old one stays")
+        return SSL.Connection(self._context, None)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -97,10 +105,18 @@ class ClientTLS:
         self, credentials: Callable[[], TLSCredentials | None], check: Callable[[Sequence[bytes]], None]
     ) -> None:
         self._credentials = credentials
+        self._context: SSL.Context | None = None
         self.check = check
 
+    def prepared(self) -> ClientTLS:
+        """The same for one connection, with today's credentials. TrustError, ValueError for unusable ones."""
+        context = _context(self._credentials())
+        prepared = ClientTLS(self._credentials, self.check)
+        prepared._context = context
+        return prepared
+
     def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
-        connection = SSL.Connection(_context(self._credentials()), None)
+        connection = SSL.Connection(self._context or _context(self._credentials()), None)
         connection.set_tlsext_host_name(API_SERVER_NAME.encode())
         return connection
 
