@@ -14,6 +14,7 @@ from teleconch.ca.keys import new_tls_key
 from teleconch.ca.tls import issue_host_tls
 from teleconch.cli import boundary
 from teleconch.cli.tctl import tctl
+from teleconch.cli.tctl_admin import _admin_tls
 from teleconch.cli.tctl_documents import read_documents
 from teleconch.cli.tctl_nodes import status_text
 from teleconch.cli.tctl_status import clock_text
@@ -175,6 +176,16 @@ def test_damaged_identity(run, config, tmp_path, name):
     assert status == 1
     assert "is damaged. Restart teleport" in err
     assert "Traceback" not in err
+
+
+def test_identity_that_is_being_replaced(config, tmp_path, monkeypatch):
+    """A tctl that starts along with the auth server does not call the identity damaged because it is half written."""
+    folder = tmp_path / "data/admin"
+    write_admin(folder)
+    whole = (folder / "tls.crt").read_text()
+    (folder / "tls.crt").write_text("")
+    monkeypatch.setattr(time, "sleep", lambda _: (folder / "tls.crt").write_text(whole))
+    assert _admin_tls(load_config(config.read_text(), str(config))) is not None
 
 
 def test_expired_identity(run, config, tmp_path):
