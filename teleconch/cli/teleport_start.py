@@ -128,7 +128,7 @@ def _pin(text: str) -> str:
     callback=_parsed(_diag_addr),
     help="Serve /healthz and /readyz over plain HTTP here.",
 )
-@click.option("--insecure", is_flag=True, help="Do not check the certificates of servers. Only for tests.")
+@click.option("--insecure", is_flag=True, help="No effect: certificates are always verified.")
 @click.option("--permit-user-env", is_flag=True, help="No effect in this version yet.")
 @click.option("--insecure-no-tls", is_flag=True, help="No effect: the proxy's web pages always use TLS.")
 @click.option("--bootstrap", metavar="FILE", help="Not available in this version.")
