@@ -9,7 +9,7 @@ from attrs import define, field
 
 from teleconch.errors import ConfigError
 
-_SIZE_MAX = 1 << 20
+SIZE_MAX = 1 << 20  # characters
 
 Notice = tuple[str, int, str]  # file, line, sentence: the form of ConfigError.problems
 
@@ -42,8 +42,8 @@ class Findings:
 def parse_document(text: str, findings: Findings) -> yaml.MappingNode:
     """The mapping that the file is. What makes it no YAML mapping is raised as :class:`ConfigError`."""
     root: Any = None
-    if len(text) > _SIZE_MAX:
-        findings.error(1, f"The file is larger than {_SIZE_MAX // 1024} KiB. Is it a teleport.yaml?")
+    if len(text) > SIZE_MAX:
+        findings.error(1, f"The file is larger than {SIZE_MAX // 1024} KiB. Is it a teleport.yaml?")
     else:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)

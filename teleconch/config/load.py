@@ -13,7 +13,7 @@ from collections.abc import Callable
 import yaml
 from attrs import evolve
 
-from teleconch.config.document import Findings, parse_document
+from teleconch.config.document import SIZE_MAX, Findings, parse_document
 from teleconch.config.flags import NO_FLAGS, Flags, apply_flags
 from teleconch.config.secrets import warn_if_public
 from teleconch.config.section import Section
@@ -32,7 +32,7 @@ def read_config(path: str, flags: Flags = NO_FLAGS, *, hostname: Callable[[], st
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read()
+            content = file.read(4 * SIZE_MAX + 1)
     except OSError as e:
         hint = " Run this as the user who may read it (often root)." if isinstance(e, PermissionError) else ""
         raise ConfigError([(path, 1, f"The file cannot be read: {e.strerror}.{hint}")]) from e
