@@ -127,12 +127,12 @@ class AuthClient:
     def close(self) -> None:
         """End the connection and fail what waits for one."""
         self._closed = True
+        self._settle(Failure(ConnectionProblem("The connection to the auth server was closed here.")))
         if self._opening is not None:
             self._opening.cancel()
         if self._broker is not None:
             self._broker.close()
             self._broker = None
-        self._settle(Failure(ConnectionProblem("The connection to the auth server was closed here.")))
 
     async def _connection(self) -> ClientBroker:
         if self._closed:

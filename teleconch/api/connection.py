@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -19,23 +20,22 @@ from teleconch import defaults
 from teleconch.api.codec import ANSWER_MAX
 from teleconch.api.tls import ClientTLS, peer_chain
 from teleconch.api.wire import ROOT, WireBroker
-from teleconch.errors import ConnectionProblem, TeleconchError, TrustError
+from teleconch.errors import BadParameter, ConnectionProblem, TeleconchError, TrustError
 
 _ENVELOPE: Final = 64 * 1024
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]/\s]+))(?::(?P<port>[0-9]{1,5}))?", re.ASCII
+)
 _PUSHES_MAX: Final = 16  # calls of the server in progress here
 
 
 def endpoint_of(reactor: Any, address: str, timeout: float) -> IStreamClientEndpoint:
     """``host``, ``host:port``, ``[v6]`` or ``[v6]:port`` as an endpoint, without a port that of an auth server."""
-    host, port = address, ""
-    if address.startswith("["):
-        host, _, rest = address[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif address.count(":") == 1:
-        host, port = address.split(":")
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(
-        reactor, host, int(port) if port else defaults.AUTH_PORT, timeout=timeout
-    )
+    match = _ADDRESS.fullmatch(address)
+    port = int(match["port"] or defaults.AUTH_PORT) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise BadParameter(f"{address!r} is not an auth server's address: write host:port, for IPv6 [address]:port.")
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, match["v6"] or match["host"], port, timeout=timeout)
     return endpoint
 
 
@@ -130,12 +130,12 @@ async def open_connection(
     except defer.TimeoutError:
         broker.abort()
         raise ConnectionProblem(f"no answer within {timeout:g} s") from None
+    except defer.CancelledError:
+        broker.abort()
+        raise
     except Exception as problem:
         broker.abort()
         raise ConnectionProblem(reason_of(Failure(problem))) from problem
-    except BaseException:
-        broker.abort()
-        raise
 
 
 def reason_of(failure: Failure) -> str:

@@ -7,7 +7,7 @@ import uuid
 
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
@@ -115,9 +115,8 @@ class World:
 
     async def deafen(self):
         """Stop listening and drop every connection, as a killed server would."""
-        await self.port.stopListening()
-        for each in list(self.factory.protocols):
-            each.abortConnection()
+        await maybeDeferred(self.port.stopListening)
+        self.factory.close()
 
     async def stop(self):
         for each in self.clients:
