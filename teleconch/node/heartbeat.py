@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import TimeoutError as TwistedTimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -108,7 +108,7 @@ class Heartbeat:
         goodbye.addTimeout(GOODBYE_DEADLINE, self._clock)
         try:
             await goodbye
-        except (TeleconchError, TwistedTimeoutError) as error:
+        except (TeleconchError, DeferredTimeout) as error:
             log.info("the auth server could not be told that this node stops: {error}", error=str(error))
 
     # --- one ping ----------------------------------------------------------------------------------------------------
@@ -148,11 +148,11 @@ class Heartbeat:
     def _failed(self, failure: Failure) -> None:
         self._call = None
         if not self._running:
-            failure.trap(CancelledError, TeleconchError, TwistedTimeoutError)
+            failure.trap(CancelledError, TeleconchError, DeferredTimeout)
             return
-        failure.trap(TeleconchError, TwistedTimeoutError)
+        failure.trap(TeleconchError, DeferredTimeout)
         sentence = str(failure.value) or "no answer in time"
-        if failure.check(TwistedTimeoutError):
+        if failure.check(DeferredTimeout):
             sentence = f"It did not answer within {CALL_DEADLINE:.0f} s."
         self._failures += 1
         if self._lost_since is None:

@@ -19,7 +19,6 @@ _IUTF8: Final = 0o40000  # not in Python's termios
 _DISABLED: Final = b"\0"  # Linux's _POSIX_VDISABLE; the protocol says 255
 
 _SPEED_IN, _SPEED_OUT = 129, 128
-_CS7, _CS8 = 90, 91
 
 # opcode -> index into the control characters
 _CHARACTERS: Final[Mapping[int, int]] = {
@@ -38,7 +37,7 @@ _CHARACTERS: Final[Mapping[int, int]] = {
     14: termios.VLNEXT,
     18: termios.VDISCARD,
 }
-# opcode -> (index into tcgetattr's list, flag)
+# opcode -> (index into tcgetattr's list, flag); not CS7 to PARODD, since a PTY has 8 bits and no parity, always
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 _FLAGS: Final[Mapping[int, tuple[int, int]]] = {
     30: (_IFLAG, termios.IGNPAR),
@@ -73,8 +72,6 @@ _FLAGS: Final[Mapping[int, tuple[int, int]]] = {
     73: (_OFLAG, termios.OCRNL),
     74: (_OFLAG, termios.ONOCR),
     75: (_OFLAG, termios.ONLRET),
-    92: (_CFLAG, termios.PARENB),
-    93: (_CFLAG, termios.PARODD),
 }
 _SPEEDS: Final[Mapping[int, int]] = {
     int(name[1:]): getattr(termios, name) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()
@@ -154,10 +151,6 @@ def apply_modes(fd: int, modes: Mapping[int, int]) -> None:
             attributes[_ISPEED] = _SPEEDS[value]
         elif opcode == _SPEED_OUT and value in _SPEEDS:
             attributes[_OSPEED] = _SPEEDS[value]
-    if modes.get(_CS8):
-        attributes[_CFLAG] = (attributes[_CFLAG] & ~termios.CSIZE) | termios.CS8
-    elif modes.get(_CS7):
-        attributes[_CFLAG] = (attributes[_CFLAG] & ~termios.CSIZE) | termios.CS7
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from node_world import World, running_node
-from twisted.logger import globalLogPublisher
 
 
 @pytest_twisted.async_yield_fixture
@@ -22,8 +21,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         if not client.done.called:
             client.kill()
             await client.done
-    await world.node.stopService()
-    globalLogPublisher.removeObserver(world.events.append)
+    await world.close()
 
 
 @pytest.fixture

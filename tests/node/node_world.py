@@ -81,7 +81,7 @@ class Authorities:
         )
 
 
-@define
+@define(slots=False)  # tests replace its methods
 class Auth:
     """An auth server's side of pings. ``down`` makes every call fail as when nobody listens."""
 
@@ -191,8 +191,8 @@ class World:
     authorities: Authorities
     member: Member
     node: NodeServer
-    events: list[dict[str, Any]]
     port: int = 0
+    events: list[dict[str, Any]] = field(factory=list)
     clients: list[Client] = field(factory=list)
 
     def key(self, name: str = "key") -> Path:
@@ -260,6 +260,21 @@ class World:
     async def ssh(self, *command: str, **how: Any) -> Result:
         return await self.start(*command, **how).done
 
+    def close(self) -> Deferred[None]:
+        """Stop the node; fires when all is gone."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        await self.node.stopService()
+        for client in self.clients:
+            if not client.done.called:
+                client.kill()
+                await client.done
+        globalLogPublisher.removeObserver(self.observe)
+
+    def observe(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
     def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         return [
             each
@@ -268,16 +283,16 @@ class World:
         ]
 
 
-async def running_node(path: Path, **how: Any) -> World:
+async def running_node(path: Path, down: bool = False, **how: Any) -> World:
+    """A node that listens, and a client's certificate for root. The caller closes the world."""
     authorities = Authorities()
-    member = Member(authorities)
+    member = Member(authorities, Auth(down))
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    node = NodeServer(reactor, member, endpoint, nodename="box", stop_deadline=how.pop("stop_deadline", 0), **how)
-    events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
+    node = NodeServer(reactor, member, endpoint, nodename="box", **{"stop_deadline": 0} | how)
+    world = World(path, authorities, member, node)
+    globalLogPublisher.addObserver(world.observe)
     node.startService()
-    port = await node.listening
-    world = World(path, authorities, member, node, events, port.getHost().port)
+    world.port = (await node.listening).getHost().port
     world.allow()
     return world
 

@@ -126,7 +126,7 @@ async def test_source_address(world: World) -> None:
 async def test_plain_key_and_odd_principals(world: World) -> None:
     """A plain key, and a certificate whose principals are a list in one, open nothing (LESSONS, break 2)."""
     (world.path / "key-cert.pub").unlink()
-    await _refused(world, "plain key")
+    await _refused(world, "certificate")
     _keygen(world, "-n", "alice,root x")
     await _refused(world, "principals")
 

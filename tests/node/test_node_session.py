@@ -379,6 +379,7 @@ def _inventory(world: World) -> tuple[int, int, int]:
 async def test_nothing_is_left_after_many_sessions(world: World) -> None:
     """Fifty sessions with and without terminal, a third of them cut off: no process, descriptor or terminal stays."""
     await world.ssh("true")
+    await _turns(lambda: not world.node.factory.connections)
     before = _inventory(world)
     for round in range(10):
         kinds = [world.start("sleep 0.01; echo x", stdin=None) for _ in range(2)]
