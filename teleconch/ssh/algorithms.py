@@ -13,6 +13,8 @@ from attrs import field, frozen
 from teleconch.errors import BadParameter
 
 KEX: Final = (b"mlkem768x25519-sha256", b"curve25519-sha256", b"curve25519-sha256@libssh.org")
+# Spoken where ``kex_algos`` asks for them.
+KEX_ALSO: Final = (b"ecdh-sha2-nistp256", b"ecdh-sha2-nistp384", b"ecdh-sha2-nistp521")
 CIPHERS: Final = (
     b"aes256-gcm@openssh.com",
     b"aes128-gcm@openssh.com",
@@ -50,9 +52,12 @@ STRICT_CLIENT: Final = b"kex-strict-c-v00@openssh.com"
 STRICT_SERVER: Final = b"kex-strict-s-v00@openssh.com"
 
 
-def _chosen(kind: str, wanted: Iterable[str] | None, known: Sequence[bytes]) -> tuple[bytes, ...]:
+def _chosen(
+    kind: str, wanted: Iterable[str] | None, default: Sequence[bytes], also: Sequence[bytes] = ()
+) -> tuple[bytes, ...]:
     if wanted is None:
-        return tuple(known)
+        return tuple(default)
+    known = (*default, *also)
     names = tuple(dict.fromkeys(name.encode("ascii", "replace") for name in wanted))
     unknown = [name.decode() for name in names if name not in known]
     if unknown or not names:
@@ -85,7 +90,7 @@ def choose(
 ) -> Algorithms:
     """The lists with what a configuration asks for; ``None``: the default. BadParameter names what is unknown."""
     return Algorithms(
-        _chosen("kex_algos", kex_algos, KEX),
+        _chosen("kex_algos", kex_algos, KEX, KEX_ALSO),
         _chosen("ciphers", ciphers, CIPHERS),
         _chosen("mac_algos", mac_algos, MACS),
         _chosen("host key algorithms", host_keys, HOST_KEYS),

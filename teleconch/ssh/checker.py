@@ -1,8 +1,8 @@
-"""Credentials of someone who shows an SSH user certificate, and their checker (twisted.cred)."""
+"""Credentials that SSH users show, and the checker of certificates (twisted.cred)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -23,6 +23,10 @@ class ICertificateCredentials(ICredentials):
     """What :class:`CertificateCredentials` has."""
 
 
+class IInteractiveCredentials(ICredentials):
+    """What :class:`InteractiveCredentials` has."""
+
+
 @implementer(ICertificateCredentials)
 @frozen
 class CertificateCredentials:
@@ -33,6 +37,21 @@ class CertificateCredentials:
     blob: bytes = field(repr=False)
     signature: bytes | None = field(repr=False)
     data: bytes = field(repr=False)
+    peer: Any
+
+
+@implementer(IInteractiveCredentials)
+@frozen
+class InteractiveCredentials:
+    """Someone who can be asked (keyboard-interactive, RFC 4256).
+
+    ``ask(instruction, [(prompt, echo), ...])`` gives the answers. ``earlier`` are the credentials whose checker raised
+    ``NotEnoughAuthentication`` on this connection, signatures checked.
+    """
+
+    login: str
+    ask: Callable[[str, Sequence[tuple[str, bool]]], Awaitable[tuple[str, ...]]] = field(repr=False)
+    earlier: tuple[CertificateCredentials, ...]
     peer: Any
 
 

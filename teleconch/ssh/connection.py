@@ -143,16 +143,16 @@ class Connection(SSHConnection):
             self._keepalive_call = self.transport.reactor.callLater(self._keepalive_interval, self._keepalive)
 
     def _keepalive(self) -> None:
-        if self._heard:
-            self._heard, self._keepalive_missed = False, 0
-        elif self._keepalive_missed >= self._keepalive_count:
+        self._keepalive_missed = 0 if self._heard else self._keepalive_missed + 1
+        self._heard = False
+        if self._keepalive_missed > self._keepalive_count:
             self.transport.problem(SSHProblem("the peer does not answer any more"))
             self.transport.abortConnection()
             return
-        else:
-            self._keepalive_missed += 1
+        waiting = self.deferreds["global"]
+        if waiting.count(None) <= self._keepalive_count:
             self.transport.sendPacket(messages.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + boolean(True))
-            self.deferreds["global"].append(None)
+            waiting.append(None)
         self._schedule_keepalive()
 
     # -- global requests --

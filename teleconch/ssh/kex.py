@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -13,6 +13,15 @@ from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.codec import Reader, boolean, mpint, name_list, string, uint32
 from teleconch.ssh.problems import NegotiationProblem, ProtocolProblem
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+_HASHES: Final = {
+    **dict.fromkeys(algorithms.KEX, "sha256"),
+    b"ecdh-sha2-nistp256": "sha256",
+    b"ecdh-sha2-nistp384": "sha384",
+    b"ecdh-sha2-nistp521": "sha512",
+}
 _LISTS: Final = 10
 _MLKEM_PUBLIC: Final = 1184
 _MLKEM_SEALED: Final = 1088
@@ -94,7 +103,7 @@ def _common(what: str, client: tuple[bytes, ...], server: tuple[bytes, ...]) -> 
 def agree(client: Offer, server: Offer, *, peer_is_client: bool, strict: bool) -> Agreed:
     """The first of the client's names that the server has too (RFC 4253 section 7.1)."""
     kex = _common("key exchange", client.kex, server.kex)
-    if kex not in algorithms.KEX:
+    if kex not in _HASHES:  # the markers in the list are no key exchanges
         raise NegotiationProblem("no common key exchange")
     host_key = _common("host key algorithm", client.host_keys, server.host_keys)
     ciphers = (
@@ -116,6 +125,30 @@ def agree(client: Offer, server: Offer, *, peer_is_client: bool, strict: bool) -
     return Agreed(kex, host_key, ciphers, (macs[0], macs[1]), guess_wrong)
 
 
+def _curve(kex: bytes) -> ec.EllipticCurve:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    name = {b"256": "SECP256R1", b"384": "SECP384R1", b"521": "SECP521R1"}[kex[-3:]]
+    curve: ec.EllipticCurve = getattr(ec, name)()
+    return curve
+
+
+def _ecdh_public(private: ec.EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _ecdh_secret(private: ec.EllipticCurvePrivateKey, public: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        peer = ec.EllipticCurvePublicKey.from_encoded_point(private.curve, public)
+    except ValueError:
+        raise NegotiationProblem("the peer's key exchange value is not usable") from None
+    return mpint(private.exchange(ec.ECDH(), peer))
+
+
 def _shared_x25519(private: object, public: bytes) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
@@ -132,6 +165,13 @@ class ClientExchange:
     def __init__(self, kex: bytes) -> None:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+        self._ecdh: ec.EllipticCurvePrivateKey | None = None
+        if kex.startswith(b"ecdh-"):
+            from cryptography.hazmat.primitives.asymmetric import ec
+
+            self._ecdh = ec.generate_private_key(_curve(kex))
+            self.init = _ecdh_public(self._ecdh)
+            return
         self._private = X25519PrivateKey.generate()
         self.init = self._private.public_key().public_bytes_raw()
         self._mlkem = None
@@ -142,6 +182,8 @@ class ClientExchange:
             self.init = self._mlkem.public_key().public_bytes_raw() + self.init
 
     def secret(self, reply: bytes) -> bytes:
+        if self._ecdh is not None:
+            return _ecdh_secret(self._ecdh, reply)
         if self._mlkem is None:
             return mpint(_shared_x25519(self._private, reply))
         if len(reply) != _MLKEM_SEALED + _X25519:
@@ -155,6 +197,11 @@ def server_exchange(kex: bytes, init: bytes) -> tuple[bytes, bytes]:
     """The server's half: what to reply, and K as it stands in the exchange hash."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+    if kex.startswith(b"ecdh-"):
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        ephemeral = ec.generate_private_key(_curve(kex))
+        return _ecdh_public(ephemeral), _ecdh_secret(ephemeral, init)
     private = X25519PrivateKey.generate()
     reply = private.public_key().public_bytes_raw()
     if kex != b"mlkem768x25519-sha256":
@@ -172,6 +219,7 @@ def server_exchange(kex: bytes, init: bytes) -> tuple[bytes, bytes]:
 
 
 def exchange_hash(
+    kex: bytes,
     versions: tuple[bytes, bytes],
     kexinits: tuple[bytes, bytes],
     host_key: bytes,
@@ -181,18 +229,17 @@ def exchange_hash(
 ) -> bytes:
     """H (RFC 4253 section 8); pairs are client's, server's."""
     parts = (*versions, *kexinits, host_key, init, reply)
-    return hashlib.sha256(b"".join(map(string, parts)) + secret).digest()
+    return hashlib.new(_HASHES[kex], b"".join(map(string, parts)) + secret).digest()
 
 
 class KeyMaterial:
     """Keys from K, H and the session id (RFC 4253 section 7.2)."""
 
-    def __init__(self, secret: bytes, digest: bytes, session_id: bytes) -> None:
-        self._secret, self._digest, self._session_id = secret, digest, session_id
+    def __init__(self, kex: bytes, secret: bytes, digest: bytes, session_id: bytes) -> None:
+        self._hash, self._head, self._session_id = _HASHES[kex], secret + digest, session_id
 
     def __call__(self, letter: bytes, size: int) -> bytes:
-        head = self._secret + self._digest
-        key = hashlib.sha256(head + letter + self._session_id).digest()
+        key = hashlib.new(self._hash, self._head + letter + self._session_id).digest()
         while len(key) < size:
-            key += hashlib.sha256(head + key).digest()
+            key += hashlib.new(self._hash, self._head + key).digest()
         return key[:size]

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from teleconch.errors import BadParameter
 from teleconch.ssh import algorithms, kex, messages, states
+from teleconch.ssh.admission import Admission
 from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
@@ -61,7 +62,10 @@ class SSHServerTransport(SSHTransport):
 
     def connectionMade(self) -> None:
         self._grace = self.reactor.callLater(self.factory.options.limits.login_grace, self._too_slow)
-        super().connectionMade()
+        self.factory.connections.add(self)
+        self.factory.admission.connected(self, self.getPeer())
+        if not self.ended:
+            super().connectionMade()
 
     def _too_slow(self) -> None:
         self._grace = None
@@ -71,7 +75,8 @@ class SSHServerTransport(SSHTransport):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_grace()
         super().connectionLost(reason)
-        self.factory.connection_gone(self)
+        self.factory.admission.gone(self)
+        self.factory.connections.discard(self)
 
     def _stop_grace(self) -> None:
         if self._grace is not None:
@@ -113,8 +118,12 @@ class SSHServerTransport(SSHTransport):
         """Authentication has succeeded: from now on, and only now, there is a connection service."""
         self._stop_grace()
         self.user = user
-        self.factory.connection_authenticated(self)
+        if not self.factory.admission.authenticated(self, user):
+            logout()
+            self.fail(SSHProblem(f"{user} has too many connections", messages.DISCONNECT_TOO_MANY_CONNECTIONS))
+            return
         options = self.factory.options
+        self.sendPacket(messages.USERAUTH_SUCCESS, b"")
         self.authenticated(
             Connection(
                 avatar,
@@ -150,6 +159,7 @@ class SSHServerFactory(Factory[SSHServerTransport]):
         )
         self.log_name = log_name
         self._host_keys = host_keys
+        self.admission = Admission(self.options.limits, reactor.seconds)
         self.connections: set[SSHServerTransport] = set()
 
     def offered_host_keys(self) -> dict[bytes, tuple[HostKey, bytes]]:
@@ -163,12 +173,6 @@ class SSHServerFactory(Factory[SSHServerTransport]):
         return offered
 
     def buildProtocol(self, addr: IAddress | None) -> SSHServerTransport | None:
-        protocol = SSHServerTransport(self)
-        self.connections.add(protocol)
-        return protocol
-
-    def connection_authenticated(self, transport: SSHServerTransport) -> None:
-        """``transport`` has logged in."""
-
-    def connection_gone(self, transport: SSHServerTransport) -> None:
-        self.connections.discard(transport)
+        if not self.admission.may_connect(addr):
+            return None
+        return SSHServerTransport(self)

@@ -265,6 +265,8 @@ class SSHTransport(Protocol):
         self.ended = True
         if self._wire is not None:
             self._wire.abort()
+        elif self.transport is not None:
+            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     def fail(self, problem: SSHProblem) -> None:
         """End the connection for ``problem``: logged, and told to the peer in a sentence."""
@@ -398,7 +400,8 @@ class SSHTransport(Protocol):
         assert self._peer_kexinit is not None
         pairs = ((self.ourVersionString, self.otherVersionString), (self._our_kexinit, self._peer_kexinit))
         versions, kexinits = pairs if self.isClient else (pairs[0][::-1], pairs[1][::-1])
-        return kex.exchange_hash(versions, kexinits, host_key, init, reply, secret)
+        assert self._agreed is not None
+        return kex.exchange_hash(self._agreed.kex, versions, kexinits, host_key, init, reply, secret)
 
     def _keys_made(self, secret: bytes, digest: bytes) -> None:
         """K and H are known and H's signature is good: send NEWKEYS and seal with the new keys from now on."""
@@ -406,7 +409,7 @@ class SSHTransport(Protocol):
         assert agreed is not None
         self.state = states.NEW
         session_id = self.sessionID or digest
-        derive = kex.KeyMaterial(secret, digest, session_id)
+        derive = kex.KeyMaterial(agreed.kex, secret, digest, session_id)
         letters, out = (b"ACE", b"BDF"), 0 if self.isClient else 1
         into = 1 - out
         self._seal(bytes((messages.NEWKEYS,)))

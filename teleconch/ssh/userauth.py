@@ -1,8 +1,13 @@
-"""User authentication (RFC 4252), the server's side: public keys, offered first and then used to sign."""
+"""User authentication (RFC 4252), the server's side: public keys, offered first and then used to sign, and questions.
+
+``twisted.cred`` decides. What a request proves stands in its own credentials and nowhere else: no state says that a key
+was offered before, so an offer can never be taken for a proof (LESSONS: CVE-2024-45337).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.conch.error import ConchError, NotEnoughAuthentication, ValidPublicKey
 from twisted.conch.interfaces import IConchUser
@@ -14,47 +19,70 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.errors import TeleconchError
-from teleconch.ssh import messages
-from teleconch.ssh.checker import CertificateCredentials
-from teleconch.ssh.codec import Reader, boolean, name_list, string
+from teleconch.ssh import messages, signatures
+from teleconch.ssh.checker import (
+    CertificateCredentials,
+    ICertificateCredentials,
+    IInteractiveCredentials,
+    InteractiveCredentials,
+)
+from teleconch.ssh.codec import Reader, boolean, name_list, string, uint32
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 
 if TYPE_CHECKING:
     from teleconch.ssh.server import SSHServerTransport
 
-METHODS = (b"publickey",)
+METHODS: Final = {ICertificateCredentials: b"publickey", IInteractiveCredentials: b"keyboard-interactive"}
+_OFFERS_MAX: Final = 32  # keys of a well-filled agent; they prove nothing and cost little
+_PROMPTS_MAX: Final = 16
 
 
 class UserAuthServer(SSHService):
     """Runs until someone has authenticated. Requests are answered one after the other."""
 
     name = b"ssh-userauth"
-    transport: SSHServerTransport  # type: ignore[assignment]
+    transport: SSHServerTransport  # type: ignore[assignment]  # Conch names its own
     log = Logger()
 
     def __init__(self, portal: Portal, limits: Limits) -> None:
         self._portal = portal
         self._limits = limits
-        self._failures = 0
-        self._busy = False
-        self._stopped = False
+        self._methods = tuple(
+            name for interface, name in METHODS.items() if interface in portal.listCredentialsInterfaces()
+        )
+        self._who: tuple[bytes, bytes] | None = None
+        self._failures = self._offers = 0
+        self._logged = False
+        self._busy = self._stopped = False
         self._waiting: list[bytes] = []
+        self._earlier: tuple[CertificateCredentials, ...] = ()
+        self._answers: Deferred[tuple[str, ...]] | None = None
+        self._asked = 0
 
     def serviceStopped(self) -> None:
+        if self._who is not None and not self._stopped and not self._logged:
+            self._log_refusal(self._who[0], "no usable certificate was shown")
         self._stopped = True
         self._waiting = []
+        answers, self._answers = self._answers, None
+        if answers is not None:
+            answers.errback(Failure(UnauthorizedLogin("the connection is gone")))
 
     def packetReceived(self, messageNum: int, packet: bytes) -> None:
-        if messageNum != messages.USERAUTH_REQUEST:
-            raise ProtocolProblem("that is no message for authentication")
+        if messageNum == messages.USERAUTH_INFO_RESPONSE:
+            self._got_answers(packet)
+            return
+        if self._answers is not None:  # a new request gives up the questions (RFC 4256 section 3.1)
+            answers, self._answers = self._answers, None
+            answers.errback(Failure(UnauthorizedLogin("the questions were not answered")))
         if self._busy:
-            if len(self._waiting) >= self._limits.auth_tries * 2:
+            if len(self._waiting) >= _OFFERS_MAX:
                 raise ProtocolProblem("too many authentication requests at once")
             self._waiting.append(packet)
             return
         self._busy = True
-        Deferred.fromCoroutine(self._request(packet)).addErrback(self._broken)
+        Deferred.fromCoroutine(self._requests(packet)).addErrback(self._broken)
 
     def _broken(self, failure: Failure) -> None:
         problem = failure.value
@@ -64,25 +92,34 @@ class UserAuthServer(SSHService):
         if not self._stopped:
             self.transport.fail(problem)
 
-    async def _request(self, packet: bytes) -> None:
+    async def _requests(self, packet: bytes) -> None:
         while True:
-            await self._one(packet)
-            if self._stopped or not self._waiting:
+            await self._request(packet)
+            if self._stopped or self.transport.ended or not self._waiting:
                 break
             packet = self._waiting.pop(0)
         self._busy = False
 
-    async def _one(self, packet: bytes) -> None:
+    async def _request(self, packet: bytes) -> None:
+        """``string user, string service, string method``, and what the method adds."""
         reader = Reader(packet)
         login, service, method = reader.string(), reader.string(), reader.string()
         if service != b"ssh-connection":
             raise SSHProblem("this service is not there", messages.DISCONNECT_SERVICE_NOT_AVAILABLE)
+        if self._who not in (None, (login, service)):
+            raise ProtocolProblem("the login must stay the same during authentication")
+        first, self._who = self._who is None, (login, service)
         if method == b"none":
-            self._refuse(login, "no key was offered", counts=False)
+            self._refuse(login, "no key was offered", counts=not first)
+        elif method not in self._methods:
+            self._refuse(login, "this method of authentication is not there")
         elif method == b"publickey":
             await self._publickey(login, service, reader)
         else:
-            self._refuse(login, "this method of authentication is not there")
+            await self._login(login, InteractiveCredentials(_text(login), self._ask, self._earlier, self._peer()))
+
+    def _peer(self) -> Any:
+        return self.transport.getPeer()
 
     async def _publickey(self, login: bytes, service: bytes, reader: Reader) -> None:
         signed = reader.boolean()
@@ -102,52 +139,105 @@ class UserAuthServer(SSHService):
                 string(blob),
             )
         )
+        await self._login(login, CertificateCredentials(_text(login), algorithm, blob, signature, data, self._peer()))
+
+    async def _login(self, login: bytes, credentials: CertificateCredentials | InteractiveCredentials) -> None:
+        offer = isinstance(credentials, CertificateCredentials) and credentials.signature is None
         try:
-            credentials = CertificateCredentials(
-                login.decode("utf-8"), algorithm, blob, signature, data, self.transport.getPeer()
-            )
             _interface, avatar, logout = await self._portal.login(credentials, None, IConchUser)
         except ValidPublicKey:
-            if signed:
+            if not offer:
                 raise
+            assert isinstance(credentials, CertificateCredentials)
             if not self._stopped:
-                self.transport.sendPacket(messages.USERAUTH_PK_OK, string(algorithm) + string(blob))
+                self.transport.sendPacket(
+                    messages.USERAUTH_PK_OK, string(credentials.algorithm) + string(credentials.blob)
+                )
             return
         except NotEnoughAuthentication:
-            self._refuse(login, "more is needed", partial=True)
+            if isinstance(credentials, CertificateCredentials) and not offer:
+                self._earlier = (*self._earlier, credentials)
+            self._refuse(login, "more is needed", partial=not offer)
             return
-        except (UnauthorizedLogin, ConchError, TeleconchError, ProtocolProblem, UnicodeDecodeError) as error:
-            self._refuse(login, str(error) or type(error).__name__)
+        except (UnauthorizedLogin, ConchError, TeleconchError, ProtocolProblem) as error:
+            plain = offer and not getattr(credentials, "algorithm", b"").endswith(signatures.CERT_SUFFIX)
+            self._refuse(login, str(error) or type(error).__name__, offer=offer, quiet=plain)
             return
         if self._stopped:
             logout()
             return
-        if not signed:  # a realm or checker that lets an unsigned offer through must not become a login
+        if offer:  # a realm or checker that lets an unsigned offer through must not become a login
             logout()
             raise SSHProblem("authentication needs a signature", messages.DISCONNECT_BY_APPLICATION)
-        self._succeed(login, avatar, logout)
-
-    def _succeed(self, login: bytes, avatar: Any, logout: Any) -> None:
-        identity = getattr(avatar, "identity", None)
-        user = getattr(identity, "user", "") or login.decode("utf-8", "replace")
-        self.transport.sendPacket(messages.USERAUTH_SUCCESS, b"")
+        self._logged = True
         self._waiting = []
+        user = getattr(getattr(avatar, "identity", None), "user", "") or _text(login)
         self.transport.start_connection(avatar, logout, user)
 
-    def _refuse(self, login: bytes, why: str, *, counts: bool = True, partial: bool = False) -> None:
+    # -- questions (RFC 4256) --
+
+    def _ask(self, instruction: str, prompts: Sequence[tuple[str, bool]]) -> Awaitable[tuple[str, ...]]:
+        """The answers, as many as prompts. UnauthorizedLogin when none will come."""
+        answers: Deferred[tuple[str, ...]] = Deferred()
+        if self._stopped or self._answers is not None or len(prompts) > _PROMPTS_MAX:
+            answers.errback(Failure(UnauthorizedLogin("the question cannot be asked")))
+            return answers
+        self._answers, self._asked = answers, len(prompts)
+        asked = b"".join(string(prompt.encode()) + boolean(echo) for prompt, echo in prompts)
+        head = string(b"") + string(instruction.encode()) + string(b"") + uint32(len(prompts))
+        self.transport.sendPacket(messages.USERAUTH_INFO_REQUEST, head + asked)
+        return answers
+
+    def _got_answers(self, packet: bytes) -> None:
+        answers, self._answers = self._answers, None
+        if answers is None:
+            raise ProtocolProblem("an answer came to no question")
+        reader = Reader(packet)
+        if reader.uint32() != self._asked:
+            answers.errback(Failure(UnauthorizedLogin("the wrong number of answers came")))
+            return
+        given = tuple(_text(reader.string()) for _ in range(self._asked))
+        reader.end()
+        answers.callback(given)
+
+    # -- refusals --
+
+    def _refuse(
+        self,
+        login: bytes,
+        why: str,
+        *,
+        counts: bool = True,
+        partial: bool = False,
+        offer: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        """Answer with failure. Offers have a count of their own: a full agent is no attack."""
         if self._stopped:
             return
-        if counts:
-            self.log.warn(
-                "access denied: {error}",
-                event="auth",
-                success=False,
-                login=login[:255].decode("utf-8", "replace"),
-                addr_remote=self.transport.peer_name(),
-                error=why,
-            )
-            if not partial:
-                self._failures += 1
-            if self._failures >= self._limits.auth_tries:
+        if counts and not partial:
+            if not quiet:
+                self._log_refusal(login, why)
+            self._failures += not offer
+            self._offers += offer
+            if self._failures >= self._limits.auth_tries or self._offers >= _OFFERS_MAX:
                 raise SSHProblem("too many authentication failures", messages.DISCONNECT_NO_MORE_AUTH_METHODS)
-        self.transport.sendPacket(messages.USERAUTH_FAILURE, name_list(METHODS) + boolean(partial))
+        self.transport.sendPacket(messages.USERAUTH_FAILURE, name_list(self._methods) + boolean(partial))
+
+    def _log_refusal(self, login: bytes, why: str) -> None:
+        self._logged = True
+        self.log.warn(
+            "access denied: {error}",
+            event="auth",
+            success=False,
+            login=login[:255].decode("utf-8", "replace"),
+            addr_remote=self.transport.peer_name(),
+            error=why,
+        )
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ProtocolProblem("a text is not UTF-8") from None

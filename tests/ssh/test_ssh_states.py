@@ -1,0 +1,221 @@
+"""Every message number in every state, from a hostile client and from a hostile server (LESSONS: breaks 13 to 15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ssh_world import Memory, Pair, make_client
+from twisted.internet.task import Clock
+
+from teleconch.ssh import messages as m
+from teleconch.ssh import states
+from teleconch.ssh.client import SSHClientTransport
+from teleconch.ssh.server import SSHServerTransport
+
+# A body with which a message that is legal here does no harm.
+HARMLESS = {m.PING: b"\0\0\0\0", m.DEBUG: b"\0" + bytes(8), m.UNIMPLEMENTED: bytes(4), m.IGNORE: bytes(4)}
+
+
+class _Stopper:
+    """Stops talking by itself when the peer is in ``where``; then messages are injected."""
+
+    where: str = ""
+    stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class StoppingClient(_Stopper, SSHClientTransport):
+    """Leaves the server in a state and goes no further."""
+
+    def _send_kexinit(self) -> None:
+        if self.where == states.START and self.sessionID is None:
+            self._our_kexinit = b"never sent"
+            return
+        super()._send_kexinit()
+
+    def kex_agreed(self, agreed: Any) -> None:
+        if self.where != states.KEYS or self.sessionID is not None:
+            super().kex_agreed(agreed)
+
+    def _keys_made(self, secret: bytes, digest: bytes) -> None:
+        if self.where != states.NEW:
+            super()._keys_made(secret, digest)
+
+    def connectionSecure(self) -> None:
+        if self.where != states.SERVICE:
+            super().connectionSecure()
+
+    def _got_service_accept(self, body: bytes) -> None:
+        if self.where != states.AUTH:
+            super()._got_service_accept(body)
+
+    def _message(self, number: int, body: bytes, sequence: int) -> None:
+        if not (self.where == states.START and number == m.KEXINIT):
+            super()._message(number, body, sequence)
+
+
+def client_at(state: str) -> Pair:
+    kind = type("Client", (StoppingClient,), {"where": state})
+    pair = Pair(lambda clock: make_client(clock, kind))
+    pair.pump()
+    return pair
+
+
+@pytest.mark.parametrize("state", states.STATES)
+def test_server_ends_on_messages_that_are_not_legal(state: str) -> None:
+    """A client that sends what it must not at that moment, logged in or not, is cut off, and gets nothing for it."""
+    for number in range(256):
+        pair = client_at(state)
+        server = pair.server
+        assert server.state == state
+        before = server.service
+        body = HARMLESS.get(number, b"")
+        legal = number in states.SERVER[state]
+        pair.client._seal(bytes((number,)), body)
+        pair.pump()
+        if not legal:
+            unknown = state == states.OPEN and number not in states.KNOWN
+            assert server.ended is not unknown, (state, number)
+        elif number in HARMLESS and state in (states.SERVICE, states.OPEN):
+            assert not server.ended, (state, number)
+        if state != states.OPEN:
+            assert not server.factory.realm.avatars, (state, number)
+            assert server.state != states.OPEN
+            assert before is None or not hasattr(before, "channels")
+        pair.end()
+        assert not pair.clock.getDelayedCalls(), (state, number)
+
+
+class StoppingServer(SSHServerTransport):
+    where = ""
+
+    def _send_kexinit(self) -> None:
+        if self.where == states.START and self.sessionID is None:
+            self._our_kexinit = b"never sent"
+            return
+        super()._send_kexinit()
+
+    def _message(self, number: int, body: bytes, sequence: int) -> None:
+        if self.where == states.START and number == m.KEXINIT:
+            return
+        if self.where == states.SERVICE and number == m.SERVICE_REQUEST:
+            return
+        if self.where == states.AUTH and number == m.USERAUTH_REQUEST:
+            return
+        super()._message(number, body, sequence)
+
+    def _got_kex_init(self, body: bytes) -> None:
+        if self.where != states.KEYS:
+            super()._got_kex_init(body)
+
+
+def server_at(state: str) -> Pair:
+    import ssh_world
+
+    original = ssh_world.SSHServerFactory.buildProtocol
+
+    def build(self: Any, addr: Any) -> Any:
+        return type("Server", (StoppingServer,), {"where": state})(self)
+
+    ssh_world.SSHServerFactory.buildProtocol = build  # type: ignore[method-assign]
+    try:
+        pair = Pair()
+    finally:
+        ssh_world.SSHServerFactory.buildProtocol = original  # type: ignore[method-assign]
+    return pair
+
+
+@pytest.mark.parametrize("state", [s for s in states.STATES if s != states.NEW])
+def test_client_ends_on_messages_that_are_not_legal(state: str) -> None:
+    """A server that sends what it must not at that moment is left (rogue EXT_INFO, rogue sessions)."""
+    for number in range(256):
+        pair = server_at(state)
+        pair.pump()
+        client = pair.client
+        assert client.state == state
+        legal = number in states.CLIENT[state]
+        pair.server._seal(bytes((number,)), HARMLESS.get(number, b""))
+        pair.pump()
+        if not legal:
+            unknown = state == states.OPEN and number not in states.KNOWN
+            assert client.ended is not unknown, (state, number)
+        pair.end()
+        assert not pair.clock.getDelayedCalls(), (state, number)
+
+
+def test_only_the_exchange_before_the_first_keys() -> None:
+    """Prefix truncation (Terrapin) needs an extra packet before the first keys; under strict KEX it ends the connection
+    (LESSONS: break 13)."""
+    for number in (m.IGNORE, m.DEBUG, m.UNIMPLEMENTED):
+        for state in (states.START, states.KEYS, states.NEW):
+            pair = client_at(state)
+            pair.client._seal(bytes((number,)), HARMLESS[number])
+            if state == states.START:  # the peer's first packet is this one; then it goes on as if nothing was
+                pair.client._our_kexinit = None
+                type(pair.client).where = ""
+                pair.client._send_kexinit()
+            pair.pump()
+            assert pair.server.ended, (number, state)
+            pair.end()
+
+
+def test_sequence_numbers_begin_again_with_new_keys() -> None:
+    """Under strict KEX each NEWKEYS sets the sequence numbers to zero, so that nothing sent before can shift them."""
+    pair = Pair()
+    seen = []
+    original = type(pair.server)._got_newkeys
+
+    class Watching(type(pair.server)):  # type: ignore[misc]
+        def _got_newkeys(self, body: bytes) -> None:
+            original(self, body)
+            seen.append((self._in_sequence, self._out_sequence))
+
+    pair.server.__class__ = Watching
+    pair.pump()
+    assert seen[0][0] == 0
+    assert pair.server._out_sequence < 10
+    pair.client.rekey()
+    pair.pump()
+    assert len(seen) == 2
+    assert seen[1][0] == 0
+    assert pair.server.keyExchanges == 2
+    pair.end()
+
+
+def test_a_peer_without_strict_kex_gets_only_gcm() -> None:
+    """With a peer that has no strict KEX, ChaCha20 and EtM are refused rather than left open to Terrapin."""
+
+    class Lax(SSHClientTransport):
+        def _seal(self, head: bytes, body: Any = b"") -> None:
+            if head[0] == m.KEXINIT and self.sessionID is None:
+                head = head.replace(b"kex-strict-c-v00@openssh.com", b"kex-string-c-v00@openssh.com")
+                self._our_kexinit = head
+            super()._seal(head, body)
+
+    from teleconch.ssh.client import ClientOptions
+
+    for cipher, good in (
+        ("aes128-gcm@openssh.com", True),
+        ("aes256-gcm@openssh.com", True),
+        ("chacha20-poly1305@openssh.com", False),
+        ("aes256-ctr", False),
+    ):
+        pair = Pair(lambda clock, c=cipher: make_client(clock, Lax, options=ClientOptions(ciphers=(c,))))
+        pair.client._strict = False
+        pair.pump()
+        assert (pair.server.state == states.OPEN) is good, cipher
+        pair.end()
+
+
+def test_memory_ends_are_real_enough() -> None:
+    """The pair in memory, used above, logs in for real."""
+    pair = Pair()
+    pair.pump()
+    assert pair.server.state == pair.client.state == states.OPEN
+    assert isinstance(pair.ends[0], Memory)
+    assert isinstance(pair.clock, Clock)
+    pair.end()
+    assert pair.avatar.logged_out == 1
