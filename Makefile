@@ -29,7 +29,7 @@ lint: .venv/lint
 
 soak: .venv/test
 	@./tests/programs
-	$(PYTEST) tests/system tests/ssh -m soak --soak
+	$(PYTEST) -m soak --soak
 
 bench: .venv/test
 	@./tests/programs

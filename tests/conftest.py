@@ -16,8 +16,16 @@ from twisted.logger import globalLogPublisher
 SETTLE_TURNS = 200  # of 10 ms: what a closing connection may need on a busy machine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what cannot run here, with the reason; with CI=true that is a failure instead."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the long ones too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, with the reason; with CI=true that is a failure instead. Leave out the long runs."""
+    if not config.getoption("--soak"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         missing = [name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name) is None]
         reason = f"needs {', '.join(missing)} (see README, 'Tests')" if missing else ""
@@ -40,7 +48,16 @@ def _children() -> set[int]:
     for thread in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{thread}/children") as file:
             found.update(map(int, file.read().split()))
-    return found
+    return {pid for pid in found if not _is_daemon(pid)}
+
+
+def _is_daemon(pid: int) -> bool:
+    """Whether this is a process of a system test's cluster, which may outlive one test and be started again in it."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return b"TELECONCH_TEST_DAEMON=1" in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 def _open() -> set[object]:

@@ -6,7 +6,7 @@ Text that peers chose is escaped here, in one place: a line stays one line and a
 from __future__ import annotations
 
 import sys
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from twisted.logger import (
     FileLogObserver,
@@ -15,6 +15,7 @@ from twisted.logger import (
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     formatEvent,
     formatTime,
     globalLogBeginner,
@@ -73,7 +74,8 @@ def _stream(output: str) -> TextIO:
 def observer(output: str, severity: str) -> ILogObserver:
     """Writes events of ``severity`` and above to ``stdout``, ``stderr``, ``syslog`` or a file. BadParameter."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[severity])
-    for noisy in ("twisted.web", "twisted.internet", "twisted.conch", "klein"):
+    predicates: list[Any] = [predicate, _no_factories]
+    for noisy in ("twisted.web", "twisted.internet", "twisted.conch", "klein", "log_legacy"):
         predicate.setLogLevelForNamespace(noisy, max(LogLevel.warn, LEVELS[severity], key=_order))
     if output == "syslog":
         import syslog
@@ -88,8 +90,14 @@ def observer(output: str, severity: str) -> ILogObserver:
         def write(event: LogEvent) -> None:
             syslog.syslog(priorities.get(event.get("log_level"), syslog.LOG_ERR), format_line(event).rstrip("\n"))
 
-        return FilteringLogObserver(cast("ILogObserver", write), [predicate])
-    return FilteringLogObserver(FileLogObserver(_stream(output), format_line), [predicate])
+        return FilteringLogObserver(cast("ILogObserver", write), predicates)
+    return FilteringLogObserver(FileLogObserver(_stream(output), format_line), predicates)
+
+
+def _no_factories(event: LogEvent) -> Any:
+    """Twisted's own lines about each factory say nothing to an administrator."""
+    noise = str(event.get("log_format", "")).startswith(("Starting factory", "Stopping factory"))
+    return PredicateResult.no if noise else PredicateResult.maybe
 
 
 def _order(level: object) -> int:

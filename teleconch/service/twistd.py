@@ -5,14 +5,17 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from teleconch.config.load import read_config
 from teleconch.errors import TeleconchError
+from teleconch.service import log as logs
+from teleconch.service.roles import Roles, readiness_of
 
 log = Logger()
 
@@ -29,8 +32,6 @@ def role_service(options: Options, role: str) -> IService:
     """The service that runs ``role``. A configuration that is wrong is told as wrong usage: nothing was started."""
     from twisted.internet import reactor
 
-    from teleconch.service.roles import Roles, readiness_of
-
     try:
         config = read_config(options["config"]).only(role)
     except TeleconchError as error:
@@ -38,7 +39,22 @@ def role_service(options: Options, role: str) -> IService:
     for file, line, sentence in config.warnings:
         log.warn("{file}:{line}: {sentence}", file=file, line=line, sentence=sentence)
     os.umask(0o077)
-    return Roles(reactor, config, readiness_of(config), _failed)
+    roles = _TwistdRoles(reactor, config, readiness_of(config), _failed)
+    elsewhere: Mapping[str, object] = options.parent or {}
+    if not any(elsewhere.get(given) for given in ("logfile", "syslog", "logger")):
+        roles.log_observer = logs.observer(config.teleport.log.output, config.teleport.log.severity)
+    return roles
+
+
+class _TwistdRoles(Roles):
+    """Logs as ``teleport start`` does, unless twistd was told where to log."""
+
+    log_observer: ILogObserver | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
 
 def _failed(error: BaseException) -> None:

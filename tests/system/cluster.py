@@ -58,7 +58,7 @@ class Daemon:
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
-                env=env,
+                env={**(os.environ if env is None else env), "TELECONCH_TEST_DAEMON": "1"},
                 start_new_session=True,
                 **popen,
             )
@@ -205,6 +205,6 @@ class Cluster:
         path = folder / "ssh_config"
         path.write_text(
             f"Host *\n  IdentityFile {identity}\n  IdentityAgent none\n  UserKnownHostsFile {known}\n"
-            "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n"
+            "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  BatchMode yes\n"
         )
         return path
