@@ -30,10 +30,11 @@ FIELDS = (
 )  # fmt: skip
 
 
-def printable(text: str) -> str:
-    """``text`` with control characters, line ends and lone surrogates as escapes."""
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with control characters, line ends and lone surrogates as escapes, but for those in ``keep``."""
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+        char if char.isprintable() or char in keep else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text
     )
 
 

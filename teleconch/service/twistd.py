@@ -19,6 +19,7 @@ from teleconch.service.roles import Roles, readiness_of
 
 log = Logger()
 
+LINE_END = "\n"
 DEFAULT_FILE = "/etc/teleport.yaml"
 
 
@@ -29,13 +30,15 @@ class Options(usage.Options):
 
 
 def role_service(options: Options, role: str) -> IService:
-    """The service that runs ``role``. A configuration that is wrong is told as wrong usage: nothing was started."""
+    """The service that runs ``role``. A configuration that is wrong ends the process with status 1: its problems on
+    stderr, nothing started. (Twistd would end with 0 for wrong usage, and show a traceback for anything else.)"""
     from twisted.internet import reactor
 
     try:
         config = read_config(options["config"]).only(role)
     except TeleconchError as error:
-        raise usage.UsageError(str(error)) from None
+        sys.stderr.write(f"ERROR: {logs.printable(str(error), keep=LINE_END)}\n")
+        sys.exit(1)
     for file, line, sentence in config.warnings:
         log.warn("{file}:{line}: {sentence}", file=file, line=line, sentence=sentence)
     os.umask(0o077)

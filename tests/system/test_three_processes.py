@@ -222,3 +222,15 @@ def test_tsh_through_three_processes(apart: Apart, config: Path, tmp_path: Path)
     refused = home.run("tsh", "ssh", f"{ME}@169.254.169.254", "true", check=False)
     assert refused.returncode == 255
     assert "registered" in refused.stderr
+
+
+def test_a_wrong_file_under_twistd(tmp_path: Path) -> None:
+    """All errors of the file, each with its line, status 1, no traceback."""
+    path = tmp_path / "bad.yaml"
+    path.write_text("teleport: {data_dirr: 3}\nssh_service: {listen_addr: 'x:99999'}\n")
+    done = run(BIN / "twistd", "-n", "--pidfile", tmp_path / "pid", "teleport-node", "-c", path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR: ")
+    assert f"{path}:1:" in done.stderr
+    assert f"{path}:2:" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
