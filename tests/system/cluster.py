@@ -141,10 +141,13 @@ class Home:
         assert process.returncode == 0, shown + rest + errors
         return secret
 
-    def log_in(self, *options: str, secret: str = "", password: str = PASSWORD, **how) -> subprocess.CompletedProcess:
+    def log_in(
+        self, *options: str, secret: str = "", code: str = "", password: str = PASSWORD, **how
+    ) -> subprocess.CompletedProcess:
         """``tsh login``. The code is the next one: the current one may be used up by the sign-up."""
-        code = totp(secret, time.time() + 30) + "\n" if secret else ""
-        return self.run("tsh", "login", *options, stdin=f"{password}\n{code}", **how)
+        if secret:
+            code = totp(secret, time.time() + 30)
+        return self.run("tsh", "login", *options, stdin=f"{password}\n{code}\n", **how)
 
 
 class Cluster:

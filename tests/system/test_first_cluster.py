@@ -33,7 +33,7 @@ def quickstart(tmp_path: Path) -> Iterator[tuple[Cluster, Daemon, Home]]:
 
 def test_from_nothing_to_a_session(quickstart: tuple[Cluster, Daemon, Home], tmp_path: Path) -> None:
     """Everything that `make start` prints works when it is typed, and a second start goes on with the same cluster."""
-    cluster, daemon, home = quickstart
+    _cluster, daemon, home = quickstart
     link = daemon.wait_for(r"tsh signup (--ca-pin=\S+) (\S+)")
     pin, url = link[1], link[2]
     daemon.wait_for("Administer:")
