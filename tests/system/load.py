@@ -52,6 +52,7 @@ async def administrate() -> None:
                 made = await client.create_token(("node",), 3600, None)
                 answered("token", made.value.reveal())
                 if number % 3 == 0:
+                    answered("leaving", name)  # asked for: whether it happened is open until it is answered
                     await client.delete_user(name)
                     answered("gone", name)
         except (TeleconchError, ValueError, OSError):

@@ -59,7 +59,7 @@ def _survives(tmp_path: Path, kills: int, seed: int) -> None:
         daemon.kill()
         daemon = cluster.start().ready()
         users = {doc["metadata"]["name"] for doc in json.loads(cluster.tctl("get", "users", "--format=json").stdout)}
-        assert facts_by_kind["user"] - facts_by_kind.get("gone", set()) <= users
+        assert facts_by_kind["user"] - facts_by_kind.get("leaving", set()) <= users
         assert not facts_by_kind.get("gone", set()) & users
         tokens = cluster.tctl("tokens", "ls").stdout
         assert all(token in tokens for token in facts_by_kind["token"])
