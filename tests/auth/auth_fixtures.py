@@ -99,6 +99,21 @@ class Cluster:
         request = LoginRequest(name, Secret(password), otp, new_ssh_key()[1], new_tls_key()[1], None)
         return evolve(request, **changes)
 
+    def meanwhile(self, act, skip=0):
+        """Have ``act()`` happen just before the next commit (or, after some): between its reading and its writing."""
+        real = self.backend.commit
+        left = skip
+
+        async def commit(*changes):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                self.backend.commit = real
+                await act()
+            return await real(*changes)
+
+        self.backend.commit = commit
+
     async def stored(self):
         """Everything in the state, as bytes by key."""
         return {item.key: item.value async for item in self.backend.all("/")}

@@ -98,10 +98,11 @@ async def test_a_silent_node_is_offline_then_gone(cluster):
 @pytest_twisted.ensureDeferred
 async def test_a_host_speaks_for_itself_only(cluster):
     """A node cannot register another node's address, name or cluster, nor can anyone else."""
-    uuid, other = await cluster.joined("web1"), await cluster.joined("web2")
+    uuid, other, namesake = [await cluster.joined(name) for name in ("web1", "web2", "web1")]
     node = cluster.node(uuid)
     for identity, told in (
         (cluster.identity(other), node),
+        (cluster.identity(namesake), node),
         (cluster.identity(uuid), evolve(node, nodename="web2")),
         (cluster.identity(uuid), evolve(node, cluster="other.com")),
         (cluster.identity(uuid, "proxy"), node),
@@ -248,6 +249,26 @@ async def test_heartbeats_at_once_do_not_lose_each_other(cluster):
     uuid = await cluster.joined()
     results = await DeferredList([spawn(cluster.ping(uuid, "one")) for _ in range(10)], consumeErrors=True)
     assert all(success for success, _ in results)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_ping_is_lost_or_resurrects_what_changed_meanwhile(cluster):
+    """Whatever happens between reading and writing counts: a removal, a goodbye, another process."""
+    uuid = await cluster.joined()
+    cluster.meanwhile(lambda: cluster.server.delete_node(uuid))
+    await refused(cluster.ping(uuid), AccessDenied)
+    assert not [key for key in await cluster.stored() if uuid in key]
+    uuid = await cluster.joined()
+    await cluster.ping(uuid, "one")
+    await cluster.ping(uuid, "two")
+    cluster.meanwhile(lambda: cluster.ping(uuid, "three"))
+    await refused(cluster.ping(uuid, "two"), AlreadyJoined)
+    cluster.meanwhile(lambda: cluster.ping(uuid, "four"))
+    await cluster.server.goodbye(cluster.identity(uuid), "three")
+    assert (await cluster.server.get_node(uuid)).online
+    cluster.meanwhile(lambda: cluster.ping(uuid, "four"))
+    await cluster.server.delete_node(uuid)
+    assert not [key for key in await cluster.stored() if uuid in key]
 
 
 # Lists

@@ -322,6 +322,23 @@ async def test_many_wrong_answers_at_once_are_counted_all(cluster):
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_wrong_answer_is_lost_between_servers(cluster):
+    """Five guesses at the very same moment, each at another auth server, are five."""
+    secret = await cluster.signed_up()
+    others = [cluster.another() for _ in range(5)]
+    for other in others:
+        await other.start()
+    wrong = cluster.login_request(password="wrong password")
+    await outcomes(*(other.login(wrong) for other in others[:3]))
+    cluster.meanwhile(lambda: refused(others[3].login(wrong)))
+    await refused(others[4].login(wrong))
+    otp = code(secret, cluster.clock.seconds())
+    assert await refused(cluster.server.login(cluster.login_request(otp=otp))) == DENIED
+    for other in others:
+        await other.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_right_answers_at_once_all_log_in(cluster):
     """A script that opens ten sessions at once is not taken for an attacker."""
     server = cluster.another(second_factor="off")
@@ -480,19 +497,57 @@ async def test_a_reset_voids_at_once_and_ends_a_lock_out(cluster):
 
 @pytest_twisted.ensureDeferred
 async def test_a_login_that_races_with_a_reset_loses(cluster):
-    """A password that was voided while it was being checked does not get a certificate."""
-    secret = await cluster.signed_up()
-    login = spawn(cluster.server.login(cluster.login_request(otp=code(secret, cluster.clock.seconds()))))
-    login.addErrback(lambda failure: failure)
+    """A password that was voided while it was being checked does not get a certificate, and stays void."""
+    for second_factor in ("otp", "off"):
+        secret = await cluster.signed_up(second_factor)
+        server = cluster.another(second_factor=second_factor)
+        await server.start()
+        otp = code(secret, cluster.clock.seconds())
+        cluster.meanwhile(lambda name=second_factor: cluster.server.reset_user(name, 60), skip=1)
+        assert await refused(server.login(cluster.login_request(second_factor, otp=otp))) == DENIED
+        record = json.loads((await cluster.stored())[f"/users/{second_factor}"])
+        assert (record["password"], record["otp_secret"]) == (None, None)
+        await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sign_up_that_races_with_a_reset_loses(cluster):
+    """A sign-up link that was replaced while somebody used it sets no password."""
+    for skip in (0, 1):
+        name = f"user{skip}"
+        token = await cluster.server.create_user(User(name), 60)
+        secret = (await cluster.server.start_signup(token.value)).otp_secret
+        cluster.meanwhile(lambda name=name: cluster.server.reset_user(name, 60), skip)
+        right = code(secret, cluster.clock.seconds())
+        assert "replaced" in await refused(cluster.server.finish_signup(token.value, Secret(PASSWORD), right))
+        stored = await cluster.stored()
+        assert json.loads(stored[f"/users/{name}"])["password"] is None
+        assert len([key for key in stored if key.startswith("/signups/")]) == skip + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sign_up_keeps_what_changed_meanwhile(cluster):
+    """Logins that the administrator adds during a sign-up are not undone by it."""
+    token = await cluster.server.create_user(User("alice"), 60)
+    secret = (await cluster.server.start_signup(token.value)).otp_secret
+    changed = User("alice", traits={"logins": ("deploy",)})
+    cluster.meanwhile(lambda: cluster.server.upsert_user(changed, True), skip=1)
+    await cluster.server.finish_signup(token.value, Secret(PASSWORD), code(secret, cluster.clock.seconds()))
+    cluster.clock.advance(30)
+    otp = code(secret, cluster.clock.seconds())
+    assert (await cluster.server.login(cluster.login_request(otp=otp))).logins == ("deploy",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_the_users_record_says_which_link_holds(cluster):
+    """A left-over index of an old link opens nothing."""
+    old = await cluster.server.create_user(User("alice"), 60)
+    before = await cluster.stored()
+    (index,) = [key for key in before if key.startswith("/signups/")]
     await cluster.server.reset_user("alice", 60)
-    assert "/users/alice" in await cluster.stored()
-    try:
-        await login
-    except AccessDenied:
-        pass
-    record = json.loads((await cluster.stored())["/users/alice"])
-    assert record["password"] is None
-    assert record["otp_secret"] is None
+    assert index not in await cluster.stored()
+    await cluster.backend.put(index, before[index])
+    await refused(cluster.server.start_signup(old.value))
 
 
 @pytest_twisted.ensureDeferred
