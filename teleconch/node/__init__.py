@@ -2,12 +2,13 @@
 
 ::
 
-    service.NodeServer ── heartbeat.Heartbeat ── auth API (pings)
-        │ realm and listener
-    server.NodeRealm ── access permit ── session.SessionChannel   one per SSH session channel
-                                             │ streams (pipes), pty
-                                         process.Launcher         in the daemon
-                                             │ one socket
-                                         launcher                 a small root process: forks, becomes the
-                                             └ accounts           user (accounts) and execs the shell
+    service.NodeServer ── heartbeat.Heartbeat (labels) ── auth API: pings
+        │ listener and realm
+    server.NodeUser ── access permit ── session.SessionChannel     one for each SSH session channel
+                                            │        │ wires (streams, pty): pipes or a terminal, and the bytes
+                                            │        │
+                                        process.Launcher (start)   the daemon's end
+                                            │ one socket           ─────────────────────────────────────────
+                                        launcher                   a small process, as root where the node is
+                                            └ accounts             its children become the user and exec
 """

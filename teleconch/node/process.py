@@ -5,7 +5,6 @@ The protocol and the reasons for a process of its own stand in :mod:`teleconch.n
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -15,20 +14,17 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadWriteDescriptor
+from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import teleconch
-from teleconch.errors import LimitExceeded, TeleconchError, Unavailable, from_code
-from teleconch.node.launcher import text
+from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
+from teleconch.node.start import IReactorNode, Reply, Request, Started, open_request
 
-START_DEADLINE: Final = 60.0  # seconds for account look-up, home directory and exec
-REPLY_MAX: Final = 16 * 1024
 EARLY_SIGNALS: Final = 16
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
 
@@ -36,40 +32,6 @@ _CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launcher 
 _ROOT = str(Path(teleconch.__file__).resolve().parents[1])
 
 log = Logger()
-
-
-class IReactorNode(IReactorFDSet, IReactorTime):
-    """What the node asks of a reactor: descriptors and time."""
-
-
-@frozen
-class Request:
-    """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes."""
-
-    login: str
-    command: bytes | None
-    environment: dict[bytes, bytes]
-    terminal: bool
-
-    def encode(self) -> bytes:
-        return json.dumps(
-            {
-                "login": self.login,
-                "command": None if self.command is None else text(self.command),
-                "environment": {text(name): text(value) for name, value in self.environment.items()},
-                "terminal": self.terminal,
-            }
-        ).encode()
-
-
-@frozen
-class Started:
-    """A process that was started: its id, its user's id, and what the passwd entry says."""
-
-    pid: int
-    uid: int
-    home: str
-    shell: str
 
 
 class Process:
@@ -95,6 +57,10 @@ class Process:
         """The user is gone: SIGHUP, and SIGCONT for what is stopped."""
         self.signal(signal.SIGHUP)
         self.signal(signal.SIGCONT)
+
+    def has_failed(self, error: TeleconchError) -> None:
+        """The launcher's child could not become what was asked for."""
+        self.started.errback(Failure(error))
 
     def kill_start(self) -> None:
         """The start takes too long."""
@@ -187,7 +153,7 @@ class Launcher:
                 raise LimitExceeded(f"The command is longer than {COMMAND_MAX} bytes; send it as a script on stdin.")
             if self._control is None:
                 self.start()
-            file, reading, writing = _request_file(request)
+            file, reading, writing = open_request(request)
         except OSError as error:
             _close(descriptors)
             raise Unavailable(f"This node cannot start a process now ({error.strerror}); try again later.") from error
@@ -196,7 +162,7 @@ class Launcher:
             raise
         self._last_id += 1
         process = self._processes[self._last_id] = Process(self, self._last_id)
-        _Reply(self._reactor, reading, process)
+        Reply(self._reactor, reading, process.has_started, process.has_failed, process.kill_start)
         self._outgoing.append((f"start {self._last_id}".encode(), (file, writing, stdin, stdout, stderr)))
         self._flush()
         return process
@@ -255,83 +221,6 @@ class Launcher:
 
     def connectionLost(self, reason: Failure) -> None:
         self._drop(reason.getErrorMessage())
-
-
-@implementer(IReadWriteDescriptor)
-class _Reply:
-    """Reads what the child says between fork and exec, until exec closes the pipe."""
-
-    def __init__(self, reactor: IReactorNode, fd: int, process: Process) -> None:
-        self._reactor = reactor
-        self._fd = fd
-        self._process = process
-        self._heard = b""
-        self._deadline = reactor.callLater(START_DEADLINE, process.kill_start)
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def logPrefix(self) -> str:
-        return "start"
-
-    def doRead(self) -> None:
-        try:
-            data = os.read(self._fd, REPLY_MAX)
-        except BlockingIOError:
-            return
-        self._heard += data
-        if not data or len(self._heard) > REPLY_MAX:
-            self._end()
-
-    def doWrite(self) -> None:
-        """Never asked for."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._fd < 0:
-            return
-        self._reactor.removeReader(self)
-        os.close(self._fd)
-        self._fd = -1
-        if self._deadline.active():
-            self._deadline.cancel()
-        process = self._process
-        try:
-            facts = _understand(self._heard)
-        except TeleconchError as error:
-            process.started.errback(Failure(error))
-        else:
-            process.has_started(facts)
-
-
-def _understand(heard: bytes) -> Started:
-    """What the child said, as facts or as the error that it met."""
-    lines = [json.loads(line) for line in heard.splitlines()]
-    for line in lines:
-        if "error" in line:
-            if "detail" in line:
-                log.error("the start of a session failed: {detail}", detail=line["detail"])
-            raise from_code(line["code"], line["error"])
-    if not lines:
-        raise Unavailable("This node could not start the session in time; try again later.")
-    return Started(**lines[0])
-
-
-def _request_file(request: Request) -> tuple[int, int, int]:
-    """The request as a readable file, and the reply pipe's reading (non-blocking) and writing end."""
-    file = os.memfd_create("session", os.MFD_CLOEXEC)
-    try:
-        os.write(file, request.encode())
-        os.lseek(file, 0, os.SEEK_SET)
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-    except OSError:
-        os.close(file)
-        raise
-    os.set_blocking(reading, False)
-    return file, reading, writing
 
 
 def _close(descriptors: tuple[int, ...]) -> None:

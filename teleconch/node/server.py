@@ -19,7 +19,8 @@ from zope.interface import Interface, implementer
 from teleconch.access.permit import AccessPermit, permit_session
 from teleconch.errors import AccessDenied
 from teleconch.node.environment import address
-from teleconch.node.session import Place, SessionChannel
+from teleconch.node.place import Place
+from teleconch.node.session import SessionChannel
 from teleconch.resources.identity import SSHIdentity
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
@@ -37,7 +38,7 @@ class NodeUser(ConchUser):
     conn: Connection
 
     def __init__(
-        self, identity: SSHIdentity, login: str, peer: IAddress, place: Place, now: Callable[[], float]
+        self, identity: SSHIdentity, login: str, peer: IAddress, place: Place[SessionChannel], now: Callable[[], float]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
@@ -94,7 +95,7 @@ class NodeUser(ConchUser):
 class NodeRealm:
     """Makes a :class:`NodeUser` of a checked identity (twisted.cred)."""
 
-    def __init__(self, place: Place, now: Callable[[], float]) -> None:
+    def __init__(self, place: Place[SessionChannel], now: Callable[[], float]) -> None:
         self._place = place
         self._now = now
 

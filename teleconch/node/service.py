@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,9 +21,11 @@ import teleconch
 from teleconch.api.interface import Hosts
 from teleconch.node.heartbeat import Heartbeat
 from teleconch.node.labels import Labels
-from teleconch.node.process import IReactorNode, Launcher
+from teleconch.node.place import Place
+from teleconch.node.process import Launcher
 from teleconch.node.server import NodeRealm
-from teleconch.node.session import Place
+from teleconch.node.session import SessionChannel
+from teleconch.node.start import IReactorNode
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
@@ -31,7 +33,6 @@ from teleconch.ssh.checker import CertificateChecker
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
 
 STOP_DEADLINE: Final = 10.0  # seconds that running sessions get when the node stops
-_POLL: Final = 0.1
 
 log = Logger()
 
@@ -84,7 +85,9 @@ class NodeServer(Service):
         self._host_key: tuple[str, str, HostKey] | None = None
         self._port: IListeningPort | None = None
         self.launcher = Launcher(reactor)
-        self.place = Place(reactor, self.launcher, member.uuid, member.cluster, lambda: str(uuid.uuid4()))
+        self.place: Place[SessionChannel] = Place(
+            reactor, self.launcher, member.uuid, member.cluster, lambda: str(uuid.uuid4())
+        )
         checker = CertificateChecker(self._user_authorities, now)
         self.factory = SSHServerFactory(
             reactor, Portal(NodeRealm(self.place, now), [checker]), self.host_keys, options, log_name="node"
@@ -172,14 +175,13 @@ class NodeServer(Service):
 
     async def _end_sessions(self) -> None:
         """Wait for sessions to end by themselves, then hang them up."""
-        waited = 0.0
-        while self.place.live and waited < self._stop_deadline:
-            await deferLater(self._reactor, _POLL)
-            waited += _POLL
-        left = list(self.place.live)
-        if left:
-            log.warn("{count} sessions still run as the node stops; hanging them up", count=len(left))
-        for session in left:
+        if self.place.live:
+            log.info("waiting for {count} sessions to end", count=len(self.place.live))
+        try:
+            await self.place.live.empty().addTimeout(self._stop_deadline, self._reactor)
+        except DeferredTimeout:
+            log.warn("{count} sessions still run as the node stops; hanging them up", count=len(self.place.live))
+        for session in self.place.live:
             session.hang_up()
 
     def stopService(self) -> Deferred[None]:

@@ -9,7 +9,7 @@ from one of three sides:
 - The peer closes the channel, or the connection is lost: pipes and terminal are closed, the process group gets SIGHUP.
 - The node stops: likewise, after a deadline.
 
-All bytes pass :meth:`SessionChannel._from_process` and :meth:`SessionChannel._to_process`; a recorder can stand there.
+The bytes themselves go through :class:`teleconch.node.wires.Wires`.
 """
 
 from __future__ import annotations
@@ -17,69 +17,33 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from collections.abc import Callable
 from typing import Final
 
-from attrs import field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from teleconch.access.permit import AccessPermit
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.node import pty
 from teleconch.node.environment import Requested, SessionFacts, address
-from teleconch.node.process import IReactorNode, Launcher, Process, Request
-from teleconch.node.streams import Sink, Source
+from teleconch.node.place import Place
+from teleconch.node.process import Process
+from teleconch.node.start import Request
+from teleconch.node.wires import STDERR, Wires
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import Reader, boolean, string
 
-STDOUT: Final = 0
-STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR
 NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures
 EARLY_MAX: Final = 1024 * 1024  # bytes that a peer may send before it says what to run
 SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
     for name in ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
 }
+SIGNAL_NAMES: Final = {number: name.encode() for name, number in SIGNALS.items()}
 
 log = Logger()
-
-
-@frozen
-class Place:
-    """Where sessions run: what all sessions of one node share. ``live`` holds the ones that are not over."""
-
-    reactor: IReactorNode
-    launcher: Launcher
-    host_uuid: str
-    cluster: str
-    new_id: Callable[[], str]
-    live: set[SessionChannel] = field(factory=set, eq=False, repr=False)
-
-
-@implementer(IPushProducer)
-class _Output:
-    """The process's output streams as one producer for the channel."""
-
-    def __init__(self, resumed: Callable[[], None]) -> None:
-        self._resumed = resumed
-        self.sources: list[Source] = []
-
-    def pauseProducing(self) -> None:
-        for source in self.sources:
-            source.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        for source in self.sources:
-            source.resumeProducing()
-        self._resumed()
-
-    def stopProducing(self) -> None:
-        for source in self.sources:
-            source.stopProducing()
 
 
 class SessionChannel(Channel):
@@ -87,7 +51,7 @@ class SessionChannel(Channel):
 
     name = b"session"
 
-    def __init__(self, permit: AccessPermit, place: Place, peer: IAddress, host: IAddress) -> None:
+    def __init__(self, permit: AccessPermit, place: Place[SessionChannel], peer: IAddress, host: IAddress) -> None:
         if not isinstance(permit, AccessPermit):
             raise TypeError("a session needs a permit")
         super().__init__()
@@ -112,8 +76,7 @@ class SessionChannel(Channel):
         self._requested = Requested()
         self._terminal: pty.Terminal | None = None
         self._process: Process | None = None
-        self._output = _Output(self._check_end)
-        self._input: Sink | None = None
+        self._wires = Wires(place.reactor, self, self._check_end, self._input_lost)
         self._early: list[bytes] = []
         self._early_size = 0
         self._begun = False
@@ -181,55 +144,29 @@ class SessionChannel(Channel):
         except (TeleconchError, OSError) as error:
             self._place.reactor.callLater(0, self._not_started, error)  # behind the answer to this request
             return True
-        self.registerProducer(self._output, True)
+        self.registerProducer(self._wires, True)
         if not self._producer_paused:
-            self._output.resumeProducing()
+            self._wires.resumeProducing()
         for data in self._early:
-            self._to_process(data)
+            self._wires.to_process(data)
         self._early.clear()
         if self.eof_received:
-            self.eofReceived()
+            self._wires.end_input()
         Deferred.fromCoroutine(self._watch(self._process, command)).addErrback(self._broken)
         return True
 
     def _launch(self, command: bytes | None) -> Process:
         """Start the process on terminal or pipes. Whatever fails, no descriptor of the process's side is left."""
-        place, terminal = self._place, self._terminal
+        terminal = self._terminal
         variables = dict(self._requested.variables)
         variables.update(self._facts.variables(None if terminal is None else terminal.path))
-        if terminal is not None:
-            variables[b"TERM"] = terminal.request.term.encode("ascii")
-            self._output.sources.append(self._source(os.dup(terminal.master), STDOUT, terminal=True))
-            self._sink(os.dup(terminal.master), terminal=True)
-            slave = terminal.take_slave()
-            ends = (slave, slave, slave)
+        if terminal is None:
+            ends = self._wires.on_pipes()
         else:
-            ends = self._pipes()
-        return place.launcher.spawn(Request(self._permit.login, command, variables, terminal is not None), *ends)
-
-    def _pipes(self) -> tuple[int, int, int]:
-        made: list[int] = []
-        try:
-            for _ in range(3):
-                made.extend(os.pipe2(os.O_CLOEXEC))
-        except OSError:
-            for fd in made:
-                os.close(fd)
-            raise
-        stdin, to_stdin, from_stdout, stdout, from_stderr, stderr = made
-        self._sink(to_stdin)
-        self._output.sources.append(self._source(from_stdout, STDOUT))
-        self._output.sources.append(self._source(from_stderr, STDERR))
-        return stdin, stdout, stderr
-
-    def _source(self, fd: int, kind: int, terminal: bool = False) -> Source:
-        return Source(
-            self._place.reactor, fd, lambda data: self._from_process(kind, data), self._check_end, terminal=terminal
-        )
-
-    def _sink(self, fd: int, terminal: bool = False) -> None:
-        self._input = Sink(self._place.reactor, fd, self._input_lost, terminal=terminal)
-        self._input.feed_from(self)
+            variables[b"TERM"] = terminal.request.term.encode("ascii")
+            ends = self._wires.on_terminal(terminal)
+        request = Request(self._permit.login, command, variables, terminal is not None)
+        return self._place.launcher.spawn(request, *ends)
 
     async def _watch(self, process: Process, command: bytes | None) -> None:
         try:
@@ -252,15 +189,13 @@ class SessionChannel(Channel):
             if self._over:
                 process.hang_up()
             self._status = await process.ended
-        self._ended = True
-        self._check_end()
+        self._has_ended()
 
     def _not_started(self, error: Exception) -> None:
         self._say(str(error) if isinstance(error, TeleconchError) else f"This node cannot start a process: {error}.")
-        self._output.stopProducing()
+        self._wires.close()
         self._status = NOT_STARTED << 8
-        self._ended = True
-        self._check_end()
+        self._has_ended()
 
     def _say(self, sentence: str) -> None:
         """Tell the user why there is no session, and the log."""
@@ -278,21 +213,9 @@ class SessionChannel(Channel):
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
-    def _from_process(self, kind: int, data: bytes) -> None:
-        if kind == STDOUT:
-            self.write(data)
-        else:
-            self.writeExtended(STDERR, data)
-        if self._ended:
-            self._check_end()
-
-    def _to_process(self, data: bytes) -> None:
-        assert self._input is not None
-        self._input.write(data)
-
     def dataReceived(self, data: bytes) -> None:
-        if self._input is not None:
-            self._to_process(data)
+        if self._process is not None:
+            self._wires.to_process(data)
         elif not self._begun and self._early_size < EARLY_MAX:
             self._early.append(data)
             self._early_size += len(data)
@@ -301,9 +224,7 @@ class SessionChannel(Channel):
             self.abortConnection()
 
     def eofReceived(self) -> None:
-        # A terminal has no half: as with sshd, only Ctrl-D ends what reads from it.
-        if self._input is not None and self._terminal is None:
-            self._input.finish()
+        self._wires.end_input()
 
     def _input_lost(self) -> None:
         """The process reads no more; OpenSSH's client stops sending when told (PROTOCOL section 2.1)."""
@@ -340,15 +261,18 @@ class SessionChannel(Channel):
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
+    def _has_ended(self) -> None:
+        self._ended = self._wires.watched = True
+        self._check_end()
+
     def _check_end(self) -> None:
         """Tell the exit status when no output waits, and close when none can come any more."""
         if not self._ended or self._over or self._unsent_bytes:
             return
-        sources = self._output.sources
-        if not self._status_told and all(source.empty() for source in sources):
+        if not self._status_told and self._wires.quiet():
             self._status_told = True
             self._tell_status()
-        if self._status_told and all(source.closed for source in sources):
+        if self._status_told and self._wires.over():
             self.loseWriteConnection()
             self.loseConnection()
             self._finish(None)
@@ -358,8 +282,8 @@ class SessionChannel(Channel):
         if status is None:
             self.conn.sendRequest(self, b"exit-status", struct.pack(">L", NOT_STARTED))
         elif os.WIFSIGNALED(status):
-            name = signal.Signals(os.WTERMSIG(status)).name.removeprefix("SIG")
-            body = string(name.encode()) + boolean(os.WCOREDUMP(status)) + string(b"") + string(b"")
+            name = SIGNAL_NAMES.get(os.WTERMSIG(status), b"SIG@openssh.com")
+            body = string(name) + boolean(os.WCOREDUMP(status)) + string(b"") + string(b"")
             self.conn.sendRequest(self, b"exit-signal", body)
         else:
             self.conn.sendRequest(self, b"exit-status", struct.pack(">L", os.WEXITSTATUS(status)))
@@ -378,9 +302,7 @@ class SessionChannel(Channel):
         if self._over:
             return
         self._over = True
-        self._output.stopProducing()
-        if self._input is not None:
-            self._input.close()
+        self._wires.close()
         if self._terminal is not None:
             self._terminal.close()
         self._early.clear()

@@ -142,7 +142,7 @@ class Sink:
         self._fd = fd
         self._lost = lost
         self._waiting: deque[memoryview] = deque()
-        self._size = 0
+        self.size = 0  # bytes that wait
         self._finishing = False
         self._grown = terminal
         self._producer: IPushProducer | None = None
@@ -166,8 +166,8 @@ class Sink:
                 grow_pipe(self._fd)
             self._reactor.addWriter(self)
         self._waiting.append(memoryview(data))
-        self._size += len(data)
-        if self._size > SINK_HIGH and not self._paused and self._producer is not None:
+        self.size += len(data)
+        if self.size > SINK_HIGH and not self._paused and self._producer is not None:
             self._paused = True
             self._producer.pauseProducing()
 
@@ -184,7 +184,7 @@ class Sink:
             os.close(self._fd)
             self._fd = -1
         self._waiting.clear()
-        self._size = 0
+        self.size = 0
         self._resume()
 
     def _resume(self) -> None:
@@ -214,7 +214,7 @@ class Sink:
             written = self._write_some(piece)
             if self._fd < 0:
                 return
-            self._size -= written
+            self.size -= written
             if written < len(piece):
                 self._waiting[0] = piece[written:]
                 break

@@ -224,8 +224,7 @@ async def test_process_that_does_not_read(connection: Connection, world: World) 
     await task.deferLater(reactor, 0.7)
     assert Producer.sent < 16
     (live,) = world.node.place.live
-    assert live._input is not None
-    assert live._input._size <= 4 << 20
+    assert 0 < live._wires.waiting_input <= 4 << 20
     await session.over
     assert session.said().strip() == b"67108864"
 

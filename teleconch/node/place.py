@@ -1,0 +1,61 @@
+"""Where sessions run: what all sessions of one node share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+
+from teleconch.node.process import Launcher
+from teleconch.node.start import IReactorNode
+
+T = TypeVar("T")
+
+
+class Live(Generic[T]):
+    """The sessions that are not over."""
+
+    def __init__(self) -> None:
+        self._all: set[T] = set()
+        self._waiting: list[Deferred[None]] = []
+
+    def add(self, session: T) -> None:
+        """One has begun."""
+        self._all.add(session)
+
+    def discard(self, session: T) -> None:
+        """One is over."""
+        self._all.discard(session)
+        if not self._all:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def empty(self) -> Deferred[None]:
+        """Fires when none is left. May be cancelled."""
+        deferred: Deferred[None] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
+        if self._all:
+            self._waiting.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self._all))
+
+
+@frozen
+class Place(Generic[T]):
+    """``new_id`` gives session ids."""
+
+    reactor: IReactorNode
+    launcher: Launcher
+    host_uuid: str
+    cluster: str
+    new_id: Callable[[], str]
+    live: Live[T] = field(factory=Live, eq=False, repr=False)
