@@ -258,8 +258,3 @@ class APIServerFactory(TLSMemoryBIOFactory):
         """Drop every connection: the server stops."""
         for connection in tuple(self.protocols):
             connection.abortConnection()
-
-    def close(self) -> None:
-        """Drop every connection."""
-        for each in tuple(self.protocols):
-            each.abortConnection()

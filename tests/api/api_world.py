@@ -112,6 +112,7 @@ class World:
             self.clock, self.authorized, lambda: self.trusted, lambda: self.credentials, self.now, self.limits
         )
         self.port = await TCP4ServerEndpoint(reactor, port, interface="127.0.0.1").listen(self.factory)
+        self.address = f"127.0.0.1:{self.port.getHost().port}"
 
     async def deafen(self):
         """Stop listening and drop every connection, as a killed server would."""
@@ -127,10 +128,6 @@ class World:
 
     def authorized(self, identity):
         return AuthorizedAPI(self.server, identity, self.now)
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port.getHost().port}"
 
     @property
     def pin(self):
