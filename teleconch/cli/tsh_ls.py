@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from teleconch.cli import boundary
 from teleconch.cli.tables import Column, format_option, labels_text, write_document, write_table
+from teleconch.cli.tsh_api import ask_cluster
 from teleconch.cli.tsh_params import UserCommand, given, profiles, proxy_flag
-from teleconch.client.address import split_address
-from teleconch.defaults import PROXY_PORT
 from teleconch.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ def list_nodes(labels: tuple[str, ...], verbose: bool, output_format: str) -> No
     from teleconch.client.cluster import parse_label
 
     wanted = [parse_label(text) for text in labels]
-    found, now = boundary.run_reactor(_ask)
+    found, now = ask_cluster(standing(), bool(given().insecure), _nodes_and_time)
     matching = [each for each in found if all(each.node.labels.get(key) == value for key, value in wanted)]
     if output_format != "text":
         write_document([_document(each) for each in matching], output_format)
@@ -55,24 +53,6 @@ def standing() -> Standing:
             f"This proxy serves the cluster {found.profile.cluster}, not {cluster}: log in to that cluster's proxy."
         )
     return found
-
-
-async def _ask(reactor: Any) -> tuple[list[NodeStatus], float]:
-    from twisted.internet.threads import deferToThread
-
-    from teleconch.client import cluster, dial
-    from teleconch.client.tcp import connect_tcp
-
-    user = standing()
-    identity = cluster.identity_of(user)
-    credentials = dial.Credentials(user.private_key, user.certificate, user.authorities, bool(given().insecure))
-    host, port = split_address(user.profile.ssh_proxy_addr, PROXY_PORT)
-    connected = await deferToThread(connect_tcp, host, port)
-    proxy = await dial.to_proxy(reactor, connected, host, user.summary.principals[0], credentials)
-    try:
-        return await cluster.ask(reactor, proxy, identity, _nodes_and_time)
-    finally:
-        proxy.transport.loseConnection()
 
 
 async def _nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:

@@ -1,6 +1,6 @@
 """``tsh ssh``: a shell or a command on a node.
 
-It starts in a fraction of a second because it loads little: no click, no TLS, no YAML; and it dials while it loads.
+It starts in a fraction of a second because it loads little (no Twisted, click, TLS or YAML) and dials while it loads.
 Exit status: the remote command's; 255 where there was none (as OpenSSH's client); 2 for wrong usage.
 """
 
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from teleconch.cli.tsh_flags import SSHCommand, WrongUsage
@@ -20,8 +20,7 @@ from teleconch.defaults import PROXY_PORT
 from teleconch.errors import BadParameter, TeleconchError
 
 if TYPE_CHECKING:
-    from teleconch.client.dial import Credentials
-    from teleconch.client.session import SessionChannel
+    from teleconch.client.session import SessionRequest
     from teleconch.client.standing import Standing
 
 FAILED = 255
@@ -31,14 +30,15 @@ _LOCALE = ("LANG", "LC_")
 
 
 class Phases:
-    """With ``-d``: how many milliseconds after the start each step ended."""
+    """With ``-d``: how many milliseconds after the start each step ended, and how many of them were our own work."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
 
     def done(self, what: str) -> None:
         if self._wanted:
-            sys.stderr.write(f"tsh: {(time.perf_counter() - _STARTED) * 1000:7.1f} ms  {what}\n")
+            passed, worked = (time.perf_counter() - _STARTED) * 1000, time.process_time() * 1000
+            sys.stderr.write(f"tsh: {passed:7.1f} ms, {worked:7.1f} ms of work: {what}\n")
 
 
 class Interrupted(BaseException):
@@ -113,20 +113,52 @@ def _run(command: SSHCommand) -> int:
     _check_cluster(given.text("cluster"), standing)
     login = choose_login(standing.summary, login or given.text("login"))
     phases.done("certificate read")
-    if "=" not in host:
-        _no_tls()
-    from teleconch.client import dial
-
-    credentials = dial.Credentials(
-        standing.private_key, standing.certificate, standing.authorities, bool(given.insecure)
-    )
-    if given.insecure:
+    insecure = bool(given.insecure)
+    if insecure:
         say("WARNING", "With --insecure nobody checks who the proxy and the node are.")
-    address = split_address(standing.profile.ssh_proxy_addr, PROXY_PORT)
-    dialling = dialling or Dialling(*address)
-    session = _Session(command, login, host, port, standing, credentials, phases)
+    if "=" in host:
+        host = _node_with_label(standing, host, insecure)
+        phases.done("node found by its label")
+    _end_on_signals()
+    from teleconch.ca.keys import public_blob
+    from teleconch.client.road import Key, Road
+    from teleconch.client.terminal import RawTerminal
+    from teleconch.ssh.signatures import load_private_key
+
     phases.done("modules loaded")
-    return run_reactor(lambda reactor: session.run(reactor, dialling, address[0]), session)
+    address = split_address(standing.profile.ssh_proxy_addr, PROXY_PORT)
+    connected = (dialling or Dialling(*address)).wait()
+    phases.done("TCP connection to the proxy")
+    key = Key(load_private_key(standing.private_key.reveal()), public_blob(standing.certificate), login)
+    request = _request(command)
+    if given.no_input:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    with connected, RawTerminal(0) as raw:
+        road = Road(
+            connected,
+            address[0],
+            host,
+            port,
+            key,
+            lambda name: _host_check(standing, name, insecure),
+            None if given.local else request,
+            raw if request.terminal and os.isatty(0) else None,
+            lambda text: say("WARNING", text),
+            phases.done,
+        )
+        status = road.run()
+        phases.done("session ended")
+    return _run_here(command.command) if given.local else status
+
+
+def _host_check(standing: Standing, host: str, insecure: bool) -> Callable[[bytes], None]:
+    from teleconch.ca.ssh import check_host_certificate
+
+    def check(blob: bytes) -> None:
+        if not insecure:
+            check_host_certificate(blob, authorities=standing.authorities, host=host, now=time.time())
+
+    return check
 
 
 def _destination(text: str) -> tuple[str | None, str]:
@@ -171,132 +203,35 @@ def _check_cluster(cluster: str | None, standing: Standing) -> None:
         )
 
 
-def _no_tls() -> None:
-    """Twisted's TCP loads pyOpenSSL if it can, which takes as long as a whole SSH handshake; this road has no TLS
-    (but for labels, which ask the auth API). Twisted goes on without where the import fails."""
-    if "twisted.internet.tcp" not in sys.modules:
-        sys.modules.setdefault("OpenSSL", None)  # type: ignore[arg-type]
+def _node_with_label(standing: Standing, label: str, insecure: bool) -> str:
+    """The UUID of the one node with a label, as the auth server says: so the node itself can be checked."""
+    from teleconch.cli.tsh_api import ask_cluster
+    from teleconch.client.cluster import node_with_label
+
+    return ask_cluster(standing, insecure, lambda client: node_with_label(client, label))
 
 
-class _Session:
-    """One run of ``tsh ssh``: from the open socket to the exit status."""
+def _request(command: SSHCommand) -> SessionRequest:
+    from teleconch.client.session import SessionRequest
 
-    def __init__(
-        self,
-        command: SSHCommand,
-        login: str,
-        host: str,
-        port: int,
-        standing: Standing,
-        credentials: Credentials,
-        phases: Phases,
-    ) -> None:
-        self._command = command
-        self._login = login
-        self._host = host
-        self._port = port
-        self._standing = standing
-        self._credentials = credentials
-        self._phases = phases
-        self._channel: SessionChannel | None = None
-
-    def resized(self) -> None:
-        if self._channel is not None:
-            self._channel.resized()
-
-    async def run(self, reactor: Any, dialling: Dialling, proxy_name: str) -> int:
-        from teleconch.client import dial
-
-        connected = dialling.wait()
-        self._phases.done("TCP connection to the proxy")
-        proxy = await dial.to_proxy(reactor, connected, proxy_name, self._login, self._credentials)
-        self._phases.done("logged in to the proxy")
-        host = self._host
-        if "=" in host:
-            from teleconch.client.cluster import node_with_label
-
-            host = await node_with_label(reactor, proxy, self._standing, host)
-            self._phases.done("node found by its label")
-        node = await dial.through_proxy(reactor, proxy, host, self._port, self._login, self._credentials)
-        self._phases.done("logged in to the node")
-        try:
-            if self._command.given.local:
-                return await self._run_here()
-            return await self._run_there(reactor, node)
-        finally:
-            self._phases.done("session ended")
-            node.transport.loseConnection()
-            proxy.transport.loseConnection()
-
-    async def _run_here(self) -> int:
-        import subprocess
-
-        from twisted.internet.threads import deferToThread
-
-        if self._command.command is None:
-            raise WrongUsage("--local needs a COMMAND.")
-        return await deferToThread(subprocess.call, self._command.command, shell=True)  # noqa: S604 -- the user's own
-
-    async def _run_there(self, reactor: Any, node: Any) -> int:
-        from teleconch.client.session import SessionChannel, SessionRequest, run_session
-        from teleconch.client.terminal import RawTerminal
-
-        given = self._command.given
-        on_terminal = os.isatty(0)
-        terminal = not given.no_tty and (bool(given.tty) or (self._command.command is None and on_terminal))
-        if given.no_input:
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0)
-            on_terminal = False
-        environment = tuple((name, value) for name, value in os.environ.items() if name.startswith(_LOCALE))
-        request = SessionRequest(self._command.command, terminal, bool(given.tty), environment)
-        if not (terminal and on_terminal):
-            self._channel = SessionChannel(reactor, request, None, lambda text: say("WARNING", text))
-            return await run_session(node, self._channel)
-        with RawTerminal(0) as raw:
-            self._channel = SessionChannel(reactor, request, raw, lambda text: say("WARNING", text))
-            return await run_session(node, self._channel)
+    given = command.given
+    terminal = not given.no_tty and (bool(given.tty) or (command.command is None and os.isatty(0)))
+    environment = tuple((name, value) for name, value in os.environ.items() if name.startswith(_LOCALE))
+    return SessionRequest(command.command, terminal, bool(given.tty), environment)
 
 
-def run_reactor(main: Callable[[Any], Coroutine[Any, Any, int]], session: _Session) -> int:
-    """Run ``main(reactor)`` to its end. SIGINT, SIGTERM and SIGHUP cancel it, so that it cleans up, and raise
-    :class:`Interrupted`; SIGWINCH tells the session."""
-    from twisted.internet import reactor as installed
-    from twisted.internet.defer import Deferred
+def _run_here(command: str | None) -> int:
+    import subprocess
 
-    reactor: Any = installed
-    outcome: list[int | BaseException] = []
-    signalled: list[int] = []
+    if command is None:
+        raise WrongUsage("--local needs a COMMAND.")
+    return subprocess.call(command, shell=True)  # noqa: S602 -- the user's own command on the user's own machine
 
-    async def watched() -> None:
-        try:
-            outcome.append(await main(reactor))
-        except BaseException as error:  # noqa: BLE001 -- raised again below, outside the reactor
-            outcome.append(error)
-        reactor.callLater(0, reactor.stop)
 
-    running: list[Deferred[None]] = []
-
-    def begin() -> None:
-        running.append(Deferred.fromCoroutine(watched()))
-
-    def cancel() -> None:
-        for each in running:
-            each.cancel()
-
+def _end_on_signals() -> None:
     def interrupted(number: int, _frame: object) -> None:
-        signalled.append(number)
-        reactor.callFromThread(cancel)
+        raise Interrupted(number)
 
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, interrupted)
-    signal.signal(signal.SIGWINCH, lambda *_: reactor.callFromThread(session.resized))
-    reactor.callWhenRunning(begin)
-    reactor.run(installSignalHandlers=False)
-    if signalled:
-        raise Interrupted(signalled[0])
-    result = outcome[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result

@@ -42,6 +42,9 @@ class ApiChannel(RelayChannel):
     def extReceived(self, dataType: int, data: bytes) -> None:
         self.sentence = (self.sentence + data.decode("utf-8", "replace"))[:_SENTENCE_MAX]
 
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """For TLS, which takes every transport for TCP. The connection to the proxy sends keep-alives of its own."""
+
 
 @implementer(IStreamClientEndpoint)
 class ApiEndpoint:
@@ -117,11 +120,10 @@ def parse_label(text: str) -> tuple[str, str]:
     return key, value
 
 
-async def node_with_label(reactor: Any, proxy: ClientConnection, standing: Standing, label: str) -> str:
+async def node_with_label(client: AuthClient, label: str) -> str:
     """The UUID of the one node with a label. NotFound, BadParameter with the candidates."""
     key, value = parse_label(label)
-    nodes = await ask(reactor, proxy, identity_of(standing), all_nodes)
-    found = [status for status in nodes if status.node.labels.get(key) == value]
+    found = [status for status in await all_nodes(client) if status.node.labels.get(key) == value]
     if not found:
         raise NotFound(f"No node has the label {label}: see `tsh ls`.")
     if len(found) > 1:

@@ -1,30 +1,35 @@
-"""One session on a node (RFC 4254 section 6), joined to the standard input, output and error of this process."""
+"""One session on a node (RFC 4254 section 6), joined to the standard input, output and error of this process.
+
+::
+
+    stdin  --> Session --> inner Link --> outer Link --> socket --> proxy ==> node
+    stdout <-- Session <-- inner Link <-- outer Link <-- socket
+
+Nothing is read while what it leads to is full: no input while the server's windows are shut, and no window is opened
+again for output that was not written.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
-from twisted.python.failure import Failure
 
-from teleconch.client.stdio import Input, Output
+from teleconch.client.link import ChannelUser, Link
+from teleconch.client.stdio import Output, read_input
 from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of, term_name
 from teleconch.errors import AccessDenied, ConnectionProblem
-from teleconch.ssh.channel import Channel
-from teleconch.ssh.client import ClientConnection
-from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from teleconch.ssh.codec import string
 
-FAILED = 255  # as OpenSSH's client: the connection, not the command
-_STDERR = 1  # RFC 4254 section 5.2
+UNSENT_MAX: Final = 256 * 1024  # bytes on their way to the server above which no input is read
 
 
 @frozen
 class SessionRequest:
-    """``command`` None is a login shell. ``terminal``: ask for a PTY; none is an error if ``forced``."""
+    """``command`` None is a login shell. ``terminal``: ask for a PTY; that none is given is an error if ``forced``."""
 
     command: str | None
     terminal: bool
@@ -32,183 +37,192 @@ class SessionRequest:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def _string(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
+class Session(ChannelUser):
+    """The channel's user: ``link`` is set before it opens. ``status`` or ``problem`` is set when it is over. Without a
+    request the way to the node is all that is wanted.
 
-
-class SessionChannel(Channel):
-    """Sends the request as soon as it is open; ``finished`` fires with the exit status, or fails with a TeleconchError.
-
-    ``warn`` takes a sentence for the user.
+    ``warn`` takes a sentence for the person at the terminal.
     """
 
-    name = b"session"
+    link: Link
 
-    def __init__(self, reactor: Any, request: SessionRequest, raw: RawTerminal | None, warn: Any) -> None:
-        super().__init__()
-        self.finished: Deferred[int] = Deferred()
-        self._reactor = reactor
+    def __init__(self, request: SessionRequest | None, raw: RawTerminal | None, warn: Callable[[str], None]) -> None:
+        self.status: int | None = None
+        self.problem: BaseException | None = None
+        self.over = False
+        self.started = False
         self._request = request
         self._raw = raw
         self._warn = warn
-        self._status: int | None = None
-        self._problem: BaseException | None = None
-        self._closed = False
-        self._escapes = Escapes() if raw is not None else None
-        self._output = Output(reactor, 1, self._drained, self._broken)
-        self._error = Output(reactor, 2, self._drained, self._broken)
-        self._input = Input(reactor, 0, self._typed)
+        self._asked: list[str] = []
+        self._escapes: Escapes | None = None
+        self._reading = True
+        self.output = Output(1)
+        self.error = Output(2)
 
-    # --- asking ---
+    # --- what the loop asks ---
 
-    def channelOpen(self, specificData: bytes) -> None:
-        request = self._request
-        for name, value in request.environment:
-            self.conn.sendRequest(self, b"env", _string(name.encode()) + _string(os.fsencode(value)))
-        if request.terminal:
-            self._ask(b"pty-req", self._terminal_request(), self._no_terminal)
-        if request.command is None:
-            self._ask(b"shell", b"", self._refused)
-        else:
-            self._ask(b"exec", _string(os.fsencode(request.command)), self._refused)
+    @property
+    def wants_input(self) -> bool:
+        """Whether standard input is to be read now."""
+        return self.started and self._reading and not self.over
 
-    def _ask(self, name: bytes, data: bytes, refused: Any) -> None:
-        answer = self.conn.sendRequest(self, name, data, wantReply=1)
-        assert answer is not None
-        answer.addCallbacks(lambda _: self._began() if name != b"pty-req" else None, refused)
-        answer.addErrback(self._crashed)
+    @property
+    def done(self) -> bool:
+        """Whether all is over and written."""
+        return self.over and not self.output.waiting and not self.error.waiting
 
-    def _terminal_request(self) -> bytes:
-        columns, rows = self._size()
-        return _string(os.fsencode(term_name())) + struct.pack(">IIII", columns, rows, 0, 0) + _string(modes_of(0))
-
-    def _size(self) -> tuple[int, int]:
-        return size_of(next((fd for fd in (0, 1, 2) if os.isatty(fd)), 0))
-
-    def resized(self) -> None:
-        """The terminal has a new size."""
-        if self._request.terminal and not self.localClosed and self.id is not None:
-            columns, rows = self._size()
-            self.conn.sendRequest(self, b"window-change", struct.pack(">IIII", columns, rows, 0, 0))
-
-    def _no_terminal(self, failure: Failure) -> None:
-        failure.trap(RequestRefused)
-        if self._closed:
+    def input_ready(self) -> None:
+        """There is something on standard input."""
+        data = read_input(0)
+        if data is None:
             return
-        if self._request.forced:
-            self._give_up(AccessDenied("The node gives you no terminal: your roles may not allow one."))
-            return
-        if self._raw is not None:
-            self._raw.restore()
-            self._escapes = None
-        self._warn("The node gives you no terminal: your roles may not allow one. Going on without.")
-
-    def _refused(self, failure: Failure) -> None:
-        failure.trap(RequestRefused)
-        what = "a shell" if self._request.command is None else "the command"
-        self._give_up(AccessDenied(f"The node refused to start {what} for this login; its administrator sees why."))
-
-    def _began(self) -> None:
-        if not self._closed and not self._eof_wanted:
-            self.registerProducer(self._input, True)
-            if not self._producer_paused:
-                self._input.resumeProducing()
-
-    def _give_up(self, problem: BaseException) -> None:
-        if self._problem is None and self._status is None:
-            self._problem = problem
-        self.loseConnection()
-
-    def _crashed(self, failure: Failure) -> None:
-        self._give_up(failure.value or ConnectionProblem("The session broke."))
-
-    # --- input ---
-
-    def _typed(self, data: bytes) -> None:
         if not data:
-            self.unregisterProducer()
-            self.loseWriteConnection()
+            self._reading = False
+            self.link.write_eof()
             return
         if self._escapes is not None:
             data = self._escapes.feed(data)
             if self._escapes.leave:
-                self._problem = ConnectionProblem("You left the session.")
-                self._input.stopProducing()
-                self.conn.transport.abortConnection()
+                self._fail(ConnectionProblem("You left the session."))
+                self.over = True
                 return
-        self.write(data)
+        self.link.write(data)
 
-    # --- output ---
+    def written(self) -> None:
+        """Some output was written: the server may send as much again."""
+        self.link.credit(self.output.consumed() + self.error.consumed())
+        error = self.output.error or self.error.error
+        if error is not None and not self.over:
+            self._fail(error)
+            self.link.close()
 
-    def dataReceived(self, data: bytes) -> None:
-        self._output.write(data)
-        self._rest_if_full()
+    def resized(self) -> None:
+        """The terminal has a new size."""
+        if self.started and self._request is not None and self._request.terminal and not self.over:
+            columns, rows = self._size()
+            self.link.send_request(b"window-change", struct.pack(">IIII", columns, rows, 0, 0), False)
 
-    def extReceived(self, dataType: int, data: bytes) -> None:
-        if dataType == _STDERR:
-            self._error.write(data)
-            self._rest_if_full()
+    # --- asking ---
 
-    def _rest_if_full(self) -> None:
-        if self._output.full or self._error.full:
-            self.pauseProducing()
-
-    def _drained(self) -> None:
-        if self._closed:
-            self._finish()
-        elif not self._output.full and not self._error.full:
-            self.resumeProducing()
-
-    def _broken(self, error: OSError) -> None:
-        """Nobody takes the output any more: end the command, as a local one would end."""
-        if self._status is None and self._problem is None:
-            self._problem = error
-        if self._closed:
-            self._finish()
+    def opened(self) -> None:
+        request = self._request
+        if request is None:
+            self.status = 0
+            self.link.close()
+            return
+        for name, value in request.environment:
+            self.link.send_request(b"env", string(name.encode()) + string(os.fsencode(value)), False)
+        if request.terminal:
+            columns, rows = self._size()
+            size = struct.pack(">IIII", columns, rows, 0, 0)
+            self._ask("terminal", b"pty-req", string(os.fsencode(term_name())) + size + string(modes_of(0)))
+        if request.command is None:
+            self._ask("a shell", b"shell", b"")
         else:
-            self.loseConnection()
+            self._ask("the command", b"exec", string(os.fsencode(request.command)))
 
-    # --- the end ---
+    def _ask(self, what: str, name: bytes, data: bytes) -> None:
+        self._asked.append(what)
+        self.link.send_request(name, data, True)
 
-    def request_exit_status(self, data: bytes) -> bool:
-        if len(data) >= 4:
-            self._status = int.from_bytes(data[:4], "big") & 0xFF
-        return True
+    def _size(self) -> tuple[int, int]:
+        return size_of(next((fd for fd in (0, 1, 2) if os.isatty(fd)), 0))
 
-    def request_exit_signal(self, data: bytes) -> bool:
-        length = int.from_bytes(data[:4], "big")
-        name = data[4 : 4 + min(length, 32)].decode("ascii", "replace")
-        self._problem = ConnectionProblem(f"The command was ended by the signal {name}.")
-        return True
+    def answered(self, success: bool) -> None:
+        what = self._asked.pop(0)
+        if what == "terminal":
+            if success:
+                if self._raw is not None:
+                    self._raw.enter()
+                    self._escapes = Escapes()
+            elif self._request is not None and self._request.forced:
+                self._fail(AccessDenied("The node gives you no terminal: your roles may not allow one."))
+                self.link.close()
+            else:
+                self._warn("The node gives you no terminal: your roles may not allow one. Going on without.")
+        elif success:
+            self.started = True
+        else:
+            self._fail(AccessDenied(f"The node refused to start {what} for this login; its administrator sees why."))
+            self.link.close()
 
-    def openFailed(self, reason: Any) -> None:
-        self._closed = True
-        if isinstance(reason, ChannelRefused):
-            self._problem = AccessDenied(str(reason))
-        self._finish()
+    def refused(self, sentence: str) -> None:
+        self._fail(AccessDenied(sentence))
+        self.over = True
+
+    def _fail(self, problem: BaseException) -> None:
+        if self.problem is None and self.status is None:
+            self.problem = problem
+
+    # --- what comes ---
+
+    def data(self, data: bytes) -> None:
+        self.output.write(data)
+        self.written()
+
+    def error_data(self, data: bytes) -> None:
+        self.error.write(data)
+        self.written()
+
+    def request(self, name: bytes, data: bytes) -> None:
+        if name == b"exit-status" and len(data) >= 4 and self.problem is None:
+            self.status = int.from_bytes(data[:4], "big") & 0xFF
+        elif name == b"exit-signal":
+            length = min(int.from_bytes(data[:4], "big"), 32)
+            self._fail(ConnectionProblem(f"The command was ended by the signal {data[4 : 4 + length].decode()}."))
 
     def closed(self) -> None:
-        self._closed = True
-        self._input.stopProducing()
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.finished.called or not (self._output.empty and self._error.empty):
-            return
-        self._output.close()
-        self._error.close()
-        if self._problem is not None:
-            self.finished.errback(Failure(self._problem))
-        elif self._status is not None:
-            self.finished.callback(self._status)
-        else:
-            self.finished.errback(Failure(ConnectionProblem("The connection to the node was lost.")))
+        self.over = True
 
 
-async def run_session(conn: ClientConnection, channel: SessionChannel) -> int:
-    """Run a session to its end. The remote exit status; a TeleconchError; BrokenPipeError."""
-    try:
-        await conn.open(channel)
-    except (ChannelRefused, ConnectionLost):
-        pass  # told to the channel too, and from there to `finished`
-    return await channel.finished
+class Way(ChannelUser):
+    """The channel at the proxy that leads to the node: what comes is for the ``inner`` link, what that sends goes out.
+
+    ``refusal`` is the proxy's sentence where it does not lead there.
+    """
+
+    outer: Link
+    inner: Link
+
+    def __init__(self) -> None:
+        self.refusal = ""
+        self.open = False
+        self._over = False
+
+    def opened(self) -> None:
+        self.open = True
+        self.pass_on()
+
+    def refused(self, sentence: str) -> None:
+        self.refusal = sentence or "The proxy does not lead to this node."
+        self._over = True
+
+    def data(self, data: bytes) -> None:
+        self.inner.feed(data)
+        self.outer.credit(len(data))
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Send what the inner link has to send."""
+        if self.open:
+            self.outer.write(self.inner.take())
+
+    def error_data(self, data: bytes) -> None:
+        self.outer.credit(len(data))
+
+    def eof(self) -> None:
+        self.inner.lost()
+
+    def closed(self) -> None:
+        self._over = True
+        self.inner.lost()
+
+    @property
+    def over(self) -> bool:
+        return self._over
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more input may be read: what was read before is on its way."""
+        return self.inner.unsent + self.outer.unsent < UNSENT_MAX

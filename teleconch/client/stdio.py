@@ -7,186 +7,107 @@ one, else in pieces so small that they never block.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import Final
 
-from twisted.internet.interfaces import IPushProducer, IReadDescriptor, IWriteDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
-READ_SIZE = 128 * 1024
-HIGH = 256 * 1024  # unwritten bytes above which the session is asked to rest
-_SMALL = 4096  # PIPE_BUF: what a pipe that is ready takes without blocking
+READ_SIZE: Final = 128 * 1024
+HIGH: Final = 256 * 1024  # unwritten bytes above which the session rests
+_SMALL: Final = 4096  # PIPE_BUF: what a pipe that is ready takes without blocking
+_GONE: Final = -1
 
 
-@implementer(IReadDescriptor, IPushProducer)
-class Input:
-    """Reads ``fd`` and gives what it read to ``deliver``, an empty string once at the end. Starts paused."""
-
-    def __init__(self, reactor: Any, fd: int, deliver: Callable[[bytes], None]) -> None:
-        self._reactor = reactor
-        self._fd = fd
-        self._deliver = deliver
-        self._ended = False
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def logPrefix(self) -> str:
-        return "input"
-
-    def doRead(self) -> None:
-        try:
-            data = os.read(self._fd, READ_SIZE)
-        except BlockingIOError:  # whoever started us made it non-blocking
-            return
-        except OSError:  # EIO: the terminal is gone; EBADF: it was closed (`<&-`)
-            data = b""
-        if not data:
-            self.stopProducing()
-        self._deliver(data)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw a hang-up: what is left can still be read."""
-        if not self._ended:
-            self.doRead()
-
-    def pauseProducing(self) -> None:
-        self._reactor.removeReader(self)
-
-    def resumeProducing(self) -> None:
-        if self._ended:
-            return
-        try:
-            self._reactor.addReader(self)
-        except OSError:  # EBADF: there is no such descriptor
-            self.stopProducing()
-            self._deliver(b"")
-
-    def stopProducing(self) -> None:
-        self._ended = True
-        self._reactor.removeReader(self)
+def read_input(fd: int) -> bytes | None:
+    """What is there to read, an empty string at the end, None if there is nothing after all."""
+    try:
+        return os.read(fd, READ_SIZE)
+    except BlockingIOError:  # whoever started us made it non-blocking
+        return None
+    except OSError:  # EIO: the terminal is gone; EBADF: it was closed (`<&-`)
+        return b""
 
 
-@implementer(IWriteDescriptor)
 class Output:
-    """Writes to ``fd``. ``full`` says whether the writer should rest; ``drained`` is called when all is written.
+    """Writes to ``fd`` as it takes it. ``consumed`` counts bytes that are written (or dropped, after an error).
 
-    ``broken`` is called once with the error when nobody reads any more (EPIPE) or the disk is full; what is written
-    after that is dropped.
+    ``error`` is set once nobody reads any more (EPIPE), or the disk is full.
     """
 
-    def __init__(self, reactor: Any, fd: int, drained: Callable[[], None], broken: Callable[[OSError], None]) -> None:
-        self._reactor = reactor
-        self._drained = drained
-        self._broken = broken
-        self._waiting: deque[bytes] = deque()
+    def __init__(self, fd: int) -> None:
+        self.error: OSError | None = None
+        self._consumed = 0
+        self._waiting: deque[bytes | memoryview] = deque()
         self._size = 0
-        self._failed = False
         self._piece = READ_SIZE
-        self._direct = False  # a file: always takes everything
-        self._fd, self._own = self._open(fd)
+        self._blocking = False  # a file: takes everything at once
+        self._own = False
+        self.fd = self._open(fd)
 
-    def _open(self, fd: int) -> tuple[int, bool]:
+    def _open(self, fd: int) -> int:
         try:
             status = os.fstat(fd)
-        except OSError:  # closed (`>&-`): like /dev/null
-            self._failed = True
-            return -1, False
-        null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
-        if stat.S_ISREG(status.st_mode) or null:
-            self._direct = True
-            return fd, False
+        except OSError:  # closed (`>&-`): as /dev/null
+            return _GONE
+        if stat.S_ISREG(status.st_mode) or (stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)):
+            self._blocking = True
+            return fd
         try:
-            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), True
+            own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:  # a socket, a terminal of another user, no /proc
             self._piece = _SMALL
-            return fd, False
+            return fd
+        self._own = True
+        return own
+
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`ready` is to be called when ``fd`` can be written to."""
+        return bool(self._waiting)
 
     @property
     def full(self) -> bool:
         return self._size > HIGH
 
-    @property
-    def empty(self) -> bool:
-        return not self._waiting
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def logPrefix(self) -> str:
-        return "output"
+    def consumed(self) -> int:
+        """Bytes that were consumed since the last call."""
+        count, self._consumed = self._consumed, 0
+        return count
 
     def write(self, data: bytes) -> None:
-        if self._failed or not data:
-            return
-        if self._direct:
-            self._write_file(data)
-            return
-        if not self._waiting and self._own:
-            data = data[self._try(data) :]
-            if self._failed or not data:
-                return
-        if not self._waiting:
-            self._reactor.addWriter(self)
+        """Write, or keep until there is room."""
         self._waiting.append(data)
         self._size += len(data)
+        if self._own or self._blocking or self.fd == _GONE or self.error:
+            self.ready()
 
-    def doWrite(self) -> None:
-        while self._waiting and not self._failed:
+    def ready(self) -> None:
+        """Write what ``fd`` takes now."""
+        while self._waiting:
             data = self._waiting[0]
-            written = self._try(data)
-            self._size -= written
-            if written == len(data):
-                self._waiting.popleft()
+            written = self._write(data)
+            if written < len(data):
+                self._waiting[0] = memoryview(data)[written:]
             else:
-                self._waiting[0] = data[written:]
+                self._waiting.popleft()
+            self._size -= written
+            self._consumed += written
+            if written < min(len(data), self._piece) or not (self._own or self._blocking or self.fd == _GONE):
                 break
-            if not self._own:
-                break
-        if not self._waiting:
-            self._reactor.removeWriter(self)
-            self._drained()
 
-    def _try(self, data: bytes) -> int:
+    def _write(self, data: bytes | memoryview) -> int:
+        if self.error is not None or self.fd == _GONE:
+            return len(data)
         try:
-            return os.write(self._fd, memoryview(data)[: self._piece])
+            return os.write(self.fd, memoryview(data)[: self._piece])
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._fail(error)
-            return 0
-
-    def _write_file(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._fd, view) :]
-            except OSError as error:
-                self._fail(error)
-                return
-
-    def _fail(self, error: OSError) -> None:
-        self._failed = True
-        if self._waiting:
-            self._waiting.clear()
-            self._size = 0
-            self._reactor.removeWriter(self)
-        self._broken(error)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw that nobody reads any more."""
-        if not self._failed:
-            self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+            self.error = error
+            return len(data)
 
     def close(self) -> None:
-        if self._waiting:
-            self._reactor.removeWriter(self)
         if self._own:
-            os.close(self._fd)
+            os.close(self.fd)
             self._own = False
-        self._failed = True
+            self.fd = _GONE

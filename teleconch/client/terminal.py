@@ -88,13 +88,20 @@ def modes_of(fd: int) -> bytes:
 
 
 class RawTerminal:
-    """Within ``with``, the terminal ``fd`` passes every key on as it is. Leaving puts back what was before."""
+    """Within ``with``, from :meth:`enter` on, the terminal ``fd`` passes every key on as it is. Leaving ``with`` puts
+    back what was before."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._before: list[object] | None = None
 
     def __enter__(self) -> RawTerminal:
+        return self
+
+    def enter(self) -> None:
+        """Make it raw now."""
+        if self._before is not None:
+            return
         self._before = termios.tcgetattr(self._fd)
         raw = termios.tcgetattr(self._fd)
         raw[0] |= termios.IGNPAR
@@ -119,7 +126,6 @@ class RawTerminal:
         raw[1] &= ~termios.OPOST
         raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
         termios.tcsetattr(self._fd, termios.TCSADRAIN, raw)
-        return self
 
     def restore(self) -> None:
         """Put it back now. Idempotent."""

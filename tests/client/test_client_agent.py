@@ -1,6 +1,8 @@
 """The ssh-agent after `tsh login` and `tsh logout`."""
 
 import os
+import select
+import socket
 import subprocess
 
 import pytest
@@ -14,8 +16,11 @@ from teleconch.errors import ConnectionProblem
 def agent(tmp_path):
     path = str(tmp_path / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    while not os.path.exists(path):
-        pass
+    for _ in range(500):
+        with socket.socket(socket.AF_UNIX) as tried:
+            if tried.connect_ex(path) == 0:
+                break
+        select.select([], [], [], 0.01)
     yield path
     process.terminate()
     process.wait()

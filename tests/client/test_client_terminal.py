@@ -26,7 +26,8 @@ def test_terminal_is_put_back(terminal):
     seen = []
 
     def broken_session():
-        with RawTerminal(terminal):
+        with RawTerminal(terminal) as raw:
+            raw.enter()
             seen.append(termios.tcgetattr(terminal)[3] & termios.ECHO)
             raise ZeroDivisionError
 
