@@ -10,4 +10,5 @@
                 └── sweep     removes what has expired, and tells watchers
                       │
           memory.py ──┴── sqlite.py ── worker.py   one thread writes, grouping what waits; one thread reads
+                                  └── sqlite_file.py    lock, mode, schema, what went wrong
 """

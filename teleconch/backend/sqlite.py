@@ -7,7 +7,6 @@ transaction is durable. A lock file keeps a second process away.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from teleconch.backend.interface import (
     check_prefix,
     is_met,
 )
+from teleconch.backend.sqlite_file import BUSY_MILLISECONDS, lock, make_private, prepare, unusable
 from teleconch.backend.store import Store, changed
 from teleconch.backend.watch import Watches
 from teleconch.backend.worker import Worker
@@ -39,16 +39,7 @@ from teleconch.errors import Unavailable
 
 log = Logger()
 
-SCHEMA_VERSION: Final = 1  # as PRAGMA user_version; raise it with each change of the tables
-_APPLICATION_ID: Final = 0x7E1EC04C
-_BUSY_MILLISECONDS: Final = 5000  # a backup program may hold the file for a moment
 _SWEEP_MAX: Final = 1000  # items removed in one transaction
-_TABLES: Final = """
-CREATE TABLE items (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL, revision INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX items_expires ON items (expires) WHERE expires IS NOT NULL;
-CREATE TABLE counter (revision INTEGER NOT NULL);
-INSERT INTO counter VALUES (0);
-"""
 
 
 @frozen
@@ -85,16 +76,16 @@ class SqliteBackend(Store):
         with contextlib.ExitStack() as undo:
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._lock = _lock(self.path.with_name(self.path.name + ".lock"))
+                self._lock = lock(self.path.with_name(self.path.name + ".lock"))
                 undo.callback(os.close, self._lock)
-                _make_private(self.path)
+                make_private(self.path)
                 self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
                 undo.callback(self._db.close)
-                self._revision = _prepare(self._db, self.path)
+                self._revision = prepare(self._db, self.path)
                 self._reader_db = sqlite3.connect(
                     f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
                 )
-                self._reader_db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+                self._reader_db.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             except BlockingIOError:
                 raise Unavailable(
                     f"{self.path} is in use by another auth server process; stop that one first."
@@ -251,71 +242,4 @@ class SqliteBackend(Store):
         self._watches.tell(event for answer in answers if isinstance(answer, _Written) for event in answer.events)
 
     def _unavailable(self, error: sqlite3.Error) -> Unavailable:
-        return Unavailable(_sentence(getattr(error, "sqlite_errorname", ""), self.path))
-
-
-def _sentence(name: str, path: Path) -> str:
-    if name == "SQLITE_FULL":
-        return f"The state in {path} cannot be written: the disk is full. Free some space; then try again."
-    if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN")):
-        return f"The state in {path} cannot be written: check the owner and mode of the file, and that the disk is not mounted read-only."  # noqa: E501 - one sentence
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return f"The state in {path} is damaged; stop the auth server and restore the file from a backup."
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return f"The state in {path} is held by another program; try again when it is done."
-    return f"The state in {path} cannot be used ({name or 'unknown error'}); check the disk and the system's log."
-
-
-def _lock(path: Path) -> int:
-    """An exclusive lock that ends with this process, however it ends. BlockingIOError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _make_private(path: Path) -> None:
-    """The file itself, before SQLite makes it with the umask's mode: its ``-wal`` and ``-shm`` copy that mode."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> int:
-    """Set up the connection, and the tables where the file is new. Gives the last revision. Unavailable."""
-    db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and application != _APPLICATION_ID:
-        raise Unavailable(f"{path} is an SQLite file of another program; name another file for the state.")
-    if version > SCHEMA_VERSION:
-        raise Unavailable(
-            f"The state in {path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION});"
-            " install that version, or restore a backup made before the upgrade."
-        )
-    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        raise Unavailable(f"The file system of {path} cannot hold the state safely (no WAL); use a local disk.")
-    db.execute("PRAGMA synchronous = FULL")
-    if not tables:
-        db.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID};"
-            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
-    (check,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    if check != "ok":
-        raise Unavailable(_sentence("SQLITE_CORRUPT", path))
-    (revision,) = db.execute("SELECT revision FROM counter").fetchone()
-    assert isinstance(revision, int)
-    return revision
+        return Unavailable(unusable(getattr(error, "sqlite_errorname", ""), self.path))

@@ -256,6 +256,17 @@ async def test_a_removed_host_is_not_renewed(cluster):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_host_that_is_removed_while_it_renews_stays_removed(cluster):
+    """A renewal that was under way does not bring a removed host back."""
+    uuid = await cluster.joined()
+    request = RenewRequest(new_ssh_key()[1], new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
+    cluster.meanwhile(lambda: cluster.server.delete_node(uuid))
+    with pytest.raises(AccessDenied):
+        await cluster.server.renew(cluster.identity(uuid), request)
+    assert not [key for key in await cluster.stored() if uuid in key]
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_members_renew_and_only_in_their_role(cluster):
     """No identity but a host's own in its own role gets a host certificate."""
     uuid = await cluster.joined()

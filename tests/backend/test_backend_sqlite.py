@@ -16,7 +16,8 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
-from teleconch.backend.sqlite import SCHEMA_VERSION, SqliteBackend
+from teleconch.backend.sqlite import SqliteBackend
+from teleconch.backend.sqlite_file import SCHEMA_VERSION
 from teleconch.errors import TeleconchError, Unavailable
 
 
@@ -329,11 +330,11 @@ async def test_what_was_answered_survives_kill_9(opened, path, seed):
 
 def test_errors_are_sentences(opened, path):
     """Whatever SQLite says, an administrator reads a sentence with the file's name."""
-    from teleconch.backend.sqlite import _sentence
+    from teleconch.backend.sqlite_file import unusable
 
     names = [name for name in dir(sqlite3) if name.startswith("SQLITE_") and isinstance(getattr(sqlite3, name), int)]
     for name in [*names, ""]:
-        text = _sentence(name, path)
+        text = unusable(name, path)
         assert str(path) in text
         assert text.endswith(".")
     assert issubclass(Unavailable, TeleconchError)
