@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -33,6 +34,7 @@ def main() -> NoReturn:
         say("ERROR", f"{error} Try `tsh help`.")
         sys.exit(2)
     if command is not None:
+        gc.disable()  # until all is loaded: there is no garbage in loading modules
         from teleconch.cli.tsh_ssh import run_ssh
 
         leave(run_ssh(command))

@@ -6,6 +6,7 @@ Exit status: the remote command's; 255 where there was none (as OpenSSH's client
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -146,6 +147,8 @@ def _run(command: SSHCommand) -> int:
             lambda text: say("WARNING", text),
             phases.done,
         )
+        gc.freeze()  # what was loaded stays: the collector need not look at it again
+        gc.enable()
         status = road.run()
         phases.done("session ended")
     return _run_here(command.command) if given.local else status

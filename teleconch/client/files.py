@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from teleconch.errors import TeleconchError
@@ -23,7 +22,7 @@ def make_directory(path: Path) -> None:
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Put ``data`` at ``path`` with ``mode`` from its first moment, in one step for whoever reads it, and durably."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -38,7 +37,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 def write_link(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, in one step; what was there before is replaced."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     temporary.symlink_to(target)
     try:
         os.replace(temporary, path)

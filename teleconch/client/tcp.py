@@ -14,7 +14,9 @@ TIMEOUT = 20.0  # seconds
 def connect_tcp(host: str, port: int) -> socket.socket:
     """A TCP connection. ConnectionProblem."""
     try:
-        return socket.create_connection((host, port), TIMEOUT)
+        # As bytes where that is the same: Python loads its table of international names for text.
+        name: str | bytes = host.encode() if host.isascii() else host
+        return socket.create_connection((name, port), TIMEOUT)  # type: ignore[arg-type]
     except socket.gaierror:
         raise ConnectionProblem(f"There is no host {host}: check the name of the proxy (--proxy).") from None
     except TimeoutError:
