@@ -186,8 +186,6 @@ class SessionChannel(Channel):
                 command=None if command is None else command[:4096].decode("utf-8", "replace"),
                 **self._fields,
             )
-            if self._over:
-                process.hang_up()
             self._status = await process.ended
         self._has_ended()
 

@@ -99,6 +99,22 @@ async def test_launcher_holds_nothing_of_the_daemon(launcher: Launcher) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_signals_blocked_in_the_daemon() -> None:
+    """A signal that the daemon blocks or ignores is not blocked in a session."""
+    launcher = Launcher(reactor)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        launcher.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    process, reading = _spawn(launcher, b"exec grep -E 'Sig(Blk|Ign)' /proc/self/status")
+    await process.ended
+    assert [line.split()[1] for line in os.read(reading, 1000).splitlines()] == [b"0" * 16] * 2
+    os.close(reading)
+    await launcher.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_starts_at_once(launcher: Launcher) -> None:
     """A hundred sessions that start in one moment all start, and each gets its own output and status."""
     running = [_spawn(launcher, b"echo %d; exit %d" % (n, n)) for n in range(100)]

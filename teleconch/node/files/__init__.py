@@ -1,0 +1,22 @@
+"""Files: SFTP and scp, served by a child that is the login user, and the record of each file that was moved.
+
+::
+
+    daemon (Twisted)                        launcher (root)              child: the user, for good
+    ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    node.session ── programs ── start ────▶ fork, become the user ─────▶ serve ─┬─ sftp: sftp_server
+         │                                                                      │     packets, attributes, handles,
+    transfers ◀══ report socket: one JSON record for each closed file ══ report │     operations, extensions
+         │                                                                      └─ scp: borrow ── the user's shell
+    log: events ``sftp`` and ``scp``                                                  │ argv     └ `scp` of our folder
+                                                                                      └ scp_source, scp_sink
+
+The child is a fork of the launcher that never execs: Python and these modules are loaded already, so that it serves
+within a few milliseconds, and it runs where the user may not read the interpreter or this package. What it imports is
+the standard library's fastest part: no asyncio, no Twisted, no re. It blocks, in one thread: a slow reader costs a
+sleeping process and one buffer.
+
+The daemon opens no path that a user names. What the child reports is said by a process with the user's rights, and not
+more trustworthy than the user: who tampers with it can only lie about himself, and he could have copied the same file
+with ``cat`` and never have been here.
+"""

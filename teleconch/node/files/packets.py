@@ -1,0 +1,128 @@
+"""The packets of SFTP version 3 (draft-ietf-secsh-filexfer-02): numbers, reading, writing. No I/O.
+
+A packet is ``uint32 length``, ``byte type``, and for all but INIT and VERSION ``uint32 request-id``. Paths are bytes: the
+protocol has no character set, and a file's name may be any bytes but ``/`` and zero.
+"""
+
+from __future__ import annotations
+
+import errno
+from struct import Struct
+
+VERSION_3 = 3
+PACKET_MAX = 256 * 1024  # type and all that follows; OpenSSH's limit
+DATA_MAX = PACKET_MAX - 1024  # bytes in one READ or WRITE
+
+INIT, VERSION = 1, 2
+OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR = range(3, 13)
+REMOVE, MKDIR, RMDIR, REALPATH, STAT, RENAME, READLINK, SYMLINK = range(13, 21)
+STATUS, HANDLE, DATA, NAME, ATTRS = range(101, 106)
+EXTENDED, EXTENDED_REPLY = 200, 201
+
+OK, END_OF_FILE, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE = 0, 1, 2, 3, 4
+BAD_MESSAGE, OP_UNSUPPORTED = 5, 8
+
+# What OpenSSH's client prints behind the path, so the same words as from OpenSSH's server.
+SENTENCES = {
+    OK: b"Success",
+    END_OF_FILE: b"End of file",
+    NO_SUCH_FILE: b"No such file",
+    PERMISSION_DENIED: b"Permission denied",
+    FAILURE: b"Failure",
+    BAD_MESSAGE: b"Bad message",
+    OP_UNSUPPORTED: b"Operation unsupported",
+}
+
+_CODES = {
+    errno.ENOENT: NO_SUCH_FILE,
+    errno.ENOTDIR: NO_SUCH_FILE,
+    errno.EBADF: NO_SUCH_FILE,
+    errno.ELOOP: NO_SUCH_FILE,
+    errno.EPERM: PERMISSION_DENIED,
+    errno.EACCES: PERMISSION_DENIED,
+    errno.EFAULT: PERMISSION_DENIED,
+    errno.ENAMETOOLONG: BAD_MESSAGE,
+    errno.EINVAL: BAD_MESSAGE,
+    errno.ENOSYS: OP_UNSUPPORTED,
+}
+
+UINT32 = Struct(">L")
+UINT64 = Struct(">Q")
+
+
+class Malformed(Exception):
+    """The packet ends early, or holds what its type cannot."""
+
+
+class Refused(Exception):
+    """A request that is answered with ``code`` and no more ado; ``sentence`` where the usual one says too little."""
+
+    def __init__(self, code: int, sentence: bytes | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.sentence = SENTENCES[code] if sentence is None else sentence
+
+
+def code_of(error: OSError) -> int:
+    """The status code for an error of the system, as OpenSSH's server maps them."""
+    return _CODES.get(error.errno or 0, FAILURE)
+
+
+class Reader:
+    """Takes a packet apart from ``at``, field by field. Malformed where it ends early."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: memoryview | bytes, at: int = 0) -> None:
+        self._data = data
+        self._at = at
+
+    def uint32(self) -> int:
+        at = self._at
+        self._at = end = at + 4
+        if end > len(self._data):
+            raise Malformed
+        return int.from_bytes(self._data[at:end], "big")
+
+    def uint64(self) -> int:
+        at = self._at
+        self._at = end = at + 8
+        if end > len(self._data):
+            raise Malformed
+        return int.from_bytes(self._data[at:end], "big")
+
+    def string(self) -> bytes:
+        """Any bytes."""
+        size = self.uint32()
+        at = self._at
+        self._at = end = at + size
+        if end > len(self._data):
+            raise Malformed
+        return bytes(self._data[at:end])
+
+    def path(self) -> bytes:
+        """A file's name: any bytes but zero."""
+        name = self.string()
+        if 0 in name:
+            raise Malformed
+        return name
+
+    def rest(self) -> int:
+        """How many bytes are left."""
+        return len(self._data) - self._at
+
+
+def string(data: bytes) -> bytes:
+    """A string's length and bytes."""
+    return UINT32.pack(len(data)) + data
+
+
+def status(code: int, sentence: bytes | None = None) -> bytes:
+    """A STATUS, without length and id: type, code, sentence, no language."""
+    words = SENTENCES[code] if sentence is None else sentence
+    return bytes((STATUS,)) + UINT32.pack(code) + string(words) + string(b"")
+
+
+def answer(id: int, reply: bytes) -> bytes:
+    """The whole packet of ``reply``, which is a type byte and what follows the id."""
+    return UINT32.pack(len(reply) + 4) + reply[:1] + UINT32.pack(id) + reply[1:]
