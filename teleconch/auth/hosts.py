@@ -14,7 +14,7 @@ from teleconch.auth.certificates import Certificates
 from teleconch.auth.records import HostRecord, Presence, host_key, presence_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.tokens import Tokens
-from teleconch.backend.interface import ABSENT
+from teleconch.backend.interface import ABSENT, Delete
 from teleconch.ca.keys import public_blob
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSkew, TeleconchError
 from teleconch.resources.host import HostCertificates, JoinRequest, RenewRequest
@@ -97,6 +97,11 @@ class Hosts:
             log.warn("the clock of {server_id} is {skew} s off", server_id=identity.name, skew=skew, event="cert.renew")
         log.info("renewed the certificates of {server_id}", server_id=identity.name, role=role, event="cert.renew")
         return certificates
+
+    async def forget(self, uuid: str, role: str) -> None:
+        """One role of a host is no member any more. Nothing happens if it was none."""
+        await self._state.commit(Delete(host_key(uuid, role)))
+        log.info("forgot {server_id} as {role}", server_id=uuid, role=role, event="join")
 
     def _check(self, request: JoinRequest) -> None:
         if request.role not in HOST_ROLES:

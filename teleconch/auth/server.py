@@ -134,6 +134,10 @@ class AuthServer:
         """The public parts of both authorities, at once."""
         return self._authorities.trusted()
 
+    async def forget_host(self, uuid: str, role: str) -> None:
+        """For a role in the auth server's own process whose names or keys changed: it may join anew."""
+        await self._hosts.forget(uuid, role)
+
     # Join, Hosts
 
     async def join(self, request: JoinRequest) -> HostCertificates:

@@ -122,6 +122,10 @@ class AuthRole(Role):
         if how.token is not None:
             await self.server.delete_token(how.token)
 
+    async def forget_member(self, role: str) -> None:
+        """A role of this process may join anew under this host's UUID."""
+        await self.server.forget_host(self._uuid, role)
+
     # -- the auth server's own certificates
 
     def _current_credentials(self) -> TLSCredentials:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.config.values import Config
-from teleconch.errors import TeleconchError
+from teleconch.errors import AlreadyJoined, TeleconchError
 from teleconch.service.ready import Readiness
 from teleconch.service.role import JoinHow, Role, join_how
 
@@ -68,7 +68,16 @@ class Roles(Service):
 
     async def _run(self, role: Role) -> None:
         self._started.append(role)
-        await role.start()
+        try:
+            await role.start()
+        except AlreadyJoined:
+            if self.auth is None:
+                raise
+            # The configuration gave this very host other names: who owns the auth server's data may do that, and
+            # could not run `tctl rm` meanwhile, since without this the auth server would not stay up either.
+            await self.auth.forget_member(role.name)
+            await role.stop()
+            await role.start()
         self._readiness.role_ready(role.name)
 
     def _not_started(self, failure: Failure) -> None:

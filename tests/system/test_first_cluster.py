@@ -113,3 +113,19 @@ def test_as_root_another_login(tmp_path: Path) -> None:
         assert daemon.stop() == 0
         subprocess.run(["userdel", "-r", "tc-alice"], capture_output=True, check=False)
         subprocess.run(["groupdel", "tc-team"], capture_output=True, check=False)
+
+
+def test_other_names_in_one_process(tmp_path: Path) -> None:
+    """Whoever changes nodename or public_addr of a cluster in one process just starts it again."""
+    cluster = Cluster(tmp_path / "c", second_factor="off")
+    assert cluster.start().ready().stop() == 0
+    cluster.nodename = "renamed"
+    daemon = cluster.start().ready()
+    try:
+        cluster.tctl("users", "add", "joe", ME)
+        config = cluster.ssh_config(tmp_path, cluster.sign("joe", tmp_path / "id"))
+        jump = ["ssh", "-F", config, "-J", f"{ME}@localhost:{cluster.proxy}"]
+        assert run(*jump, f"{ME}@renamed", "echo here").stdout == "here\n"
+        assert "node1" not in cluster.tctl("nodes", "ls").stdout
+    finally:
+        assert daemon.stop() == 0
