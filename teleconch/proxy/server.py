@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from attrs import frozen
@@ -105,7 +105,7 @@ class ProxyUser:
             status = self._road.router.resolve(asked)
             permit = permit_dial(self.identity, status.node, self._road.now())
             try:
-                end = await self._waiting(self._road.dialler.node(permit))
+                end = await self._waiting(lambda: self._road.dialler.node(permit))
             except ConnectionProblem as error:
                 raise ConnectionProblem(self._unreachable(status, str(error))) from error
         except TeleconchError as error:
@@ -126,7 +126,7 @@ class ProxyUser:
     async def auth_api(self) -> RelayProtocol:
         """An end at the auth server. The user's own TLS runs inside: the proxy adds no power and reads nothing."""
         try:
-            return await self._waiting(self._road.dialler.auth())
+            return await self._waiting(self._road.dialler.auth)
         except TeleconchError as error:
             self._refused("proxy.auth", error, "auth-api")
             raise
@@ -140,10 +140,11 @@ class ProxyUser:
             "To reach a node, type `tsh ssh LOGIN@NODE`, or `ssh -J LOGIN@PROXY:3023 LOGIN@NODE`."
         )
 
-    async def _waiting(self, dialling: Awaitable[_T]) -> _T:
+    async def _waiting(self, dial: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
+        """Dial, unless too many dials are on their way; give up when the user goes away."""
         if len(self._dialling) >= DIALS_AT_ONCE:
             raise LimitExceeded("Too many connections are being opened at once: wait for some of them.")
-        deferred: Deferred[_T] = Deferred.fromCoroutine(dialling)  # type: ignore[arg-type]
+        deferred = Deferred.fromCoroutine(dial())
         self._dialling.add(deferred)
         try:
             return await deferred

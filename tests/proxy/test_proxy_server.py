@@ -1,0 +1,746 @@
+"""The proxy's SSH server against peers of every kind: what it relays, what it refuses, what it logs."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+import pytest_twisted
+from proxy_world import CLUSTER, World, node, status
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
+from zope.interface import implementer
+
+from teleconch.ca.authority import new_authority
+from teleconch.errors import AccessDenied
+from teleconch.resources.secret import Secret
+from teleconch.ssh import client, messages
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import string, uint32
+from teleconch.ssh.problems import ChannelRefused, RequestRefused
+
+
+@implementer(IHalfCloseableProtocol)
+class Peer(Protocol):
+    """A listener that is scripted by its subclass."""
+
+    greeting = b"SSH-2.0-peer\r\n"
+    lives: list[Peer]
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.count = 0
+        self.hash = hashlib.sha256()
+        self.half_closed = Deferred()
+        self.lost = Deferred()
+
+    def connectionMade(self) -> None:
+        self.lives.append(self)
+        if self.greeting:
+            self.transport.write(self.greeting)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got = (self.got + data)[:4096]
+        self.count += len(data)
+        self.hash.update(data)
+
+    def readConnectionLost(self) -> None:
+        self.half_closed.callback(None)
+        self.answer()
+        self.transport.loseConnection()
+
+    def answer(self) -> None:
+        """What to say when the other side has said all."""
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason) -> None:
+        self.lost.callback(None)
+
+
+class Caller(Channel):
+    """The client's side of a channel: keeps what comes."""
+
+    name = b"session"
+
+    def __init__(self, name: bytes = b"session", keep: int = 1 << 20) -> None:
+        super().__init__()
+        self.name = name
+        self.keep = keep
+        self.out = self.err = b""
+        self.count = 0
+        self.hash = hashlib.sha256()
+        self.status: int | None = None
+        self.eof = Deferred()
+        self.end = Deferred()
+        self.wanted: tuple[int, Deferred] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.out = (self.out + data)[: self.keep]
+        self.count += len(data)
+        self.hash.update(data)
+        if self.wanted is not None and self.count >= self.wanted[0]:
+            wanted, self.wanted = self.wanted, None
+            wanted[1].callback(None)
+
+    def extReceived(self, kind: int, data: bytes) -> None:
+        self.err += data
+
+    def request_exit_status(self, data: bytes) -> bool:
+        self.status = int.from_bytes(data, "big")
+        return True
+
+    def eofReceived(self) -> None:
+        self.eof.callback(None)
+
+    def closed(self) -> None:
+        self.end.callback(None)
+
+    def until(self, count: int) -> Deferred:
+        wanted = Deferred()
+        if self.count >= count:
+            wanted.callback(None)
+        else:
+            self.wanted = (count, wanted)
+        return wanted
+
+
+class Ports:
+    """Listeners of a test, closed at its end."""
+
+    def __init__(self) -> None:
+        self.open = []
+
+    async def listen(self, peer: type[Peer]) -> tuple[str, list[Peer]]:
+        kind = type("Scripted", (peer,), {"lives": []})
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(kind))
+        self.open.append((port, kind))
+        return f"127.0.0.1:{port.getHost().port}", kind.lives
+
+    async def close(self) -> None:
+        for port, kind in self.open:
+            stopped = port.stopListening()
+            if stopped is not None:
+                await stopped
+            for peer in kind.lives:
+                peer.transport.abortConnection()
+
+
+@pytest.fixture
+def ports():
+    ports = Ports()
+    yield ports
+    pytest_twisted.blockon(Deferred.fromCoroutine(ports.close()))
+
+
+@pytest.fixture
+def logged():
+    """Refusals and successes as the audit log will have them."""
+    events = []
+
+    def observe(event):
+        if event.get("log_namespace", "").startswith("teleconch.proxy"):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield events
+    globalLogPublisher.removeObserver(observe)
+
+
+async def login(world: World, user: str = "alice", as_: str = "root"):
+    key = (world.folder / user).read_text()
+    line = (world.folder / f"{user}-cert.pub").read_text()
+    return await client.connect(
+        reactor,
+        TCP4ClientEndpoint(reactor, "127.0.0.1", world.port),
+        user=as_,
+        private_key_pem=Secret(key),
+        certificate=line,
+        verify_host=lambda blob: None,
+    )
+
+
+def jump_to(host: str, port: int) -> bytes:
+    return string(host.encode()) + uint32(port) + string(b"127.0.0.1") + uint32(1)
+
+
+async def jump(connection, host: str, port: int = 22) -> Caller:
+    return await connection.open(Caller(b"direct-tcpip"), jump_to(host, port))
+
+
+async def subsystem(connection, name: str) -> tuple[Caller, bool]:
+    channel = await connection.open(Caller())
+    try:
+        await connection.sendRequest(channel, b"subsystem", string(name.encode()), wantReply=1)
+    except RequestRefused:
+        return channel, False
+    return channel, True
+
+
+class Echo(Peer):
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.write(data)
+
+
+@pytest_twisted.ensureDeferred
+async def test_first_bytes_pass_unchanged(world: World, ports: Ports) -> None:
+    """The node's version line reaches the user's ssh as the node sent it, also when it comes in pieces."""
+
+    class Slow(Echo):
+        greeting = b""
+
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            for turn, part in enumerate((b"S", b"SH-", b"1.9", b"9-old\r\nmore")):
+                reactor.callLater(0.02 * turn, self.transport.write, part)
+
+    addr, _ = await ports.listen(Slow)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    for asked in (True, False):
+        channel = await jump(connection, "web") if asked else (await subsystem(connection, "proxy:web:22"))[0]
+        await channel.until(17)
+        assert channel.out == b"SSH-1.99-old\r\nmore"[:17] or channel.out == b"SSH-1.99-old\r\nmore"
+        channel.loseConnection()
+        await channel.end
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_early_data_keeps_its_order(world: World, ports: Ports) -> None:
+    """What a client sends before the node has answered arrives there in order, behind nothing else."""
+
+    class Late(Echo):
+        greeting = b""
+
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            reactor.callLater(0.2, self.transport.write, b"SSH-2.0-late\r\n")
+
+    addr, peers = await ports.listen(Late)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    channel = await connection.open(Caller())
+    asked = connection.sendRequest(channel, b"subsystem", string(b"proxy:web:22"), wantReply=1)
+    early = b"".join(b"%06d" % n for n in range(20_000))
+    for start in range(0, len(early), 1000):
+        channel.write(early[start : start + 1000])
+    await deferLater(reactor, 0.1)
+    assert peers[0].count == 0, "nothing may reach what has not yet proved to be an SSH server"
+    assert await asked is True
+    await channel.until(len(early) + 14)
+    assert channel.out == b"SSH-2.0-late\r\n" + early
+    channel.loseConnection()
+    await channel.end
+    assert channel.status is None
+    connection.close()
+    await connection.disconnected
+
+
+class Database(Peer):
+    greeting = b"\x4a\x00\x00\x00\x0a8.0.36\x00"
+
+
+class Web(Peer):
+    greeting = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+class Closes(Peer):
+    greeting = b""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.transport.loseConnection()
+
+
+@pytest.mark.parametrize(
+    ("peer", "says"),
+    [
+        (Database, "what answers there does not speak SSH"),
+        (Closes, "it closed the connection before it said anything"),
+        (Web, "it accepted the connection but said nothing"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_only_ssh_is_relayed(world: World, ports: Ports, logged, monkeypatch, peer, says: str) -> None:
+    """A registered address that leads to something else gets no byte of a user's (LESSONS: CVE-2024-35175)."""
+    monkeypatch.setattr("teleconch.proxy.dial.VERSION_TIMEOUT", 0.3)
+    addr, peers = await ports.listen(peer)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    with pytest.raises(ChannelRefused, match=says):
+        await jump(connection, "web")
+    channel, granted = await subsystem(connection, "proxy:web:22")
+    channel.write(b"GET / HTTP/1.1\r\n\r\n")
+    await channel.end
+    assert granted
+    assert says in channel.err.decode()
+    assert channel.status == 1
+    assert [each.count for each in peers] == [0, 0]
+    refusals = [each for each in logged if each.get("event") == "proxy.dial"]
+    assert len(refusals) == 2
+    for each in refusals:
+        assert (each["user"], each["login"], each["addr_remote"]) == ("alice", "root", "127.0.0.1")
+        assert each["target"] == "web:22"
+        assert says in each["error"]
+    connection.close()
+    await connection.disconnected
+    for each in peers:
+        await each.lost
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [("127.0.0.1", 3025), ("169.254.169.254", 80), ("localhost", 22), ("::1", 3025), ("127.0.0.1", 0)],
+)
+@pytest_twisted.ensureDeferred
+async def test_unregistered_targets(world: World, ports: Ports, logged, host: str, port: int) -> None:
+    """A user who asks the proxy for loopback, metadata or auth is refused in a sentence, and that is logged."""
+    world.nodes.put(node(1, "web", "10.0.0.1:3022"))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    with pytest.raises(ChannelRefused) as refused:
+        await jump(connection, host, port)
+    assert refused.value.code == messages.OPEN_ADMINISTRATIVELY_PROHIBITED
+    assert "is registered in example.test: see `tsh ls`" in refused.value.sentence
+    channel, _ = await subsystem(connection, f"proxy:{host}:{port}")
+    await channel.end
+    assert "is registered in example.test: see `tsh ls`" in channel.err.decode()
+    refusals = [each for each in logged if each.get("event") == "proxy.dial"]
+    assert len(refusals) == 2
+    assert all(each["user"] == "alice" and host in each["target"] and not each["success"] for each in refusals)
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_channels_and_requests(world: World, ports: Ports, logged) -> None:
+    """There is no shell, command, file transfer, environment, agent, X11 or listening port on the proxy."""
+    await world.start()
+    connection = await login(world)
+    for kind in (
+        b"x11",
+        b"forwarded-tcpip",
+        b"auth-agent@openssh.com",
+        b"direct-streamlocal@openssh.com",
+        b"tun@openssh.com",
+    ):
+        with pytest.raises(ChannelRefused) as refused:
+            await connection.open(Caller(kind), jump_to("web", 22))
+        assert refused.value.code == messages.OPEN_UNKNOWN_CHANNEL_TYPE
+    channel = await connection.open(Caller())
+    for name, data in (
+        (b"env", string(b"LD_PRELOAD") + string(b"x")),
+        (b"x11-req", b"\0\0" + string(b"") + string(b"") + uint32(0)),
+        (b"auth-agent-req@openssh.com", b""),
+        (b"signal", string(b"KILL")),
+        (b"nonsense", b""),
+        (b"subsystem", b"\xff"),
+    ):
+        with pytest.raises(RequestRefused):
+            await connection.sendRequest(channel, name, data, wantReply=1)
+    for name in ("sftp", "auth-api2", "netconf", ""):
+        _, granted = await subsystem(connection, name)
+        assert not granted
+    for name in (b"tcpip-forward", b"streamlocal-forward@openssh.com", b"hostkeys-prove-00@openssh.com"):
+        with pytest.raises(RequestRefused):
+            await connection.sendGlobalRequest(name, string(b"0.0.0.0") + uint32(0), wantReply=1)
+    for kind, data in ((b"shell", b""), (b"exec", string(b"id"))):
+        channel = await connection.open(Caller())
+        assert await connection.sendRequest(channel, kind, data, wantReply=1)
+        await channel.end
+        assert channel.out == b""
+        assert channel.err.startswith(b"This is the proxy of example.test: there is no shell, command or file transfer")
+        assert channel.err.endswith(b"\n")
+        assert channel.status == 1
+    asked = [each["target"] for each in logged if each.get("event") == "auth" and not each["success"]]
+    assert asked == ["subsystem"] * 3 + ["shell", "exec"] or asked == ["subsystem"] * 4 + ["shell", "exec"]
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_program_a_session(world: World, ports: Ports) -> None:
+    """A session leads to one place: a second subsystem, shell or exec on it is refused."""
+    addr, peers = await ports.listen(Echo)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    channel, granted = await subsystem(connection, "proxy:web:22")
+    assert granted
+    for name, data in ((b"subsystem", string(b"proxy:web:22")), (b"shell", b""), (b"exec", string(b"id"))):
+        with pytest.raises(RequestRefused):
+            await connection.sendRequest(channel, name, data, wantReply=1)
+    assert len(peers) == 1
+    channel.write(b"still there")
+    await channel.until(14 + 11)
+    connection.close()
+    await connection.disconnected
+    await peers[0].lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_malformed_opens(world: World, ports: Ports) -> None:
+    """A channel open that is cut short is refused, and the connection goes on."""
+    await world.start()
+    connection = await login(world)
+    for data in (b"", b"\xff\xff\xff\xff", string(b"web"), string(b"web") + uint32(22), jump_to("web", 22) + b"more"):
+        with pytest.raises(ChannelRefused):
+            await connection.open(Caller(b"direct-tcpip"), data)
+    with pytest.raises(ChannelRefused, match="is no port"):
+        await jump(connection, "web", 70000)
+    with pytest.raises(ChannelRefused, match="No node with the name"):
+        await jump(connection, "web", 22)
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_half_close(world: World, ports: Ports) -> None:
+    """When one side has said all, the other can still answer: both directions end by themselves."""
+
+    class Answers(Peer):
+        def answer(self) -> None:
+            self.transport.write(b"%d bytes" % self.count)
+
+    class Closes(Peer):
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            self.transport.loseWriteConnection()
+
+    first, _ = await ports.listen(Answers)
+    second, peers = await ports.listen(Closes)
+    world.nodes.put(node(1, "answers", first), node(2, "closes", second))
+    await (await world.start()).watched(2)
+    connection = await login(world)
+    for asked in (True, False):
+        channel = await jump(connection, "answers") if asked else (await subsystem(connection, "proxy:answers:22"))[0]
+        channel.write(b"x" * 100_000)
+        connection.sendEOF(channel)
+        await channel.end
+        assert channel.out == Peer.greeting + b"100000 bytes"
+        assert channel.status == (None if asked else 0)
+        channel = await jump(connection, "closes") if asked else (await subsystem(connection, "proxy:closes:22"))[0]
+        await channel.eof
+        channel.write(b"y" * 100_000)
+        connection.sendEOF(channel)
+        await channel.end
+        await peers[-1].lost  # the relay has ended when the bytes are on their way, not when they are read
+        assert peers[-1].count == 100_000
+    connection.close()
+    await connection.disconnected
+
+
+class Source:
+    """Writes pseudo-random bytes as fast as its consumer takes them."""
+
+    def __init__(self, consumer, total: int) -> None:
+        self.consumer, self.left = consumer, total
+        self.block = random.Random(1).randbytes(64 * 1024)
+        self.hash = hashlib.sha256()
+        self.paused = True
+        self.pauses = 0
+        self.done = Deferred()
+        consumer.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        while not self.paused and self.left:
+            block = self.block[: self.left]
+            self.left -= len(block)
+            self.hash.update(block)
+            self.consumer.write(block)
+        if not self.left and not self.done.called:
+            self.consumer.unregisterProducer()
+            self.done.callback(None)
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self.pauses += 1
+
+    def stopProducing(self) -> None:
+        self.paused, self.left = True, 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_are_whole(world: World, ports: Ports) -> None:
+    """Both directions at once through jump and subsystem: every byte arrives, none twice, none changed."""
+    total = 24 * 1024 * 1024
+    sources: list[Source] = []
+
+    class Sends(Peer):
+        greeting = b"SSH-2.0-"
+
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            sources.append(Source(self.transport, total))
+
+    addr, peers = await ports.listen(Sends)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    channels = [await jump(connection, "web"), (await subsystem(connection, "proxy:web:22"))[0]]
+    ups = [Source(channel, total) for channel in channels]
+    await gatherResults([channel.until(total + 8) for channel in channels] + [up.done for up in ups])
+    for channel in channels:
+        connection.sendEOF(channel)
+    await gatherResults([peer.half_closed for peer in peers])
+    for channel, peer, up, down in zip(channels, peers, ups, sources, strict=True):
+        expected = hashlib.sha256(b"SSH-2.0-")
+        source = Source(_Sink(expected), total)
+        assert channel.count == total + 8
+        assert channel.hash.digest() == expected.digest()
+        assert peer.count == total
+        assert peer.hash.digest() == up.hash.digest() == source.hash.digest()
+        assert down.pauses
+    await gatherResults([channel.end for channel in channels])
+    connection.close()
+    await connection.disconnected
+
+
+class _Sink:
+    def __init__(self, digest) -> None:
+        self.write = digest.update
+
+    def registerProducer(self, producer, streaming) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_slow_sides_cost_a_fixed_amount(world: World, ports: Ports) -> None:
+    """A node or a user that does not read stops the other side, instead of filling the proxy's memory."""
+    total = 256 * 1024 * 1024
+    down: list[Source] = []
+
+    class Deaf(Peer):
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            self.transport.pauseProducing()
+            down.append(Source(self.transport, total))
+
+    addr, peers = await ports.listen(Deaf)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    channel = await jump(connection, "web")
+    channel.pauseProducing()
+    up = Source(channel, total)
+    before = None
+    for _ in range(100):
+        await deferLater(reactor, 0.03)
+        if before == (up.left, down[0].left):
+            break
+        before = (up.left, down[0].left)
+    # Windows, socket buffers of the system and what is on the way: far below what was offered.
+    assert total - up.left < 24 * 1024 * 1024
+    assert total - down[0].left < 24 * 1024 * 1024
+    other = await jump(connection, "web")
+    await other.until(len(Peer.greeting))
+    connection.transport.abortConnection()
+    await connection.disconnected
+    for peer in peers:
+        peer.transport.resumeProducing()
+        await peer.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_user_gone_while_dialling(world: World, ports: Ports, monkeypatch) -> None:
+    """When a user goes away during a dial, the dial is given up and its socket closed."""
+
+    class Silent(Peer):
+        greeting = b""
+
+    addr, peers = await ports.listen(Silent)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    opening = connection.open(Caller(b"direct-tcpip"), jump_to("web", 22))
+    opening.addErrback(lambda _: None)
+    channel = await connection.open(Caller())
+    connection.sendRequest(channel, b"subsystem", string(b"proxy:web:22"))
+    while len(peers) < 2:
+        await deferLater(reactor, 0.01)
+    connection.transport.abortConnection()
+    await connection.disconnected
+    for peer in peers:
+        await peer.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_dials_at_once_are_bounded(world: World, ports: Ports, monkeypatch) -> None:
+    """One user cannot have the proxy open any number of sockets at once."""
+    monkeypatch.setattr("teleconch.proxy.server.DIALS_AT_ONCE", 3)
+
+    class Silent(Peer):
+        greeting = b""
+
+    addr, peers = await ports.listen(Silent)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    for _ in range(3):
+        connection.open(Caller(b"direct-tcpip"), jump_to("web", 22)).addErrback(lambda _: None)
+    with pytest.raises(ChannelRefused, match="Too many connections are being opened at once"):
+        await jump(connection, "web")
+    connection.transport.abortConnection()
+    await connection.disconnected
+    for peer in peers:
+        await peer.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_auth_api(world: World, ports: Ports) -> None:
+    """`auth-api` leads to the first auth server that can be reached, byte for byte; without one it says so."""
+    addr, peers = await ports.listen(type("Raw", (Echo,), {"greeting": b""}))
+    await world.start(auth_addresses=("127.0.0.1:1", addr))
+    connection = await login(world)
+    channel, granted = await subsystem(connection, "auth-api")
+    assert granted
+    channel.write(b"\x16\x03\x01 hello")
+    await channel.until(9)
+    assert channel.out == b"\x16\x03\x01 hello"
+    channel.loseConnection()
+    await channel.end
+    await peers[0].lost
+    connection.close()
+    await connection.disconnected
+    world.server._factory.portal.realm._road.dialler._auth = (("127.0.0.1", 1),)
+    connection = await login(world)
+    channel, granted = await subsystem(connection, "auth-api")
+    await channel.end
+    assert channel.err == b"The proxy cannot reach the auth server at the moment: try again in a minute.\n"
+    assert channel.status == 1
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_offline_node(world: World, ports: Ports) -> None:
+    """A node that missed pings is tried all the same; only when that fails the user reads since when it is offline."""
+    addr, _ = await ports.listen(Echo)
+    world.nodes.put(
+        status(node(1, "late", addr), online=False),
+        status(node(2, "gone", "127.0.0.1:1"), online=False, last_seen=1795381860),
+        node(3, "down", "127.0.0.1:1"),
+    )
+    await (await world.start()).watched(3)
+    connection = await login(world)
+    channel = await jump(connection, "late")
+    channel.loseConnection()
+    await channel.end
+    with pytest.raises(ChannelRefused, match=r"gone at .* is offline since 22 Nov 26 .* UTC, .*nothing listens"):
+        await jump(connection, "gone")
+    with pytest.raises(ChannelRefused, match=r"cannot reach down at .*nothing listens there\. Is the node running"):
+        await jump(connection, "down")
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_certificates(world: World, ports: Ports) -> None:
+    """Only a current certificate of this cluster for that login gets in, and only while it lasts may it dial."""
+    addr, _ = await ports.listen(Echo)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    world.user_files("late", ("root",), lasts=-1)
+    world.user_files("foreign", ("root",), ca=new_authority("user", CLUSTER, 0))
+    world.user_files("mallory", ("nobody",))
+    for user in ("late", "foreign", "mallory"):
+        with pytest.raises(AccessDenied):
+            await login(world, user)
+    world.user_files("short", ("root",), lasts=1.5)
+    connection = await login(world, "short")
+    (await jump(connection, "web")).loseConnection()
+    await deferLater(reactor, 1.6)
+    with pytest.raises(ChannelRefused, match="expired; log in again with `tsh login`"):
+        await jump(connection, "web")
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_foreign_clusters_node(world: World, ports: Ports) -> None:
+    """A certificate of this cluster does not have the proxy dial another cluster's node."""
+    from attrs import evolve
+
+    addr, peers = await ports.listen(Echo)
+    world.nodes.put(evolve(node(1, "web", addr), cluster="other.test"))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    with pytest.raises(ChannelRefused, match=r"belongs to the cluster other\.test"):
+        await jump(connection, "web")
+    assert not peers
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_renewed_host_certificate(world: World) -> None:
+    """A renewed host certificate is shown to the next user without a restart."""
+    await world.start()
+    shown = []
+
+    async def look() -> bytes:
+        connection = await _connect(world, shown.append)
+        connection.close()
+        await connection.disconnected
+        return shown[-1]
+
+    first = await look()
+    assert await look() == first
+    from teleconch.ca.keys import new_ssh_key
+
+    world.member.key, public = new_ssh_key()
+    world.member.certificate = world.member.host_certificate(public, "proxy", ("127.0.0.1",), "proxy")
+    assert await look() != first
+
+
+async def _connect(world: World, verify):
+    return await client.connect(
+        reactor,
+        TCP4ClientEndpoint(reactor, "127.0.0.1", world.port),
+        user="root",
+        private_key_pem=Secret((world.folder / "alice").read_text()),
+        certificate=(world.folder / "alice-cert.pub").read_text(),
+        verify_host=verify,
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop(world: World, ports: Ports) -> None:
+    """A proxy that is stopped lets go of users and nodes, and of peers that never finished saying hello."""
+    addr, peers = await ports.listen(Echo)
+    world.nodes.put(node(1, "web", addr))
+    await (await world.start()).watched(1)
+    connection = await login(world)
+    await jump(connection, "web")
+    half = await TCP4ClientEndpoint(reactor, "127.0.0.1", world.port).connect(_half_factory())
+    await world.stop()
+    world.server = None
+    await connection.disconnected
+    await peers[0].lost
+    await half.lost
+
+
+def _half_factory():
+    return Factory.forProtocol(type("Half", (Peer,), {"greeting": b"", "lives": []}))
