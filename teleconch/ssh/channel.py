@@ -65,6 +65,7 @@ class Channel(SSHChannel):
         self._producer: Any = None
         self._streaming = False
         self._producer_paused = False
+        self._pulling = False
         self._taking = True  # the consumer of the peer's data takes more
         self._uncredited = 0
         self._waiting: deque[Callable[[], None]] = deque()  # what came behind a request that is being answered
@@ -171,10 +172,23 @@ class Channel(SSHChannel):
         if self._producer is None:
             return
         if not self._streaming:
-            self._producer.resumeProducing()
+            self._pull()
         elif self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
+
+    def _pull(self) -> None:
+        if self._pulling:
+            return
+        self._pulling = True
+        try:
+            while self._producer is not None and self.remoteWindowLeft and not self.conn.congested:
+                left = self.remoteWindowLeft
+                self._producer.resumeProducing()
+                if self.remoteWindowLeft == left:  # it will write later, or has nothing
+                    break
+        finally:
+            self._pulling = False
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if self._producer is not None:
@@ -184,7 +198,7 @@ class Channel(SSHChannel):
             return
         self._producer, self._streaming, self._producer_paused = producer, streaming, False
         if not streaming:
-            producer.resumeProducing()
+            self._pull()
         elif self._unsent or self.conn.congested or not self.remoteWindowLeft:
             self._pause_producer()
 

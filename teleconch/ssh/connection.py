@@ -62,6 +62,7 @@ class Connection(SSHConnection):
         self._keepalive_missed = 0
         self._keepalive_call: Any = None
         self._heard = True
+        self._turn = 0
         self._stopped = False
         self._table: dict[int, Callable[[bytes], None]] = {
             messages.GLOBAL_REQUEST: self._got_global_request,
@@ -130,9 +131,10 @@ class Connection(SSHConnection):
             channel.sending_paused()
 
     def sendingResumed(self) -> None:
-        for channel in list(self.channels.values()):
-            if channel in self.channelsToRemoteChannel:
-                channel.sending_resumed()
+        channels = list(self.channelsToRemoteChannel)
+        self._turn = (self._turn + 1) % (len(channels) or 1)  # each time another one is the first
+        for channel in channels[self._turn :] + channels[: self._turn]:
+            channel.sending_resumed()
             if self.congested:
                 break
 

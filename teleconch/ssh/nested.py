@@ -9,18 +9,15 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.relay import RelayChannel, _End
+from teleconch.ssh.relay import End, RelayChannel
 
 
-class _Inside(_End):
+class _Inside(End):
     """The inner connection as an end: what the outer channel hears, the inner protocol receives."""
 
-    def __init__(self, protocol: Protocol, channel: Channel) -> None:
+    def __init__(self, protocol: Protocol, channel: RelayChannel) -> None:
         self.protocol, self.channel = protocol, channel
         self._early = []
-
-    def transport_end(self) -> Any:
-        return self
 
     def write(self, data: bytes) -> None:
         self.protocol.dataReceived(data)
@@ -29,14 +26,15 @@ class _Inside(_End):
         self.channel.loseConnection()
 
     def loseConnection(self) -> None:
-        self.is_gone = True
-        self.channel.loseConnection()
-        self.protocol.connectionLost(Failure(ConnectionDone()))
-
-    def unregisterProducer(self) -> None:
-        pass
+        if not self.is_gone:
+            self.is_gone = True
+            self.channel.loseConnection()
+            self.protocol.connectionLost(Failure(ConnectionDone()))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """What comes is used at once."""
+
+    def unregisterProducer(self) -> None:
         pass
 
 
@@ -44,8 +42,7 @@ def run_in_channel(protocol: Protocol, channel: Channel) -> None:
     """Run ``protocol`` over an open :class:`RelayChannel`."""
     if not isinstance(channel, RelayChannel):
         raise TypeError("SSH runs inside a RelayChannel")
-    inside = _Inside(protocol, channel)
-    channel.join(inside)
+    channel.join(_Inside(protocol, channel))
     protocol.makeConnection(channel)
     channel.begin()
     channel.resumeProducing()

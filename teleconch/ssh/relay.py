@@ -1,4 +1,4 @@
-"""Joins two byte streams: channel to channel, or channel to socket or process, in both directions.
+"""Joins two byte streams: channel to channel, or channel to socket, in both directions.
 
 Each end is the other's producer: when one cannot write, the other is not read. End of data in one direction leaves the
 other open; when both are at their end, both close.
@@ -6,59 +6,63 @@ other open; when both are at their end, both close.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from teleconch.ssh.channel import Channel
+from teleconch.ssh.wire import Wire, make_wire
 
-__all__ = ["RelayChannel", "RelayProtocol", "relay"]
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+__all__ = ["End", "RelayChannel", "RelayProtocol", "relay"]
 
 
-class _End:
-    """What an end does with what its twin hears."""
+class End:
+    """One end of a relay. :meth:`transport_end` is what takes bytes, is paused and is closed."""
 
-    other: Any = None
+    other: End | None = None
     eof_heard = False
     is_gone = False
     _early: list[bytes]
 
     def transport_end(self) -> Any:
-        """What takes bytes, is paused and is closed."""
-        raise NotImplementedError
+        return self
 
     def heard(self, data: bytes) -> None:
+        """Bytes from this end's peer."""
         if self.other is None:
             self._early.append(data)  # at most a window, or one read: the end is paused until it is joined
         elif not self.other.is_gone:
             self.other.transport_end().write(data)
 
     def heard_eof(self) -> None:
+        """This end's peer sends no more."""
+        if self.eof_heard:
+            return
         self.eof_heard = True
         other = self.other
         if other is None or other.is_gone:
             return
         end = other.transport_end()
-        half = getattr(end, "loseWriteConnection", None)
-        if half is None:
-            end.loseConnection()
-            return
-        half()
+        end.unregisterProducer()
+        end.loseWriteConnection()
         if other.eof_heard:
             end.loseConnection()
             self.transport_end().loseConnection()
 
     def heard_gone(self) -> None:
+        """This end is closed."""
         self.is_gone = True
         if self.other is not None and not self.other.is_gone:
             end = self.other.transport_end()
             end.unregisterProducer()
             end.loseConnection()
 
-    def join(self, other: _End) -> None:
+    def join(self, other: End) -> None:
         self.other = other
 
     def begin(self) -> None:
@@ -69,19 +73,17 @@ class _End:
         if self.is_gone:
             self.heard_gone()
         elif self.eof_heard:
+            self.eof_heard = False
             self.heard_eof()
 
 
-class RelayChannel(_End, Channel):
+class RelayChannel(End, Channel):
     """A channel whose bytes go to another end. Paused until :func:`relay` joins it. Extended data is dropped."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._early = []
         self.pauseProducing()
-
-    def transport_end(self) -> Any:
-        return self
 
     def dataReceived(self, data: bytes) -> None:
         self.heard(data)
@@ -97,25 +99,42 @@ class RelayChannel(_End, Channel):
         self.heard_gone()
 
 
-@implementer(IHalfCloseableProtocol)
-class RelayProtocol(_End, Protocol):
-    """The same for a socket: the protocol of its transport."""
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class RelayProtocol(End, Protocol):
+    """The same for a socket: the protocol of its transport. Not read until :func:`relay` joins it."""
 
     def __init__(self) -> None:
         self._early = []
+        self._wire: Wire | None = None
+        self._producer: Any = None
+        self.ended = False
 
-    def transport_end(self) -> Any:
-        return self.transport
+    # -- the socket --
 
     def connectionMade(self) -> None:
-        transport: Any = self.transport
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
         if self.other is None:
-            transport.pauseProducing()
+            self.pauseProducing()
 
     def dataReceived(self, data: bytes) -> None:
         self.heard(data)
+
+    def _socket(self) -> Wire:
+        """The socket, taken over when the relay begins: until then a subclass may look at what comes."""
+        if self._wire is None:
+            self._wire = make_wire(self, self.transport)
+        return self._wire
+
+    def received(self, data: memoryview, end: int) -> int:
+        self.heard(bytes(data[:end]))
+        return end
+
+    def choked(self) -> None:
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def drained(self) -> None:
+        if self._producer is not None:
+            self._producer.resumeProducing()
 
     def readConnectionLost(self) -> None:
         self.heard_eof()
@@ -124,15 +143,61 @@ class RelayProtocol(_End, Protocol):
         pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended = True
+        self._producer = None
+        if self._wire is not None:
+            self._wire.gone()
         self.heard_gone()
 
+    # -- what the other end does --
 
-def relay(a: RelayChannel | RelayProtocol, b: RelayChannel | RelayProtocol) -> None:
+    def write(self, data: bytes) -> None:
+        if not self.ended:
+            wire = self._socket()
+            was = wire.congested
+            wire.send([data], len(data))
+            if wire.congested and not was:
+                self.choked()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.ended:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        if self._socket().congested:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        if not self.ended:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def resumeProducing(self) -> None:
+        if not self.ended and not self.eof_heard:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
+
+    def loseWriteConnection(self) -> None:
+        """Send EOF behind the last byte; the peer can still send."""
+        if not self.ended:
+            self._socket().half_close()
+
+    def loseConnection(self) -> None:
+        """Close behind the last byte."""
+        if not self.ended:
+            self._socket().close()
+
+
+def relay(a: End, b: End) -> None:
     """Join two open ends. What either heard before goes first."""
     for mine, other in ((a, b), (b, a)):
         mine.join(other)
     for mine, other in ((a, b), (b, a)):
-        mine.begin()
         if not mine.is_gone and not other.is_gone:
             other.transport_end().registerProducer(mine.transport_end(), True)
             mine.transport_end().resumeProducing()
+        mine.begin()

@@ -6,17 +6,15 @@ no joining and slicing. Any other Twisted transport (a channel, TLS, a test's) i
 
 from __future__ import annotations
 
+import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet import main
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from teleconch.ssh import limits
-
-if TYPE_CHECKING:
-    from teleconch.ssh.transport import SSHTransport
 
 READ_SIZE: Final = 256 * 1024
 _IOV_MAX: Final = 512  # Linux takes 1024 buffers in one call
@@ -27,10 +25,23 @@ _buffer = bytearray(READ_SIZE + limits.PACKET_MAX + 4096)
 _view = memoryview(_buffer)
 
 
+class Owner(Protocol):
+    """Whose bytes these are."""
+
+    def received(self, data: memoryview, end: int) -> int:
+        """Use what can be used of ``data[:end]``; gives how much that was. The rest comes again, with more behind."""
+
+    def choked(self) -> None:
+        """The network takes no more (told by :class:`StreamWire`; otherwise look at ``congested`` after ``send``)."""
+
+    def drained(self) -> None:
+        """The network takes more."""
+
+
 class SocketWire:
     """Takes over reading and writing from a ``twisted.internet.tcp.Connection``."""
 
-    def __init__(self, owner: SSHTransport, transport: Any) -> None:
+    def __init__(self, owner: Owner, transport: Any) -> None:
         self._owner = owner
         self._transport = transport
         self._socket = transport.socket
@@ -38,6 +49,7 @@ class SocketWire:
         self._backlog: deque[Any] = deque()
         self._backlog_bytes = 0
         self._closing: Any = None
+        self._half_closing = False
         self._reading_paused = False
         self.congested = False
         transport.doRead = self._do_read
@@ -116,6 +128,8 @@ class SocketWire:
             self._reading_paused = False
             self._transport.startReading()
         self.congested = False
+        if self._half_closing:
+            self._shut_down()
         if self._closing is not None:
             self._close_now()
         else:
@@ -124,12 +138,24 @@ class SocketWire:
 
     # -- the end --
 
+    def half_close(self) -> None:
+        """Send EOF when all is sent."""
+        self._half_closing = True
+        if not self._backlog:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the peer is gone already; reading tells
+            pass
+
     def close(self) -> None:
         """Close when all is sent, or after some seconds."""
         if self._closing is not None:
             return
         self._transport.stopReading()
-        self._closing = self._owner.reactor.callLater(_CLOSE_SECONDS, self.abort)
+        self._closing = self._transport.reactor.callLater(_CLOSE_SECONDS, self.abort)
         if not self._backlog:
             self._close_now()
 
@@ -163,7 +189,7 @@ class SocketWire:
 class StreamWire:
     """Any other Twisted transport."""
 
-    def __init__(self, owner: SSHTransport, transport: Any) -> None:
+    def __init__(self, owner: Owner, transport: Any) -> None:
         self._owner = owner
         self._transport = transport
         self._left = b""
@@ -194,6 +220,9 @@ class StreamWire:
     def stopProducing(self) -> None:
         self.congested = True
 
+    def half_close(self) -> None:
+        getattr(self._transport, "loseWriteConnection", self._transport.loseConnection)()
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -213,7 +242,7 @@ class StreamWire:
 Wire = SocketWire | StreamWire
 
 
-def make_wire(owner: SSHTransport, transport: Any) -> Wire:
+def make_wire(owner: Owner, transport: Any) -> Wire:
     from twisted.internet.tcp import Connection
 
     if type(transport).__module__ == "twisted.internet.tcp" and isinstance(transport, Connection):
