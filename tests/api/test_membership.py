@@ -263,7 +263,8 @@ async def test_renewal(world, host):
         host.passes(3600)
     await until(lambda: not world.factory.protocols)  # it was idle
     await until(lambda: member.client._broker is None)
-    await member.client.status()
+    asked = spawn(member.client.status())
+    await until(lambda: host.passes(1) or asked.called)
     assert member.expires == first, "renewed too early"
     host.passes(2 * DAY)
     await until(lambda: host.passes(2) or member.expires > first)
@@ -271,7 +272,9 @@ async def test_renewal(world, host):
     stored = HostFiles(host.data_dir, "node").load()
     assert stored.certificates.ssh_cert == member.host_keys()[1]
     assert member.tls_files[0].read_text().startswith(member.credentials().certificate)
-    assert (await member.client.status()).cluster == CLUSTER
+    asked = spawn(member.client.status())
+    await until(lambda: host.passes(1) or asked.called)
+    assert (await asked).cluster == CLUSTER
 
 
 @test
