@@ -15,19 +15,19 @@ T = TypeVar("T")
 
 
 class Live(Generic[T]):
-    """The sessions that are not over."""
+    """Sessions that are not over, or users who are connected."""
 
     def __init__(self) -> None:
         self._all: set[T] = set()
         self._waiting: list[Deferred[None]] = []
 
-    def add(self, session: T) -> None:
+    def add(self, each: T) -> None:
         """One has begun."""
-        self._all.add(session)
+        self._all.add(each)
 
-    def discard(self, session: T) -> None:
-        """One is over."""
-        self._all.discard(session)
+    def discard(self, each: T) -> None:
+        """One is over. Idempotent."""
+        self._all.discard(each)
         if not self._all:
             waiting, self._waiting = self._waiting, []
             for deferred in waiting:
@@ -59,3 +59,4 @@ class Place(Generic[T]):
     cluster: str
     new_id: Callable[[], str]
     live: Live[T] = field(factory=Live, eq=False, repr=False)
+    users: Live[object] = field(factory=Live, eq=False, repr=False)

@@ -73,6 +73,7 @@ class NodeUser(ConchUser):
 
     def logout(self) -> None:
         """The connection is gone; its channels were closed before."""
+        self._place.users.discard(self)
 
     def _refused(
         self, kind: bytes, sentence: str, code: int = messages.OPEN_ADMINISTRATIVELY_PROHIBITED
@@ -108,4 +109,5 @@ class NodeRealm:
         identity, login, peer = avatarId
         user = NodeUser(identity, login, peer, self._place, self._now)
         user.permit()
+        self._place.users.add(user)
         return IConchUser, user, user.logout

@@ -33,6 +33,7 @@ from teleconch.ssh.checker import CertificateChecker
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
 
 STOP_DEADLINE: Final = 10.0  # seconds that running sessions get when the node stops
+PARTING_DEADLINE: Final = 1.0  # and then clients, to leave by themselves
 
 log = Logger()
 
@@ -169,6 +170,11 @@ class NodeServer(Service):
         goodbye = Deferred.fromCoroutine(self.heartbeat.stop())
         sessions = Deferred.fromCoroutine(self._end_sessions())
         await DeferredList([goodbye, sessions], consumeErrors=True)
+        try:
+            # A client that reads a DISCONNECT drops what it has not written yet: let it go by itself first.
+            await self.place.users.empty().addTimeout(PARTING_DEADLINE, self._reactor)
+        except DeferredTimeout:
+            pass
         for connection in list(self.factory.connections):
             connection.loseConnection()
         await self.launcher.stop()
