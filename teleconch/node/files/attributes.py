@@ -114,9 +114,9 @@ class Listing:
         return self._groups[gid]
 
     def line(self, name: bytes, info: os.stat_result) -> bytes:
-        """Mode, links, owner, group, size, time (with the year where it is half a year old), name."""
+        """Mode, links, owner, group, size, time (with the year where it is half a year old, or to come), name."""
         changed = int(info.st_mtime)
-        shape = "%b %e %H:%M" if self._now - _HALF_YEAR < changed else "%b %e  %Y"
+        shape = "%b %e %H:%M" if self._now - _HALF_YEAR < changed <= self._now else "%b %e  %Y"
         try:
             when = time.strftime(shape, time.localtime(changed)).encode()
         except (OverflowError, ValueError, OSError):

@@ -1,7 +1,7 @@
 """The packets of SFTP version 3 (draft-ietf-secsh-filexfer-02): numbers, reading, writing. No I/O.
 
-A packet is ``uint32 length``, ``byte type``, and for all but INIT and VERSION ``uint32 request-id``. Paths are bytes: the
-protocol has no character set, and a file's name may be any bytes but ``/`` and zero.
+A packet is ``uint32 length``, ``byte type``, and for all but INIT and VERSION ``uint32 request-id``. Paths are bytes:
+the protocol has no character set, and a file's name may be any bytes but ``/`` and zero.
 """
 
 from __future__ import annotations
