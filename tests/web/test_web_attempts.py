@@ -1,0 +1,55 @@
+"""The limit on attempts per source."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from teleconch.errors import LimitExceeded
+from teleconch.web import attempts
+from teleconch.web.attempts import Attempts, source_of
+
+
+def test_bucket() -> None:
+    """Who tried too often waits, and then may try again; others are not held up."""
+    clock = Clock()
+    book = Attempts(clock.seconds)
+    for _ in range(attempts.ATTEMPTS):
+        book.take("192.0.2.1")
+    for _ in range(3):
+        with pytest.raises(LimitExceeded):
+            book.take("192.0.2.1")
+    book.take("192.0.2.2")
+    clock.advance(attempts.REFILL)
+    book.take("192.0.2.1")
+    with pytest.raises(LimitExceeded):
+        book.take("192.0.2.1")
+
+
+def test_table_is_bounded() -> None:
+    """A million sources cost a fixed amount of memory."""
+    book = Attempts(Clock().seconds)
+    for number in range(attempts.SOURCES + 500):
+        book.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(book) == attempts.SOURCES
+
+
+def test_at_once() -> None:
+    """Not more than some attempts wait for auth at one time, whoever makes them; none is forgotten when it ends."""
+    book = Attempts(Clock().seconds)
+    for _ in range(attempts.AT_ONCE):
+        book.__enter__()
+    with pytest.raises(LimitExceeded), book:
+        raise AssertionError("let in")
+    book.__exit__(None, None, None)
+    with book:
+        pass
+
+
+def test_sources() -> None:
+    """All addresses that one IPv6 host can take are one source."""
+    assert source_of("192.0.2.1") == "192.0.2.1"
+    assert source_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert source_of("2001:db8:1:2::1") == source_of("2001:db8:1:2:ffff::9") != source_of("2001:db8:1:3::1")
+    assert source_of("fe80::1%eth0") == source_of("fe80::2%eth0")
+    assert source_of("") == ""
