@@ -151,8 +151,6 @@ async def test_expiry_during_a_connection(world, log):
     await client.watch_nodes(ears)
     assert (await client.status()).cluster == CLUSTER
     world.clock.advance(61)
-    request = world.join_request()
-    await world.server.join(request)
     with pytest.raises(TrustError, match="expired at"):
         await client.status()
     await until(lambda: ears.ended == 1)
@@ -483,6 +481,20 @@ async def test_watch_waits_for_its_peer(world):
     broker.close()
     await broker.lost
     assert deaf.names == ["node_events", "node_events", "watch_ended"]
+
+
+@test
+async def test_watch_of_an_expired_certificate(world):
+    """A watcher whose certificate has expired is told nothing more, though it calls nothing itself."""
+    told, ears = Told(), Ears()
+    world.factory.authorize = lambda identity: told
+    await world.member("host", UUID, ("node",), end=60).watch_nodes(ears)
+    told.receiver.node_events(events(1))
+    await until(lambda: ears.events)
+    world.clock.advance(61)
+    told.receiver.node_events(events(5))
+    await until(lambda: ears.ended)
+    assert (len(ears.events), told.stopped) == (1, 1)
 
 
 @test
