@@ -294,7 +294,9 @@ def copy_data(client: Client, request: Reader) -> bytes:
             target_at += written
             target.written += written
             view = view[written:]
-    return OK  # also where the source was shorter
+    if length and left:
+        raise Refused(packets.END_OF_FILE)
+    return OK
 
 
 OPERATIONS: dict[int, Callable[[Client, Reader], bytes]] = {
