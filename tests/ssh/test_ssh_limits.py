@@ -1,0 +1,215 @@
+"""What strangers can take: connections, time, memory, log lines (LESSONS: breaks 16, 27)."""
+
+from __future__ import annotations
+
+import random
+import resource
+import socket
+from typing import Any
+
+import pytest
+import pytest_twisted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ssh_world import Pair, execute, login, make_factory, options
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs
+
+from teleconch.ssh import limits
+from teleconch.ssh import messages as m
+from teleconch.ssh.admission import Admission, source_of
+from teleconch.ssh.limits import Limits
+
+
+class Connection:
+    def __init__(self) -> None:
+        self.aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+def at(host: str) -> Any:
+    return IPv4Address("TCP", host, 1)
+
+
+def test_sources() -> None:
+    """One source is an IPv4 address or an IPv6 /64, also where IPv4 arrives through an IPv6 socket."""
+    assert source_of(at("10.0.0.1")) == "10.0.0.1"
+    assert source_of(IPv6Address("TCP", "::ffff:10.0.0.1", 1)) == "10.0.0.1"
+    assert source_of(IPv6Address("TCP", "2001:db8::1", 1)) == source_of(IPv6Address("TCP", "2001:db8::ffff", 1))
+    assert source_of(None) == ""
+
+
+def test_the_oldest_of_too_many_goes() -> None:
+    """A flood of connections that never log in closes its own oldest ones, and others still get in."""
+    admission = Admission(Limits(max_unauthenticated=10, max_unauthenticated_per_source=4), lambda: 0.0)
+    friend = Connection()
+    admission.connected(friend, at("10.0.0.9"))
+    assert admission.authenticated(friend, "alice")
+    flood = [Connection() for _ in range(100)]
+    for one in flood:
+        assert admission.may_connect(at("10.0.0.1"))
+        admission.connected(one, at("10.0.0.1"))
+    assert [one.aborted for one in flood] == [True] * 96 + [False] * 4
+    many = [Connection() for _ in range(100)]
+    for number, one in enumerate(many):
+        admission.connected(one, at(f"10.0.1.{number}"))
+    assert sum(not one.aborted for one in (*flood, *many)) == 10
+    assert not friend.aborted
+    for one in (*flood, *many, friend):
+        admission.gone(one)
+        admission.gone(one)
+    assert not any((admission._sources, admission._users, admission._waiting, admission._by_source))
+    assert not any((admission._waiting_by_source, admission._by_user))
+
+
+def test_totals() -> None:
+    """Beyond the limits, in total and for one source, connections are not taken."""
+    admission = Admission(Limits(max_connections=3, max_connections_per_source=2), lambda: 0.0)
+    for _ in range(2):
+        assert admission.may_connect(at("10.0.0.1"))
+        admission.connected(Connection(), at("10.0.0.1"))
+    assert not admission.may_connect(at("10.0.0.1"))
+    assert admission.may_connect(at("10.0.0.2"))
+    admission.connected(Connection(), at("10.0.0.2"))
+    assert not admission.may_connect(at("10.0.0.3"))
+
+
+def test_a_flood_does_not_fill_the_log() -> None:
+    """Ten thousand refused connections are a line a minute, with their number."""
+    clock = Clock()
+    admission = Admission(Limits(max_connections=0), clock.seconds)
+    with capturedLogs() as log:
+        for _ in range(10_000):
+            admission.may_connect(at("10.0.0.1"))
+        clock.advance(61)
+        admission.may_connect(at("10.0.0.1"))
+    assert [event["count"] for event in log] == [1, 10_000]
+    assert log[0]["event"] == "session.rejected"
+
+
+def server_hears(*pieces: bytes) -> tuple[Pair, Any]:
+    """A server that got these bytes from a peer without a client of ours."""
+    pair = Pair()
+    server = pair.server
+    pair.ends[1].written.clear()
+    for piece in pieces:
+        if not server.ended:
+            server.dataReceived(piece)
+    return pair, server
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"SSH-1.5-old\r\n",
+        b"SSH-2.0-nul\0\r\n",
+        b"x" * 300,
+        b"SSH-2.0-" + b"x" * 300 + b"\r\n",
+        b"hello\r\nSSH-2.0-late\r\n",
+    ],
+)
+def test_version_lines(line: bytes) -> None:
+    """What is no SSH 2 client, or never ends its first line, is cut off at once, with a word."""
+    pair, server = server_hears(line)
+    assert server.ended
+    assert server.service is None
+    pair.end()
+
+
+def test_a_version_line_byte_by_byte() -> None:
+    """A slow client is a client."""
+    pair, server = server_hears(*(bytes((byte,)) for byte in b"SSH-2.0-slow\r\n"))
+    assert not server.ended
+    assert server.otherVersionString == b"SSH-2.0-slow"
+    pair.end()
+
+
+def test_long_packets_and_lists_before_login() -> None:
+    """Before anyone is logged in, packets are short and lists of algorithms are too."""
+    version = b"SSH-2.0-x\r\n"
+    pair, server = server_hears(version, (limits.PACKET_MAX_EARLY + 4).to_bytes(4, "big"))
+    assert server.ended
+    pair.end()
+    body = bytes((m.KEXINIT,)) + bytes(16) + (20_000).to_bytes(4, "big") + b"x," * 10_000 + bytes(40)
+    padding = 8 - (len(body) + 5) % 8 + 8
+    packet = (len(body) + 1 + padding).to_bytes(4, "big") + bytes((padding,)) + body + bytes(padding)
+    pair, server = server_hears(version, packet)
+    assert server.ended
+    pair.end()
+
+
+@settings(deadline=None, max_examples=300)
+@given(seed=st.integers(0, 2**32), cut=st.integers(1, 400), flips=st.lists(st.integers(0, 20_000), max_size=5))
+def test_noise_on_the_wire(seed: int, cut: int, flips: list[int]) -> None:
+    """Whatever happens to the bytes on their way, flipped, cut, doubled or left out: no traceback, nothing left, and no
+    one is logged in who would not be."""
+    rng, at_byte = random.Random(seed), 0
+
+    def alter(data: bytes, to_server: bool) -> bytes:
+        nonlocal at_byte
+        raw = bytearray(data)
+        for flip in flips:
+            if 0 <= flip - at_byte < len(raw):
+                raw[flip - at_byte] ^= 1 << rng.randrange(8)
+        at_byte += len(raw)
+        fate = rng.randrange(30)
+        if fate == 0:
+            return bytes(raw[:cut])
+        if fate == 1:
+            return bytes(raw * 2)
+        return b"" if fate == 2 else bytes(raw)
+
+    with capturedLogs() as log:
+        pair = Pair(alter=alter)
+        pair.pump()
+        pair.end()
+    assert not [event for event in log if "log_failure" in event]
+    assert not pair.clock.getDelayedCalls()
+    assert not pair.factory.connections
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_thousand_half_handshakes() -> None:
+    """2,000 sockets that begin a handshake and stop cost little, and others log in at once meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    factory = make_factory(options=options(limits=Limits(max_unauthenticated=300)))
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1", backlog=512)
+    number = port.getHost().port
+    sockets = []
+    try:
+        worst = 0.0
+        for turn in range(2000):
+            sockets.append(each := socket.socket())
+            each.setblocking(False)
+            each.bind((f"127.0.0.{2 + turn % 20}", 0))
+            each.connect_ex(("127.0.0.1", number))
+            if turn % 50 == 49:
+                await deferLater(reactor, 0.001)
+                for one in sockets[-50:]:
+                    try:
+                        one.send((b"SSH-2.0-half\r\n" + bytes(20))[: turn % 30])
+                    except OSError:
+                        pass
+            if turn % 400 == 399:
+                begun = reactor.seconds()
+                connection = await login(number)
+                assert (await execute(connection, b"hello")).code == 3
+                worst = max(worst, reactor.seconds() - begun)
+                connection.close()
+                await connection.disconnected
+        assert len(factory.connections) <= 301
+        assert worst < 2
+    finally:
+        for each in sockets:
+            each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await maybeDeferred(port.stopListening)
+        for connection in list(factory.connections):
+            connection.abortConnection()
