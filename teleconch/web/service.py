@@ -19,6 +19,7 @@ from teleconch.web.tls import CurrentCertificate, TLSFiles
 log = Logger()
 
 STOP_PATIENCE: Final = 3.0  # seconds for answers on their way when the service stops
+_STEP: Final = 0.05
 
 
 class WebServer(Service):
@@ -54,11 +55,12 @@ class WebServer(Service):
         port, self._port = self._port, None
         if port is not None:
             await _done(port.stopListening())
-        self._connections.close_all()
-        if self._connections.protocols:
-            await deferLater(self._clock, STOP_PATIENCE)
-        for connection in list(self._connections.protocols):
-            connection.abortConnection()
+        self._connections.finish_up()
+        left = STOP_PATIENCE
+        while self._connections.protocols and left > 0:
+            await deferLater(self._clock, _STEP)
+            left -= _STEP
+        self._connections.abort()
 
 
 async def _done(result: object) -> None:

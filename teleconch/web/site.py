@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -30,6 +31,7 @@ from teleconch.web.attempts import source_of
 log = Logger()
 
 BODY_MAX: Final = 64 * 1024
+HEADERS_MAX: Final = 64
 HANDSHAKE_DEADLINE: Final = 10.0
 IDLE_MAX: Final = 30.0
 AGE_MAX: Final = 300.0  # of a connection, however busy: nothing here takes long
@@ -37,6 +39,7 @@ CONNECTIONS: Final = 2000
 CONNECTIONS_PER_SOURCE: Final = 200
 COMPLAINT_PERIOD: Final = 60.0
 
+_BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -84,22 +87,46 @@ class LimitedRequest(Request):
         self.channel.loseConnection()
 
 
+class LimitedChannel(HTTPChannel):
+    """One connection, HTTP/1.1."""
+
+    maxHeaders = HEADERS_MAX
+    site: WebSite
+
+    def connectionMade(self) -> None:
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.channels.discard(self)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        # Twisted closes the transport, which waits for this channel as its producer: for ever.
+        self.write(_BAD)  # type: ignore[no-untyped-call]
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+    def finish_up(self) -> None:
+        """Close, behind the answer that is being made."""
+        if self.requests:
+            self.persistent = 0
+        else:
+            self.loseConnection()  # type: ignore[no-untyped-call]
+
+
 class WebSite(Site):
     """Serves one resource. Its log has no URLs: a sign-up token may stand in them."""
 
     displayTracebacks = False
     requestFactory = LimitedRequest
+    protocol = LimitedChannel  # type: ignore[assignment]
 
     def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
         super().__init__(resource, reactor=reactor, timeout=IDLE_MAX)  # type: ignore[no-untyped-call]
+        self.channels: set[LimitedChannel] = set()
 
     def startFactory(self) -> None:
         """No access log, so nothing to start."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
-        channel.maxHeaders = 64
-        return channel
 
     def log(self, request: HTTPRequest) -> None:
         log.debug(
@@ -163,7 +190,8 @@ class WebConnections(WrappingFactory):
     noisy = False
 
     def __init__(self, resource: IResource, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> None:
-        deadlines = _Deadlines(WebSite(resource, reactor), reactor)
+        self._site = WebSite(resource, reactor)
+        deadlines = _Deadlines(self._site, reactor)
         super().__init__(TLSMemoryBIOFactory(tls, False, deadlines, reactor))  # type: ignore[no-untyped-call]
         self._clock = reactor
         self._sources: Counter[str] = Counter()
@@ -193,7 +221,12 @@ class WebConnections(WrappingFactory):
             self._complained = self._clock.seconds()
             log.warn("connections to the web port are refused: too many are open", addr_remote=source, open=self._open)
 
-    def close_all(self) -> None:
-        """Close every connection, each after what it still has to send."""
-        for connection in list(self.protocols):
-            connection.loseConnection()
+    def finish_up(self) -> None:
+        """Close every connection, each behind the answer that is being made."""
+        for channel in tuple(self._site.channels):
+            channel.finish_up()
+
+    def abort(self) -> None:
+        """Close every connection now."""
+        for connection in tuple(self.protocols):
+            connection.abortConnection()

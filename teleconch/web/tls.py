@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+LOOK_PERIOD: Final = 10.0
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all good
 _HTTP: Final = b"http/1.1"
 
@@ -79,13 +80,12 @@ def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  
 class CurrentCertificate:
     """Gives each new connection the certificate of this moment.
 
-    ``read`` is asked at most every ``period`` seconds; files that cannot be used leave the last good ones in place.
+    ``read`` is asked at most every :data:`LOOK_PERIOD` seconds; files that cannot be used leave the last good ones.
     """
 
-    def __init__(self, read: Callable[[], TLSFiles], seconds: Callable[[], float], period: float = 10.0) -> None:
+    def __init__(self, read: Callable[[], TLSFiles], seconds: Callable[[], float]) -> None:
         self._read = read
         self._seconds = seconds
-        self._period = period
         try:
             self._files = read()
         except (OSError, UnicodeDecodeError) as error:
@@ -95,7 +95,7 @@ class CurrentCertificate:
         self._complained = ""
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        if self._seconds() - self._looked >= self._period:
+        if self._seconds() - self._looked >= LOOK_PERIOD:
             self._look()
         return SSL.Connection(self._context, None)
 

@@ -106,7 +106,11 @@ class Web:
 
     async def start(self, second_factor: str = "otp", **settings: object) -> Web:
         self.auth = AuthServer(
-            MemoryBackend(reactor.seconds), cluster=CLUSTER, second_factor=second_factor, clock=reactor, password_rounds=4
+            MemoryBackend(reactor.seconds),
+            cluster=CLUSTER,
+            second_factor=second_factor,
+            clock=reactor,
+            password_rounds=4,
         )
         await self.auth.start()
         self.api = Switch(self.auth)
