@@ -104,9 +104,7 @@ class SSHClientTransport(SSHTransport):
         digest = self._hash(blob, exchange.init, reply, secret)
         if not signatures.verify(blob, signature, digest, self._agreed.host_key):
             raise NegotiationProblem("the server's signature is wrong")
-        if blob != self._host_blob:
-            if self._host_blob is not None and not blob:
-                raise HostKeyProblem("the server changed its key")
+        if blob != self._host_blob:  # a renewed certificate may come with a later key exchange
             try:
                 self._verify_host(blob)
             except TeleconchError as error:
@@ -183,14 +181,14 @@ async def connect(
     if agent is not None:
         signers += await Signer.from_agent(agent, certificate if private_key_pem is None else None)
     protocol = SSHClientTransport(reactor, user, signers, verify_host, options)
+    if isinstance(endpoint_or_channel, Channel):
+        from teleconch.ssh.nested import run_in_channel
+
+        run_in_channel(protocol, endpoint_or_channel)
+    else:
+        await _dial(reactor, endpoint_or_channel, protocol, options.timeout)
     timer = reactor.callLater(options.timeout, _too_slow, protocol)
     try:
-        if isinstance(endpoint_or_channel, Channel):
-            from teleconch.ssh.nested import run_in_channel
-
-            run_in_channel(protocol, endpoint_or_channel)
-        else:
-            await _dial(endpoint_or_channel, protocol)
         return await protocol.ready
     finally:
         if timer.active():
@@ -199,11 +197,11 @@ async def connect(
 
 def _too_slow(protocol: SSHClientTransport) -> None:
     protocol.problem(SSHProblem("the server took too long"))
-    if protocol.transport is not None:
-        protocol.abortConnection()
+    protocol.abortConnection()
 
 
-async def _dial(endpoint: IStreamClientEndpoint, protocol: SSHClientTransport) -> None:
+async def _dial(reactor: Any, endpoint: IStreamClientEndpoint, protocol: SSHClientTransport, timeout: float) -> None:
+    from twisted.internet.defer import TimeoutError
     from twisted.internet.error import ConnectError
     from twisted.internet.protocol import Factory
 
@@ -214,6 +212,8 @@ async def _dial(endpoint: IStreamClientEndpoint, protocol: SSHClientTransport) -
             return protocol
 
     try:
-        await endpoint.connect(_One())
+        await endpoint.connect(_One()).addTimeout(timeout, reactor)
+    except TimeoutError:
+        raise ConnectionProblem("The server cannot be reached: it does not answer.") from None
     except ConnectError as error:
         raise ConnectionProblem(f"The server cannot be reached: {error}") from error

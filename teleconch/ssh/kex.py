@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -22,6 +23,7 @@ _HASHES: Final = {
     b"ecdh-sha2-nistp384": "sha384",
     b"ecdh-sha2-nistp521": "sha512",
 }
+_KEPT_SIZE: Final = 4096  # of a parsed KEXINIT that is remembered
 _LISTS: Final = 10
 _MLKEM_PUBLIC: Final = 1184
 _MLKEM_SEALED: Final = 1088
@@ -53,6 +55,11 @@ class Agreed:
 
 def make_kexinit(offered: Algorithms, *, client: bool, first: bool, host_keys: tuple[bytes, ...]) -> bytes:
     """A KEXINIT payload. ``first`` is the connection's first: only there the markers count."""
+    return bytes((messages.KEXINIT,)) + os.urandom(16) + _lists(offered, client, first, host_keys)
+
+
+@lru_cache(64)
+def _lists(offered: Algorithms, client: bool, first: bool, host_keys: tuple[bytes, ...]) -> bytes:
     marks: tuple[bytes, ...] = ()
     if first:
         marks = (
@@ -63,8 +70,6 @@ def make_kexinit(offered: Algorithms, *, client: bool, first: bool, host_keys: t
     ciphers, macs, compression = name_list(offered.ciphers), name_list(offered.macs), name_list(algorithms.COMPRESSION)
     return b"".join(
         (
-            bytes((messages.KEXINIT,)),
-            os.urandom(16),
             name_list(offered.kex + marks),
             name_list(host_keys),
             ciphers,
@@ -82,7 +87,18 @@ def make_kexinit(offered: Algorithms, *, client: bool, first: bool, host_keys: t
 
 
 def parse_kexinit(payload: bytes) -> Offer:
-    reader = Reader(payload, 17)
+    """What a KEXINIT offers. ProtocolProblem."""
+    lists = payload[17:]  # behind the number and the cookie; the rest is the same for all clients of one kind
+    return _parse_kept(lists) if len(lists) <= _KEPT_SIZE else _parse(lists)
+
+
+@lru_cache(64)
+def _parse_kept(data: bytes) -> Offer:
+    return _parse(data)
+
+
+def _parse(data: bytes) -> Offer:
+    reader = Reader(data)
     lists: list[tuple[bytes, ...]] = []
     for _ in range(_LISTS):
         raw = reader.string()

@@ -19,6 +19,7 @@ REPLIES_UNREAD: Final = 4 * 1024 * 1024  # unsent bytes at which a peer is not r
 PENDING_EVENTS: Final = 64  # requests of one channel, or of a connection, that wait for an answer
 REKEY_BYTES: Final = 1 << 30
 REKEY_SECONDS: Final = 3600.0
+KEX_SECONDS: Final = 120.0  # for a peer to end a key exchange once it has begun
 REKEY_PACKETS: Final = 1 << 28  # far below the 2**32 of RFC 4344 and any counter
 AUTH_TRIES: Final = 6
 

@@ -70,7 +70,6 @@ class SSHServerTransport(SSHTransport):
     def _too_slow(self) -> None:
         self._grace = None
         self.fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
-        self.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_grace()

@@ -89,8 +89,8 @@ class SSHTransport(Protocol):
         self._send_kexinit()
 
     def dataReceived(self, data: bytes) -> None:
-        assert isinstance(self._wire, StreamWire)
-        self._wire.data_received(data)
+        if isinstance(self._wire, StreamWire):  # a socket's bytes go to ``received``, and after its end nowhere
+            self._wire.data_received(data)
 
     def received(self, data: memoryview, end: int) -> int:
         """Use what is whole of ``data[:end]``; gives how much that was."""
@@ -360,8 +360,19 @@ class SSHTransport(Protocol):
             self.offered, client=self.isClient, first=first, host_keys=self.host_key_algorithms()
         )
         self._renew_allowance()
+        if not first:
+            self._call_later(limits.KEX_SECONDS, self._kex_too_slow)
         self._exchanging = True
         self._seal(self._our_kexinit)
+
+    def _kex_too_slow(self) -> None:
+        self.fail(ProtocolProblem("the other side does not answer the key exchange"))
+
+    def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
+        """The one timer: either for the next key exchange, or for the end of the one that runs."""
+        if self._rekey_call is not None and self._rekey_call.active():
+            self._rekey_call.cancel()
+        self._rekey_call = self.reactor.callLater(seconds, what)
 
     def _got_kexinit(self, body: bytes) -> None:
         self._state_after = states.SERVICE if self.state == states.START else self.state
@@ -444,9 +455,7 @@ class SSHTransport(Protocol):
         self._renew_allowance()
         self._ext_info_legal = first
         self.keyExchanges += 1
-        if self._rekey_call is not None and self._rekey_call.active():
-            self._rekey_call.cancel()
-        self._rekey_call = self.reactor.callLater(self.rekey_seconds, self.rekey)
+        self._call_later(self.rekey_seconds, self.rekey)
         if first:
             self.connectionSecure()
 
