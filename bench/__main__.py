@@ -3,84 +3,100 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from bench import report
+from bench.figures import Figures
+from bench.measures import MEASURES
+from bench.peer_scripts import AsyncSSH, Go, StockConch
+from bench.peer_teleconch import Teleconch
+from bench.peers import Missing, OpenSSH, Peer
+from bench.workspace import MIB, Workspace, workspace
 
-from bench.measures import MEASURES, Wrong
-from bench.peers import PEERS, Missing, Peer
-from bench.workspace import workspace
+PEERS: tuple[type[Peer], ...] = (Teleconch, OpenSSH, StockConch, AsyncSSH, Go)
 
 
-def main() -> None:
+def _words(text: str) -> set[str]:
+    return set(text.lower().split())
+
+
+def chosen_peers(text: str) -> list[type[Peer]]:
+    """Each part between commas names the peers that have all of its words. ArgumentTypeError."""
+    parts = [part for part in text.split(",") if part.strip()]
+    found = [kind for kind in PEERS if not parts or any(_words(part) <= _words(kind.name) for part in parts)]
+    for part in parts:
+        if not any(_words(part) <= _words(kind.name) for kind in PEERS):
+            names = ", ".join(kind.name for kind in PEERS)
+            raise argparse.ArgumentTypeError(f"no peer is called {part.strip()!r}; there are: {names}")
+    return found
+
+
+def chosen_measures(text: str) -> list[str]:
+    """ArgumentTypeError."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in MEASURES:
+            raise argparse.ArgumentTypeError(f"no measure is called {name!r}; there are: {', '.join(MEASURES)}")
+    return [name for name in MEASURES if name in names or not names]
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=512, help="MiB of each transfer")
-    parser.add_argument("--only", default=",".join(MEASURES), help="measures, with commas between")
-    parser.add_argument("--peers", default="", help="parts of peers' names, with commas between")
-    parser.add_argument("--json", type=Path, default=Path("bench-results.json"))
-    options = parser.parse_args()
-    wanted = [part for part in options.peers.lower().split(",") if part]
-    rows: dict[str, dict[str, list[float]]] = {}
-    wrong: list[str] = []
-    with workspace(options.size << 20) as space:
-        peers: list[Peer] = []
-        for kind in PEERS:
-            if wanted and not any(part in kind.name.lower() for part in wanted):
+    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--size", type=int, default=256, help="MiB of a transfer, default %(default)s")
+    parser.add_argument("--only", type=chosen_measures, default="", help=f"some of: {','.join(MEASURES)}")
+    parser.add_argument("--peers", type=chosen_peers, default="", help="words of peers' names, with commas between")
+    parser.add_argument("--json", type=Path, default=Path("bench-results.json"), help="default %(default)s")
+    return parser.parse_args(arguments)
+
+
+def start(kinds: Sequence[type[Peer]], space: Workspace) -> list[Peer]:
+    """The peers that can run here; of the others it says why not."""
+    peers = []
+    for kind in kinds:
+        try:
+            peers.append(kind(space))
+        except Missing as reason:
+            print(f"left out: {reason}", file=sys.stderr)
+    return peers
+
+
+def measure(peers: Sequence[Peer], names: Sequence[str], rounds: int) -> Figures:
+    """All rounds; every other one takes the peers backwards."""
+    figures = Figures()
+    for number in range(rounds):
+        for name in names:
+            each = MEASURES[name]
+            if (each.once and not each.last and number) or (each.last and number < rounds - 1):
                 continue
-            try:
-                peers.append(kind(space))
-            except Missing as reason:
-                print(f"left out: {reason}", file=sys.stderr)
-        for number in range(options.rounds):
-            for name in options.only.split(","):
-                for peer in peers if number % 2 == 0 else reversed(peers):
-                    print(f"round {number + 1}: {name}: {peer.name}      ", end="\r", file=sys.stderr, flush=True)
-                    try:
-                        figures = MEASURES[name](peer)
-                    except (Wrong, subprocess.CalledProcessError) as problem:
-                        wrong.append(f"{name}, round {number + 1}: {problem}")
-                        continue
-                    for figure, value in figures.items():
-                        rows.setdefault(figure, {}).setdefault(peer.name, []).append(value)
-    for sentence in wrong:
-        print(sentence)
-    report(rows, [peer.name for peer in peers], options)
+            for peer in peers if number % 2 == 0 else reversed(peers):
+                if sys.stderr.isatty():
+                    print(f"\r\033[Kround {number + 1}: {name}: {peer.name}", end="", file=sys.stderr, flush=True)
+                each.run(peer, figures)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return figures
 
 
-def report(rows: dict[str, dict[str, list[float]]], peers: list[str], options: argparse.Namespace) -> None:
-    version = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr.strip()
-    table = Table(title=f"{version}; Python {platform.python_version()}; {options.rounds} rounds, medians")
-    table.add_column("measure")
-    for peer in peers:
-        table.add_column(peer, justify="right")
-    others = peers[1:] if peers and peers[0] == "teleconch" else []
-    for peer in others:
-        table.add_column(f"ratio to {peer}", justify="right")
-    medians = {
-        figure: {peer: statistics.median(values) for peer, values in by_peer.items()}
-        for figure, by_peer in rows.items()
-    }
-    for figure, by_peer in medians.items():
-        ours = by_peer.get("teleconch")
-        table.add_row(
-            figure,
-            *(f"{by_peer[peer]:.1f}" if peer in by_peer else "-" for peer in peers),
-            *(f"{ours / by_peer[peer]:.2f}" if ours and by_peer.get(peer) else "-" for peer in others),
-        )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-    options.json.write_text(
-        json.dumps(
-            {"time": time.time(), "client": version, "size": options.size, "rounds": rows, "medians": medians}, indent=1
-        )
+def main(arguments: Sequence[str]) -> None:
+    options = _options(arguments)
+    begin, before = time.monotonic(), report.load()
+    with workspace(options.size * MIB) as space:
+        peers = start(options.peers, space)
+        figures = measure(peers, options.only, options.rounds)
+    seconds, after = time.monotonic() - begin, report.load()
+    machine = report.machine()
+    report.tell(
+        figures,
+        peers,
+        f"{machine['client']}; Python {machine['python']}; Linux {machine['kernel']}; {machine['cpu']}; "
+        f"{options.size} MiB, {options.rounds} rounds, {seconds:.0f} s; load {before:.1f} before, {after:.1f} after",
     )
+    report.write_json(options.json, figures, options.size * MIB, (before, after))
 
 
-main()
+if __name__ == "__main__":
+    main(sys.argv[1:])

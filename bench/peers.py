@@ -1,21 +1,41 @@
 """The systems that are measured: each starts a target and a jump host of its own kind, and an ssh_config to reach them.
 
-Every ``Peer`` offers the ``ssh_config`` hosts ``target`` (direct) and ``via`` (through its own jump host).
+Every ``Peer`` offers the ``ssh_config`` hosts ``target`` (direct) and ``via`` (through its own jump host or proxy).
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from bench.workspace import CLIENT_OPTIONS, LOGIN, Workspace, free_port, wait_for_port
+from bench.processes import NotReady, free_port, wait_for_port
+from bench.workspace import Workspace
 
-HERE = Path(__file__).parent
-BIN = Path(sys.executable).parent
+LOGIN = getpass.getuser()
+GCM128, GCM256, CHACHA = "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"
+CTR = "aes128-ctr"
+# One key exchange and one MAC for all, so that only the servers differ.
+CLIENT_OPTIONS = """\
+    User {login}
+    IdentityFile {key}
+{certificate}    IdentitiesOnly yes
+    IdentityAgent none
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    GlobalKnownHostsFile /dev/null
+    LogLevel ERROR
+    ControlPath none
+    BatchMode yes
+    Compression no
+    KexAlgorithms curve25519-sha256
+    MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-256
+"""
 
 
 class Missing(Exception):
@@ -23,168 +43,109 @@ class Missing(Exception):
 
 
 class Peer:
-    """``target_pid`` and ``jump_pid`` are the servers' processes."""
+    """``target_pid`` and ``jump_pid`` are the servers' processes; ``key`` and ``certificate`` log in to both."""
 
-    name = ""
-    ciphers: tuple[str, ...] = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
-    target_pid = jump_pid = 0
+    name = short = ""
+    ciphers: tuple[str, ...] = (GCM128, GCM256, CHACHA)
+    certificate: Path | None = None
+    jump_share = 1.0  # of the transfer size; less where it would take minutes
+    remarks: tuple[str, ...] = ()  # what a reader of the table has to know
+    target_pid = jump_pid = target_port = jump_port = 0
 
     def __init__(self, space: Workspace) -> None:
         self.space = space
-        self.folder = space.root / self.name.replace(" ", "-").lower()
+        self.folder = space.root / self.name.replace(" ", "-").replace("/", "-").lower()
         self.folder.mkdir()
         self.config = self.folder / "ssh_config"
+        self.key = space.key
+        self.target_port, self.jump_port = free_port(), free_port()
         self.start()
 
     def start(self) -> None:
+        """Start both servers and write the client's configuration. Missing."""
         raise NotImplementedError
+
+    def start_target(self) -> None:
+        """Start the target and wait for its port."""
+        raise NotImplementedError
+
+    def fresh_target(self) -> None:
+        """A new process in the target's place: its memory has seen nothing yet."""
+        self.space.end(self.target_pid)
+        self.start_target()
+        self.run("target", "true")
 
     def ssh(self, host: str, *arguments: str, cipher: str | None = None) -> list[str]:
         """The command line of OpenSSH's client."""
         extra = ["-c", cipher] if cipher else []
         return ["ssh", "-F", str(self.config), *extra, host, *arguments]
 
-    def write_config(self, target_port: int, jump_port: int, extra: str = "", target: str = "127.0.0.1") -> None:
-        options = CLIENT_OPTIONS.format(login=LOGIN, key=self.space.key)
+    @contextmanager
+    def connected(self, host: str, cipher: str, number: int = 0) -> Iterator[list[str]]:
+        """A connection that stands: gives the command line, without the command, that runs one on it. NotReady."""
+        control = self.folder / f"control-{number}"
+        own = ["-o", f"ControlPath={control}"]
+        command = self.ssh(host, cipher=cipher)
+        master = subprocess.Popen(
+            [*command[:-1], "-M", "-N", *own, host], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            for _ in range(600):
+                if control.exists():
+                    break
+                if master.poll() is not None:
+                    raise NotReady(f"no connection: {master.communicate()[1].strip()}")
+                time.sleep(0.05)
+            yield [*command[:-1], *own, host]
+        finally:
+            master.terminate()
+            master.communicate()
+            control.unlink(missing_ok=True)
+
+    def run(self, host: str, command: str) -> None:
+        """Run a command that must succeed. CalledProcessError with the client's words."""
+        subprocess.run(
+            self.ssh(host, command), stdin=subprocess.DEVNULL, check=True, timeout=60, capture_output=True, text=True
+        )
+
+    def write_config(self, behind: str = "127.0.0.1") -> None:
+        """``behind`` is the target's name as the jump host knows it."""
+        certificate = f"    CertificateFile {self.certificate}\n" if self.certificate else ""
+        options = CLIENT_OPTIONS.format(login=LOGIN, key=self.key, certificate=certificate)
         self.config.write_text(
-            f"Host target\n    HostName 127.0.0.1\n    Port {target_port}\n{options}{extra}"
-            f"Host jump\n    HostName 127.0.0.1\n    Port {jump_port}\n{options}{extra}"
-            f"Host via\n    HostName {target}\n    Port {target_port}\n    ProxyJump jump\n{options}{extra}"
+            f"Host target\n    HostName 127.0.0.1\n    Port {self.target_port}\n{options}"
+            f"Host jump\n    HostName 127.0.0.1\n    Port {self.jump_port}\n{options}"
+            f"Host via\n    HostName {behind}\n    Port {self.target_port}\n    ProxyJump jump\n{options}"
         )
 
 
 class OpenSSH(Peer):
-    name = "OpenSSH sshd"
+    name, short = "OpenSSH sshd", "sshd"
+    ciphers = (*Peer.ciphers, CTR)
 
     def start(self) -> None:
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         if program is None:
-            raise Missing("sshd: apt-get install openssh-server")
+            raise Missing("OpenSSH sshd: apt-get install openssh-server")
+        self._program = program
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
-        ports = []
-        for role in ("target", "jump"):
-            key, port = self.folder / f"{role}_host", free_port()
+        self.jump_pid = self._daemon("jump", self.jump_port)
+        self.start_target()
+        self.write_config()
+
+    def start_target(self) -> None:
+        self.target_pid = self._daemon("target", self.target_port)
+
+    def _daemon(self, role: str, port: int) -> int:
+        key, config = self.folder / f"{role}_host", self.folder / f"{role}.conf"
+        if not key.exists():
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-            config = self.folder / f"{role}.conf"
-            config.write_text(
-                f"Port {port}\nListenAddress 127.0.0.1\nHostKey {key}\nPidFile none\nUsePAM no\nStrictModes no\n"
-                f"AuthorizedKeysFile {self.space.key}.pub\nPermitRootLogin yes\nPasswordAuthentication no\n"
-                "UseDNS no\nMaxStartups 1000\nMaxSessions 1000\nPrintMotd no\nPrintLastLog no\n"
-            )
-            setattr(self, f"{role}_pid", self.space.daemon(program, "-D", "-e", "-f", config))
-            ports.append(port)
-        for port in ports:
-            wait_for_port(port)
-        self.write_config(*ports)
-
-
-class Teleconch(Peer):
-    name = "teleconch"
-
-    def start(self) -> None:
-        auth, node, proxy, web = (free_port() for _ in range(4))
-        common = "teleport:\n  nodename: {name}\n  data_dir: {data}\n  log: {{output: stderr, severity: WARN}}\n"
-        off = "{name}_service: {{enabled: no}}\n"
-        join = f"  auth_servers: ['127.0.0.1:{auth}']\n  auth_token: bench-token-bench-token-bench-token\n"
-        files = {
-            "auth": "auth_service:\n  enabled: yes\n  cluster_name: bench\n"
-            f"  listen_addr: 127.0.0.1:{auth}\n  tokens: ['node,proxy:bench-token-bench-token-bench-token']\n"
-            "  authentication: {type: local, second_factor: 'off'}\n"
-            + off.format(name="ssh") + off.format(name="proxy"),
-            "node": join + f"ssh_service:\n  enabled: yes\n  listen_addr: 127.0.0.1:{node}\n"
-            + off.format(name="auth") + off.format(name="proxy"),
-            "proxy": join + f"proxy_service:\n  enabled: yes\n  listen_addr: 127.0.0.1:{proxy}\n"
-            f"  web_listen_addr: 127.0.0.1:{web}\n" + off.format(name="auth") + off.format(name="ssh"),
-        }  # fmt: skip
-        for name, text in files.items():
-            path = self.folder / f"{name}.yaml"
-            nodename = "target" if name == "node" else f"the-{name}"
-            path.write_text(common.format(name=nodename, data=self.folder / name) + text)
-            path.chmod(0o600)
-            pid = self.space.daemon(BIN / "teleport", "start", "-c", path)
-            wait_for_port({"auth": auth, "node": node, "proxy": proxy}[name])
-            if name == "auth":
-                self._sign(path)
-            else:
-                setattr(self, "target_pid" if name == "node" else "jump_pid", pid)
-        self.write_config(node, proxy, f"    CertificateFile {self.folder}/bench-cert.pub\n", target="target")
-        self._wait_until_registered()
-
-    def _sign(self, config: Path) -> None:
-        """The bench key pair of this peer is the one that ``tctl auth sign`` makes."""
-        tctl = [str(BIN / "tctl"), "-c", str(config)]
-        subprocess.run([*tctl, "users", "add", "bench", LOGIN], check=True, capture_output=True)
-        out = self.folder / "bench"
-        subprocess.run(
-            [*tctl, "auth", "sign", "--user=bench", f"--out={out}", "--format=openssh"], check=True, capture_output=True
+        config.write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {key}\nPidFile none\nUsePAM no\nStrictModes no\n"
+            f"AuthorizedKeysFile {self.space.key}.pub\nPermitRootLogin yes\nPasswordAuthentication no\n"
+            "UseDNS no\nMaxStartups 1000\nMaxSessions 1000\nPrintMotd no\nPrintLastLog no\n"
         )
-
-    def write_config(self, target_port: int, jump_port: int, extra: str = "", target: str = "127.0.0.1") -> None:
-        super().write_config(target_port, jump_port, extra, target)
-        text = self.config.read_text().replace(f"IdentityFile {self.space.key}", f"IdentityFile {self.folder}/bench")
-        self.config.write_text(text)
-
-    def _wait_until_registered(self) -> None:
-        for _ in range(100):
-            if subprocess.run(self.ssh("via", "true"), capture_output=True, check=False).returncode == 0:
-                return
-            time.sleep(0.1)
-        raise SystemExit(subprocess.run(self.ssh("via", "true"), capture_output=True, text=True, check=False).stderr)
-
-
-class Script(Peer):
-    """A small server of ours on somebody's library: ``PROGRAM PORT HOST_KEY AUTHORIZED_KEYS``."""
-
-    def program(self) -> list[str]:
-        raise NotImplementedError
-
-    def start(self) -> None:
-        program, ports = self.program(), []
-        for role in ("target", "jump"):
-            key, port = self.folder / f"{role}_host", free_port()
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-            pid = self.space.daemon(*program, str(port), key, f"{self.space.key}.pub")
-            setattr(self, f"{role}_pid", pid)
-            ports.append(port)
-        for port in ports:
-            wait_for_port(port)
-        self.write_config(*ports)
-
-
-class StockConch(Script):
-    name = "stock Conch"
-    ciphers = ("aes128-ctr",)  # it has no AEAD
-
-    def program(self) -> list[str]:
-        return [sys.executable, str(HERE / "servers" / "conch_server.py")]
-
-
-class AsyncSSH(Script):
-    name = "AsyncSSH"
-
-    def program(self) -> list[str]:
-        try:
-            import asyncssh  # noqa: F401
-        except ImportError:
-            raise Missing("AsyncSSH: pip install asyncssh") from None
-        return [sys.executable, str(HERE / "servers" / "asyncssh_server.py")]
-
-
-class Go(Script):
-    name = "Go x/crypto/ssh"
-
-    def program(self) -> list[str]:
-        go, library = shutil.which("go"), Path("/usr/share/gocode/src/golang.org/x/crypto/ssh")
-        if go is None or not library.is_dir():
-            raise Missing("Go: apt-get install golang-go golang-golang-x-crypto-dev")
-        binary = self.folder / "server"
-        env = {
-            **os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(self.folder / "cache"),
-            "GOFLAGS": "", "GOTOOLCHAIN": "local",
-        }  # fmt: skip
-        subprocess.run([go, "build", "-o", binary, HERE / "servers" / "server.go"], check=True, env=env)
-        return [str(binary)]
-
-
-PEERS: tuple[type[Peer], ...] = (Teleconch, OpenSSH, StockConch, AsyncSSH, Go)
+        pid = self.space.daemon(self._program, "-D", "-e", "-f", config)
+        wait_for_port(port)
+        return pid

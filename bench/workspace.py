@@ -2,76 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import filecmp
-import getpass
 import os
+import resource
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOGIN = getpass.getuser()
-CLIENT_OPTIONS = """\
-    User {login}
-    IdentityFile {key}
-    IdentitiesOnly yes
-    IdentityAgent none
-    StrictHostKeyChecking no
-    UserKnownHostsFile /dev/null
-    GlobalKnownHostsFile /dev/null
-    LogLevel ERROR
-    ControlPath none
-    BatchMode yes
-    Compression no
-"""
+MIB = 1 << 20
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, its living children and those that it has waited for."""
-    total = 0.0
-    for each in tree(pid):
-        try:
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += sum(map(int, fields[11:15]))
-    return total / os.sysconf("SC_CLK_TCK")
-
-
-def tree(pid: int) -> Iterator[int]:
-    """A process and its descendants."""
-    yield pid
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = path.read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            yield from tree(int(child))
-
-
-def pss(pid: int) -> int:
-    """Proportional set size of a process and its descendants, in bytes."""
-    total = 0
-    for each in tree(pid):
-        try:
-            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-        except OSError:
-            continue
-    return total
+def _die_with_the_benchmark() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Workspace:
@@ -84,54 +33,60 @@ class Workspace:
         self.size = size
         self.key = self.root / "client"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
-        self.data = self.root / "data"
-        with self.data.open("wb") as file:
-            for _ in range(size >> 20):
-                file.write(os.urandom(1 << 20))
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: dict[int, subprocess.Popen[bytes]] = {}
+        self._number = 0
 
-    def daemon(self, *arguments: str | Path, **how: object) -> int:
+    def data(self, size: int) -> Path:
+        """A file of so many random bytes; the same one each time."""
+        path = self.root / f"data-{size}"
+        if not path.exists():
+            with path.open("wb") as file:
+                for at in range(0, size, MIB):
+                    file.write(os.urandom(min(MIB, size - at)))
+        return path
+
+    def same(self, path: Path, size: int) -> bool:
+        return filecmp.cmp(self.data(size), path, shallow=False)
+
+    def daemon(self, *arguments: str | Path, env: dict[str, str] | None = None) -> int:
         """Start a server; gives its process number. Its output goes to a file beside the data."""
-        log = (self.root / f"{Path(str(arguments[0])).name}-{len(self._daemons)}.log").open("wb")
-        process = subprocess.Popen(
-            [str(each) for each in arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            start_new_session=True, **how,
-        )  # fmt: skip
-        self._daemons.append(process)
+        self._number += 1
+        log = self.root / f"{self._number}-{Path(str(arguments[0])).name}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [str(each) for each in arguments], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                start_new_session=True, preexec_fn=_die_with_the_benchmark, env=env,
+            )  # fmt: skip
+        self._daemons[process.pid] = process
         return process.pid
 
-    def same(self, other: Path) -> bool:
-        return filecmp.cmp(self.data, other, shallow=False)
+    def end(self, pid: int) -> None:
+        """End one server."""
+        process = self._daemons.pop(pid)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def close(self) -> None:
-        for process in self._daemons:
+        for process in self._daemons.values():
             process.send_signal(signal.SIGTERM)
-        for process in self._daemons:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for pid in list(self._daemons):
+            self.end(pid)
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 @contextmanager
 def workspace(size: int) -> Iterator[Workspace]:
+    """``size`` of the largest transfer, in bytes. Cleans up at SIGTERM, too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for servers with thousands of connections
+    before = signal.signal(signal.SIGTERM, lambda *_: exit(143))
     space = Workspace(size)
     try:
         yield space
     finally:
         space.close()
-
-
-def wait_for_port(port: int, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"nothing listens on port {port} after {seconds:.0f} s") from None
-            time.sleep(0.05)
-        else:
-            return
+        signal.signal(signal.SIGTERM, before)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from twisted.conch.avatar import ConchUser
-from twisted.conch.checkers import InMemorySSHKeyDB, SSHPublicKeyChecker
+from twisted.conch.checkers import IAuthorizedKeysDB, SSHPublicKeyChecker
 from twisted.conch.ssh import connection, factory, forwarding, keys, session, userauth
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet import reactor
+from twisted.python.components import registerAdapter
 from zope.interface import implementer
+
+SHELL = os.environ.get("SHELL", "/bin/sh")
 
 
 class User(ConchUser):
@@ -24,10 +28,13 @@ class User(ConchUser):
 @implementer(session.ISession)
 class Run:
     def __init__(self, user: User) -> None:
-        self.process = None
+        self.process: Any = None
 
-    def execCommand(self, protocol: object, command: bytes) -> None:
-        self.process = reactor.spawnProcess(protocol, "/bin/sh", ["sh", "-c", command])
+    def execCommand(self, protocol: Any, command: bytes) -> None:
+        # The one thing that is mended: Conch sends EOF at once when the process closes its output, ahead of data that
+        # waits for the window, and OpenSSH's client drops what follows. The close behind the last byte says the same.
+        protocol.outConnectionLost = lambda: None
+        self.process = reactor.spawnProcess(protocol, SHELL, [SHELL, "-c", command], env=os.environ)
 
     def getPty(self, *arguments: object) -> None:
         pass
@@ -48,8 +55,18 @@ class Run:
 @implementer(IRealm)
 class Realm:
     def requestAvatar(self, name: bytes, mind: object, *interfaces: object) -> tuple:
-        user = User()
-        return interfaces[0], user, lambda: None
+        return interfaces[0], User(), lambda: None
+
+
+@implementer(IAuthorizedKeysDB)
+class OneKey:
+    """One key, whoever asks."""
+
+    def __init__(self, path: str) -> None:
+        self._key = keys.Key.fromFile(path)
+
+    def getAuthorizedKeys(self, username: bytes) -> list:
+        return [self._key]
 
 
 class Server(factory.SSHFactory):
@@ -63,17 +80,9 @@ class Server(factory.SSHFactory):
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
         self.portal = Portal(Realm())
-        known = keys.Key.fromFile(authorized)
+        self.portal.registerChecker(SSHPublicKeyChecker(OneKey(authorized)))
 
-        class Everyone(InMemorySSHKeyDB):
-            def getAuthorizedKeys(self, name: bytes) -> list:
-                return [known]
-
-        self.portal.registerChecker(SSHPublicKeyChecker(Everyone({})))
-
-
-from twisted.python.components import registerAdapter  # noqa: E402
 
 registerAdapter(Run, User, session.ISession)
-reactor.listenTCP(int(sys.argv[1]), Server(*sys.argv[2:]), interface="127.0.0.1")
+reactor.listenTCP(int(sys.argv[1]), Server(*sys.argv[2:]), backlog=1000, interface="127.0.0.1")
 reactor.run()

@@ -18,6 +18,13 @@ func must(err error) {
 	}
 }
 
+func shell() string {
+	if found := os.Getenv("SHELL"); found != "" {
+		return found
+	}
+	return "/bin/sh"
+}
+
 func session(channel ssh.Channel, requests <-chan *ssh.Request) {
 	for request := range requests {
 		command := ""
@@ -36,7 +43,7 @@ func session(channel ssh.Channel, requests <-chan *ssh.Request) {
 			continue
 		}
 		request.Reply(true, nil)
-		child := exec.Command("/bin/sh", "-c", command)
+		child := exec.Command(shell(), "-c", command)
 		stdin, err := child.StdinPipe()
 		must(err)
 		child.Stdout, child.Stderr = channel, channel.Stderr()

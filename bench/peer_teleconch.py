@@ -1,0 +1,91 @@
+"""teleconch itself: auth server, node and proxy, each a process of its own, and ``tsh`` beside OpenSSH's client."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.peers import CTR, LOGIN, Peer
+from bench.processes import NotReady, free_port, wait_for_port
+
+BIN = Path(sys.executable).parent
+NODE = "target"
+_TOKEN = "bench-token-bench-token-bench-token"
+_SERVICES = ("auth", "ssh", "proxy")
+
+
+class Teleconch(Peer):
+    name = short = "teleconch"
+    ciphers = (*Peer.ciphers, CTR)
+    remarks = ("teleconch logs in with a certificate (one signature more to check), the others with a plain key.",)
+
+    def start(self) -> None:
+        self.auth_port, self.web_port = free_port(), free_port()
+        auth = self._configure(
+            "auth", "auth",
+            f"  cluster_name: bench\n  listen_addr: 127.0.0.1:{self.auth_port}\n  tokens: ['node,proxy:{_TOKEN}']\n"
+            "  authentication: {type: local, second_factor: 'off'}\n",
+        )  # fmt: skip
+        self._daemon("auth", self.auth_port)
+        self._sign(auth)
+        self._configure(
+            "proxy", "proxy",
+            f"  listen_addr: 127.0.0.1:{self.jump_port}\n  web_listen_addr: 127.0.0.1:{self.web_port}\n",
+        )  # fmt: skip
+        self._configure("node", "ssh", f"  listen_addr: 127.0.0.1:{self.target_port}\n")
+        self.start_target()
+        self.jump_pid = self._daemon("proxy", self.jump_port)
+        self.write_config(behind=NODE)
+        self._wait_until_registered()
+
+    def start_target(self) -> None:
+        self.target_pid = self._daemon("node", self.target_port)
+
+    def _configure(self, role: str, service: str, settings: str) -> Path:
+        others = "".join(f"{each}_service: {{enabled: no}}\n" for each in _SERVICES if each != service)
+        joins = f"  auth_servers: ['127.0.0.1:{self.auth_port}']\n  auth_token: {_TOKEN}\n"
+        path = self.folder / f"{role}.yaml"
+        path.touch(0o600)
+        path.write_text(
+            f"teleport:\n  nodename: {NODE if role == 'node' else f'the-{role}'}\n  data_dir: {self.folder / role}\n"
+            f"  log: {{output: stderr, severity: WARN}}\n{joins if role != 'auth' else ''}"
+            f"{service}_service:\n  enabled: yes\n{settings}{others}"
+        )
+        return path
+
+    def _daemon(self, role: str, port: int) -> int:
+        pid = self.space.daemon(BIN / "teleport", "start", "-c", self.folder / f"{role}.yaml")
+        wait_for_port(port)
+        return pid
+
+    def _sign(self, config: Path) -> None:
+        """A user, its key and certificate for ``ssh``, and its identity file for ``tsh``."""
+        tctl = [str(BIN / "tctl"), "-c", str(config)]
+        self.key, self.identity = self.folder / "bench", self.folder / "identity"
+        self.certificate = self.folder / "bench-cert.pub"
+        for arguments in (
+            ["users", "add", "bench", LOGIN],
+            ["auth", "sign", "--user=bench", f"--out={self.key}", "--format=openssh"],
+            ["auth", "sign", "--user=bench", f"--out={self.identity}", "--format=file"],
+        ):
+            subprocess.run([*tctl, *arguments], check=True, capture_output=True, text=True, timeout=60)
+
+    def tsh(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        """A command line of tsh, and the environment that it needs."""
+        proxy = f"--proxy=127.0.0.1:{self.web_port},{self.jump_port}"
+        command = [str(BIN / "tsh"), "-i", str(self.identity), proxy, *arguments]
+        return command, {**os.environ, "TELEPORT_HOME": str(self.folder / "tsh")}
+
+    def _wait_until_registered(self) -> None:
+        for _ in range(50):
+            try:
+                self.run("via", "true")
+            except subprocess.CalledProcessError as refused:
+                last = refused.stderr
+                time.sleep(0.2)
+            else:
+                return
+        raise NotReady(f"the node cannot be reached through the proxy: {last}")
