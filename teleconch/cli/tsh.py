@@ -20,8 +20,22 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
+def _fill_descriptors() -> None:
+    """Where standard input, output or error was closed (``<&-``), put ``/dev/null``: else the next file or socket that
+    is opened would take its number, and be read or written as if it were that."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            name = ("stdin", "stdout", "stderr")[number]
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+
+
 def main() -> NoReturn:
     """The program. As a link named ``ssh`` it is ``tsh ssh``."""
+    _fill_descriptors()
     arguments = sys.argv[1:]
     if os.path.basename(sys.argv[0]) == "ssh":
         arguments = ["ssh", *arguments]

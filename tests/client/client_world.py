@@ -1,0 +1,109 @@
+"""One small cluster in a process of its own, and tsh as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+PASSWORD = "correct horse battery"
+CONFIG = """
+teleport:
+  nodename: alpha
+  data_dir: {home}/data
+  log: {{output: stderr, severity: INFO}}
+auth_service:
+  enabled: yes
+  cluster_name: example.test
+  listen_addr: 127.0.0.1:{auth}
+  authentication: {{type: local, second_factor: "off"}}
+ssh_service:
+  enabled: yes
+  listen_addr: 127.0.0.1:{node}
+  labels: {{env: test}}
+proxy_service:
+  enabled: yes
+  listen_addr: 127.0.0.1:{ssh}
+  web_listen_addr: 127.0.0.1:{web}
+  public_addr: localhost:{web}
+  ssh_public_addr: localhost:{ssh}
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports below the range from which the kernel takes outgoing ones."""
+    found: list[int] = []
+    for port in range(12000 + os.getpid() * 13 % 7000, 20000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports")
+
+
+class World:
+    """``login`` is the OS user who runs the tests; ``tsh`` and ``home`` are joe's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.auth, self.node, self.ssh, self.web = free_ports(4)
+        self.config = folder / "teleport.yaml"
+        self.config.write_text(
+            CONFIG.format(home=folder, **{n: getattr(self, n) for n in ("auth", "node", "ssh", "web")})
+        )
+        self.home = folder / "home of joe"
+        self.home.mkdir()
+        self.login = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        self.env = {
+            "HOME": str(self.home),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "TERM": "xterm-256color",
+            "LANG": "C.UTF-8",
+        }
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [BIN / "teleport", "start", "-c", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "TELECONCH_TEST_DAEMON": "1"},
+            )
+        until = time.monotonic() + 60
+        while b"teleport is ready" not in self.log.read_bytes():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.05)
+        self.pin = re.search(r"sha256:\w+", self.tctl("status"))[0]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def tctl(self, *arguments: str) -> str:
+        return subprocess.run(
+            [BIN / "tctl", "-c", self.config, *arguments], capture_output=True, text=True, check=True
+        ).stdout
+
+    def tsh(self, *arguments: str, stdin: bytes | None = b"", **how: object) -> subprocess.CompletedProcess[bytes]:
+        """Run tsh; its output as bytes."""
+        how.setdefault("env", self.env)
+        return subprocess.run(
+            [BIN / "tsh", *arguments], input=stdin, capture_output=True, timeout=60, check=False, **how
+        )
+
+    def add_user(self, name: str, logins: str) -> str:
+        """A new user; the sign-up link."""
+        return re.search(r"https://\S+", self.tctl("users", "add", name, logins))[0]
+
+    def log_in(self, name: str, *flags: str) -> subprocess.CompletedProcess[bytes]:
+        return self.tsh(
+            "login", f"--proxy=localhost:{self.web}", f"--user={name}", f"--ca-pin={self.pin}", *flags,
+            stdin=f"{PASSWORD}\n".encode(),
+        )  # fmt: skip

@@ -1,0 +1,205 @@
+"""`tsh login`, `logout`, `status`, `ls`, `config`: against a real cluster, with real OpenSSH."""
+
+import json
+import os
+import select
+import socket
+import subprocess
+
+import pytest
+from client_world import BIN, PASSWORD
+
+
+@pytest.fixture
+def agent(tmp_path):
+    path = str(tmp_path / "agent")
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    for _ in range(500):
+        with socket.socket(socket.AF_UNIX) as tried:
+            if tried.connect_ex(path) == 0:
+                break
+        select.select([], [], [], 0.01)
+    yield path
+    process.terminate()
+    process.wait()
+
+
+def test_status_after_login(world):
+    """After a login tsh says where, as whom, with which logins and until when."""
+    done = world.tsh("status")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert text.startswith(f"> Profile URL:  https://localhost:{world.web}\n  Logged in as: joe\n")
+    assert f"Logins:       {world.login}, nobody" in text
+    assert "[valid for 11h" in text or "[valid for 12h" in text
+    (state,) = json.loads(world.tsh("status", "--format=json").stdout)
+    assert (state["user"], state["cluster"], state["active"]) == ("joe", "example.test", True)
+
+
+def test_login_that_holds_asks_nothing(world):
+    """A second `tsh login` only says that the first still holds (LESSONS.md, pain 24); --force logs in anew."""
+    done = world.tsh("login")
+    assert done.returncode == 0
+    assert b"logged in already" in done.stderr
+    assert world.tsh("login", "--force").returncode == 1
+    assert world.tsh("login", "--force", stdin=f"{PASSWORD}\n".encode()).returncode == 0
+
+
+def test_wrong_password(world):
+    """A wrong password is answered with the server's sentence; the login that was there stays."""
+    done = world.tsh("login", "--force", stdin=b"wrong\n")
+    assert done.returncode == 1
+    assert b"ERROR: " in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert world.tsh("status").returncode == 0
+
+
+def test_trust_on_first_contact(world, tmp_path):
+    """Nobody's password goes to a proxy that is not known: a pin that is wrong or missing ends it before."""
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
+    proxy = f"--proxy=localhost:{world.web}"
+    done = world.tsh("login", proxy, env=env, stdin=PASSWORD.encode())
+    assert (done.returncode, b"--ca-pin=PIN" in done.stderr) == (1, True)
+    done = world.tsh("login", proxy, f"--ca-pin=sha256:{'0' * 64}", env=env, stdin=PASSWORD.encode())
+    assert (done.returncode, b"No authority with the pin" in done.stderr) == (1, True)
+    done = world.tsh("login", proxy, "--ca-pin=sha256:12", env=env)
+    assert (done.returncode, b"64 hex digits" in done.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
+    done = world.tsh("login", proxy, "--insecure", "--user=joe", env=env, stdin=f"{PASSWORD}\n".encode())
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"WARNING: With --insecure")
+
+
+def test_host_name_is_checked(world, tmp_path):
+    """With the right pin, the certificate must still be for the name that was typed."""
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
+    done = world.tsh("login", f"--proxy=127.0.0.2:{world.web}", f"--ca-pin={world.pin}", env=env)
+    assert done.returncode == 1
+    assert b"The certificate of the proxy is not for 127.0.0.2" in done.stderr or b"takes no connection" in done.stderr
+
+
+def test_ttl(world, tmp_path):
+    """--ttl shortens a login; a number alone is minutes, as in Teleport."""
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
+    flags = ("--ttl=5", f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}")
+    done = world.tsh("login", *flags, env=env, stdin=f"{PASSWORD}\n".encode())
+    assert done.returncode == 0
+    assert b"[valid for 4m5" in done.stdout or b"[valid for 5m0s]" in done.stdout
+
+
+def test_agent_holds_the_login(world, tmp_path, agent):
+    """With a running ssh-agent, plain ssh has the certificate after the login, and not after the logout."""
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path / "tsh"), "SSH_AUTH_SOCK": agent}
+    flags = (f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}")
+    assert world.tsh("login", *flags, env=env, stdin=f"{PASSWORD}\n".encode()).returncode == 0
+    listed = subprocess.run(["ssh-add", "-L"], env=env, capture_output=True, text=True, check=False).stdout
+    assert "ssh-ed25519-cert-v01@openssh.com" in listed
+    assert "teleport:joe@example.test" in listed
+    done = world.tsh("logout", env=env)
+    assert done.stdout == f"Logged out joe from localhost:{world.web}.\n".encode()
+    listed = subprocess.run(["ssh-add", "-L"], env=env, capture_output=True, text=True, check=False).stdout
+    assert "cert" not in listed
+    done = world.tsh("ssh", "alpha", env=env)
+    assert f"tsh login --proxy=localhost:{world.web} --user=joe".encode() in done.stderr
+    assert world.tsh("status", env=env).returncode == 1
+
+
+def test_identity_files(world, tmp_path):
+    """`tsh login --out` and `tctl auth sign` write what `tsh -i` logs in with; nothing else is needed."""
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path / "tsh")}
+    proxy = f"--proxy=localhost:{world.web},{world.ssh}"
+    flags = (proxy, "--user=joe", f"--ca-pin={world.pin}", f"--out={tmp_path / 'joe.pem'}")
+    assert world.tsh("login", *flags, env=env, stdin=f"{PASSWORD}\n".encode()).returncode == 0
+    assert not (tmp_path / "tsh").exists()
+    assert (tmp_path / "joe.pem").stat().st_mode & 0o777 == 0o600
+    done = world.tsh("login", *flags, env=env, stdin=f"{PASSWORD}\n".encode())
+    assert (done.returncode, b"exists already" in done.stderr) == (1, True)
+    world.tctl("auth", "sign", "--user=joe", "--format=file", f"--out={tmp_path / 'bot.pem'}")
+    for name in ("joe.pem", "bot.pem"):
+        done = world.tsh("-i", str(tmp_path / name), proxy, "ssh", f"{world.login}@alpha", "echo in", env=env)
+        assert done.stdout == b"in\n", done.stderr
+        assert b"alpha" in world.tsh("-i", str(tmp_path / name), proxy, "ls", env=env).stdout
+
+
+def test_ls(world):
+    """Nodes are listed with address, labels and state, by label, and for programs."""
+    lines = world.tsh("ls").stdout.decode().splitlines()
+    assert lines[0].split() == ["Node", "Name", "Address", "Labels", "Status"]
+    assert lines[2].split() == ["alpha", f"127.0.0.1:{world.node}", "env=test", "online"]
+    assert world.tsh("ls", "env=prod").stdout == b""
+    assert len(world.tsh("ls", "env=test").stdout.splitlines()) == 3
+    (node,) = json.loads(world.tsh("ls", "--format=json").stdout)
+    assert node["spec"]["hostname"] == "alpha"
+
+
+@pytest.fixture
+def openssh(world, tmp_path):
+    """A home with nothing but `tsh config` (twice) in its ssh config; runs programs there."""
+    config = tmp_path / "config"
+    for _ in range(2):
+        config.write_bytes((config.read_bytes() if config.exists() else b"") + world.tsh("config").stdout)
+
+    def run(*arguments, stdin=b""):
+        program, *rest = arguments
+        return subprocess.run(
+            [program, "-F", config, *rest], input=stdin, capture_output=True, env=world.env, timeout=60, check=False
+        )
+
+    run.config = config
+    return run
+
+
+def test_plain_ssh_scp_and_sftp(world, openssh, tmp_path):
+    """After `tsh config >> ~/.ssh/config`, ssh, scp and sftp reach the node, host keys checked, without a question."""
+    node = f"{world.login}@alpha.example.test"
+    done = openssh("ssh", "-o", "BatchMode=yes", node, "echo out; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"")
+    (tmp_path / "from").write_bytes(os.urandom(100_000))
+    for how in ((), ("-O",)):
+        done = openssh("scp", *how, "-q", tmp_path / "from", f"{node}:{tmp_path}/to")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "to").read_bytes() == (tmp_path / "from").read_bytes()
+        (tmp_path / "to").unlink()
+    done = openssh("sftp", "-q", "-b", "-", node, stdin=f"get {tmp_path}/from {tmp_path}/back\n".encode())
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "from").read_bytes()
+
+
+@pytest.mark.program("git")
+def test_git(world, openssh, tmp_path):
+    """git clones over the same configuration."""
+    env = {
+        **world.env, "GIT_SSH_COMMAND": f"ssh -F '{openssh.config}'", "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b",
+    }  # fmt: skip
+    subprocess.run(["git", "init", "-q", tmp_path / "repo"], check=True, env=env)
+    subprocess.run(["git", "-C", tmp_path / "repo", "commit", "-q", "--allow-empty", "-m", "x"], check=True, env=env)
+    url = f"{world.login}@alpha.example.test:{tmp_path}/repo"
+    done = subprocess.run(["git", "clone", "-q", url, tmp_path / "copy"], env=env, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_prompts_at_a_terminal(world, tmp_path):
+    """At a terminal the password is asked for and not shown."""
+    import pty
+
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
+    ours, theirs = pty.openpty()
+    command = [BIN / "tsh", "login", f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+    seen = b""
+    try:
+        while b"Enter password for Teleport user joe:" not in seen:
+            assert select.select([ours], [], [], 20)[0], seen
+            seen += os.read(ours, 4096)
+        os.write(ours, PASSWORD.encode() + b"\n")
+        while b"Valid until" not in seen:
+            assert select.select([ours], [], [], 20)[0], seen
+            seen += os.read(ours, 4096)
+        assert process.wait(20) == 0
+        assert PASSWORD.encode() not in seen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)

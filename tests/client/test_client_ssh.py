@@ -1,0 +1,279 @@
+"""`tsh ssh` to a real node through a real proxy."""
+
+import hashlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from client_world import BIN
+
+
+def terminal_run(world, *arguments, talk, size=(24, 80)):
+    """tsh at a terminal; ``talk(write, expect, terminal, process)`` is the person. Gives output and exit status."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, size)
+    process = subprocess.Popen(
+        [BIN / "tsh", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=world.env, start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    seen = bytearray()
+    try:
+
+        def expect(pattern, seconds=20):
+            until = time.monotonic() + seconds
+            while not re.search(pattern, bytes(seen)):
+                assert time.monotonic() < until, bytes(seen)
+                if select.select([ours], [], [], 0.2)[0]:
+                    seen.extend(os.read(ours, 65536))
+            found = bytes(seen)
+            seen.clear()
+            return found
+
+        before = termios.tcgetattr(theirs)
+        talk(lambda data: os.write(ours, data), expect, ours, process)
+        status = process.wait(20)
+        assert termios.tcgetattr(theirs) == before, "the terminal was not put back"
+        return status
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_output_error_and_status(world):
+    """A script sees the remote command's output, errors and exit status, each where it belongs."""
+    done = world.tsh("ssh", f"{world.login}@alpha", "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("name", ["alpha", "ALPHA", "alpha.example.test", "env=test"])
+def test_names_of_a_node(world, name):
+    """A node is reached by its name, in any case, with the cluster behind it, and by a label that it alone has."""
+    assert world.tsh("ssh", f"{world.login}@{name}", "echo", "here").stdout == b"here\n"
+
+
+def test_node_by_uuid(world):
+    """The UUID that `tsh ls -v` shows leads to the node."""
+    uuid = world.tsh("ls", "-v").stdout.split(b"\n")[2].split()[1].decode()
+    assert world.tsh("ssh", f"{world.login}@{uuid}", "true").returncode == 0
+
+
+def test_megabytes_in_and_out(world):
+    """What is piped through comes out as it went in, in both directions at once."""
+    data = os.urandom(20_000_000)
+    done = world.tsh("ssh", f"{world.login}@alpha", "cat", stdin=data)
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
+
+
+def test_files_and_null_as_standard_streams(world, tmp_path):
+    """Input from a file or /dev/null and output into a file work as with a pipe."""
+    (tmp_path / "in").write_bytes(b"x" * 300_000)
+    command = [BIN / "tsh", "ssh", f"{world.login}@alpha", "cat"]
+    with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
+        assert subprocess.run(command, stdin=source, stdout=sink, env=world.env, timeout=60).returncode == 0
+    assert (tmp_path / "out").read_bytes() == b"x" * 300_000
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=world.env, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(world, closed):
+    """A daemon without standard streams can run tsh."""
+    line = f'exec "{BIN}/tsh" ssh {world.login}@alpha "cat; echo x; echo y >&2; exit 3" {closed}'
+    assert subprocess.run(line, shell=True, env=world.env, timeout=60, stdin=subprocess.DEVNULL).returncode == 3
+
+
+def test_reader_that_leaves(world):
+    """`tsh ssh ... yes | head -1` ends, as it does with a local command."""
+    line = f'"{BIN}/tsh" ssh {world.login}@alpha yes | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", line], env=world.env, timeout=30, capture_output=True, stdin=subprocess.DEVNULL
+    )
+    assert done.stdout == b"y\n"
+    assert done.returncode == 141
+
+
+def test_full_disk(world):
+    """Output that cannot be written is an error, not silence."""
+    with open("/dev/full", "wb") as full:
+        command = [BIN / "tsh", "ssh", f"{world.login}@alpha", "echo x"]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=world.env, timeout=30, stdin=subprocess.DEVNULL
+        )
+    assert done.returncode == 255
+    assert b"No space left" in done.stderr
+
+
+def test_slow_reader_costs_no_memory(world):
+    """A reader that rests (LESSONS.md, row 17 of how such systems were broken) makes the sender rest."""
+    process = subprocess.Popen(
+        [BIN / "tsh", "ssh", f"{world.login}@alpha", "head -c 200000000 /dev/zero"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=world.env,
+    )  # fmt: skip
+    try:
+        process.stdout.read(1)
+        sizes = []
+        for _ in range(5):
+            time.sleep(0.2)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            sizes.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]))
+        assert max(sizes) < 80_000, sizes
+        count = 1 + sum(len(piece) for piece in iter(lambda: process.stdout.read(1 << 20), b""))
+        assert count == 200_000_000
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def test_late_input(world):
+    """Input that comes later than the command's start reaches it, and its end too."""
+    process = subprocess.Popen(
+        [BIN / "tsh", "ssh", f"{world.login}@alpha", "read a; echo got $a; cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=world.env,
+    )  # fmt: skip
+    process.stdin.write(b"one\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"got one\n"
+    out, _ = process.communicate(b"two\n", timeout=20)
+    assert (out, process.returncode) == (b"two\n", 0)
+
+
+def test_script_on_standard_input(world):
+    """`tsh ssh NODE < script` runs a shell without a terminal."""
+    done = world.tsh("ssh", f"{world.login}@alpha", stdin=b"tty; exit 5\n")
+    assert (done.returncode, done.stdout) == (5, b"not a tty\n")
+
+
+def test_shell_at_a_terminal(world):
+    """A shell has a terminal of the local kind and size; a change of size arrives; keys pass as they are."""
+
+    def talk(write, expect, terminal, process):
+        expect(rb"[#$] ")
+        write(b"stty size; echo $TERM\r")
+        expect(rb"33 101\r+\n.*xterm-256color")
+        termios.tcsetwinsize(terminal, (40, 120))
+        write(b"sleep 0.3; stty size\r")
+        expect(rb"40 120")
+        write(b"cat\r\x03")
+        expect(rb"\^C")
+        write(b"exit 9\r")
+
+    assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk, size=(33, 101)) == 9
+
+
+def test_command_with_terminal(world):
+    """-t gives a command a terminal; without it there is none."""
+    seen = []
+
+    def talk(write, expect, terminal, process):
+        seen.append(expect(rb"/dev/pts/\d+"))
+
+    assert terminal_run(world, "ssh", "-t", f"{world.login}@alpha", "tty", talk=talk) == 0
+    assert world.tsh("ssh", "-t", f"{world.login}@alpha", "tty").stdout.startswith(b"/dev/pts/")
+    assert world.tsh("ssh", f"{world.login}@alpha", "tty").stdout == b"not a tty\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signal_ends_the_session(world, number):
+    """A tsh that is told to end puts the terminal back and ends by that signal; the remote command hangs up."""
+
+    def talk(write, expect, terminal, process):
+        expect(rb"[#$] ")
+        write(b"echo $((6*7)) ready; sleep 1234.%d\r" % number)
+        expect(rb"42 ready")
+        process.send_signal(number)
+
+    assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk) == -number
+    until = time.monotonic() + 10
+    while subprocess.run(["pgrep", "-f", f"sleep 1234.{int(number)}$"], stdout=subprocess.DEVNULL).returncode == 0:
+        assert time.monotonic() < until, "the remote command still runs"
+        time.sleep(0.1)
+
+
+def test_escape_leaves(world):
+    """Enter ~. leaves a session that hangs."""
+
+    def talk(write, expect, terminal, process):
+        expect(rb"[#$] ")
+        write(b"sleep 1000\r~.")
+        expect(rb"You left the session")
+
+    assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk) == 255
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("nosuch", "true"), 255, rb"ERROR: No node with the name or address nosuch is registered"),
+        (("other@alpha", "true"), 255, rb"ERROR: joe may not log in as other; the certificate allows"),
+        (("env=prod", "true"), 255, rb"ERROR: No node has the label env=prod"),
+        (("--cluster=other", "alpha", "true"), 255, rb"ERROR: This proxy serves the cluster example.test"),
+        (("-A", "alpha"), 2, rb"ERROR: tsh ssh has no -A yet: use `ssh -A` with `tsh config`"),
+        (("-p", "x", "alpha"), 2, rb"ERROR: -p x: ports go from 1 to 65535"),
+        (("--local", "alpha"), 2, rb"ERROR: --local needs a COMMAND"),
+        (("--proxy=localhost:1", "alpha", "true"), 255, rb"ERROR: You are not logged in to localhost"),
+    ],
+)
+def test_refusals_are_sentences(world, arguments, status, sentence):
+    """Whatever does not work is said in one sentence, with an exit status that rsync and git know."""
+    done = world.tsh("ssh", *arguments)
+    assert done.returncode == status
+    assert re.match(sentence, done.stderr), done.stderr
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_proxy_that_is_away(world):
+    """A proxy that does not run is named, with its port."""
+    done = world.tsh("ssh", "--proxy=localhost:,1", f"{world.login}@alpha", "true")
+    assert done.returncode == 255
+    assert done.stderr.startswith(b"ERROR: The proxy localhost takes no connection on port 1")
+
+
+def test_local_command(world):
+    """--local runs the command here once the node was reached, and not if it was not."""
+    done = world.tsh("ssh", "--local", f"{world.login}@alpha", "echo here; exit 4")
+    assert (done.returncode, done.stdout) == (4, b"here\n")
+    done = world.tsh("ssh", "--local", f"{world.login}@nosuch", "echo here")
+    assert (done.returncode, done.stdout) == (255, b"")
+
+
+def test_foreign_authority(world, tmp_path):
+    """A proxy that another cluster certified (LESSONS.md, 12 of how such systems were broken) is not talked to."""
+    from teleconch.ca.authority import new_authority, trusted
+    from teleconch.client.known_hosts import authority_lines
+
+    env = {**world.env, "TELEPORT_HOME": str(tmp_path / "tsh")}
+    subprocess.run(["cp", "-a", world.home / ".tsh", tmp_path / "tsh"], check=True)
+    (known,) = (tmp_path / "tsh" / "keys").glob("*/known_hosts")
+    foreign = trusted(new_authority("host", "example.test", time.time()))
+    known.write_text("\n".join(authority_lines(foreign)) + "\n")
+    done = world.tsh("ssh", f"{world.login}@alpha", "echo in", env=env)
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert b"not signed by a host authority of this cluster" in done.stderr
+    done = world.tsh("ssh", "--insecure", f"{world.login}@alpha", "echo in", env=env)
+    assert done.stdout == b"in\n"
+    assert done.stderr.startswith(b"WARNING: With --insecure")
+
+
+@pytest.mark.program("faketime")
+def test_expired_certificate(world):
+    """An expired login is told with the command that renews it."""
+    done = subprocess.run(
+        ["faketime", "-f", "+3d", BIN / "tsh", "ssh", f"{world.login}@alpha", "true"],
+        env=world.env, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 255
+    assert b"ERROR: The certificate of joe expired at " in done.stderr
+    line = f"log in again with `tsh login --proxy=localhost:{world.web} --user=joe`."
+    assert line.encode() in done.stderr
