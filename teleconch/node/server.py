@@ -6,7 +6,7 @@ certificate that has ended opens nothing more on a connection that still stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.conch.avatar import ConchUser
@@ -19,6 +19,8 @@ from zope.interface import Interface, implementer
 from teleconch.access.permit import AccessPermit, permit_session
 from teleconch.errors import AccessDenied
 from teleconch.node.environment import address
+from teleconch.node.forward.forwarding import Forwarding
+from teleconch.node.forward.session import SessionForwarding
 from teleconch.node.place import Place
 from teleconch.node.session import SessionChannel
 from teleconch.resources.identity import SSHIdentity
@@ -26,8 +28,6 @@ from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused
-
-FORWARDING = (b"direct-tcpip", b"direct-streamlocal@openssh.com")
 
 log = Logger()
 
@@ -46,34 +46,44 @@ class NodeUser(ConchUser):
         self._peer = peer
         self._place = place
         self._now = now
+        self.forwarding = Forwarding(
+            self.permit,
+            lambda: self.conn,
+            reactor=place.reactor,
+            launcher=place.launcher,
+            login=login,
+            fields={
+                "user": identity.user,
+                "login": login,
+                "server_id": place.host_uuid,
+                "addr_remote": "{}:{}".format(*address(peer)),
+            },
+        )
 
     def permit(self) -> AccessPermit:
         """What may be done at this moment. AccessDenied."""
         return permit_session(self.identity, self.login, self._now())
 
-    def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel:
+    def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel | Awaitable[Channel]:
         """A channel of ``kind``, or ChannelRefused."""
         try:
             permit = self.permit()
         except AccessDenied as error:
             raise self._refused(kind, str(error)) from error
         if kind == b"session":
-            return SessionChannel(permit, self._place, self._peer, self.conn.transport.getHost())
-        if kind in FORWARDING:
-            if not permit.port_forwarding:
-                raise self._refused(kind, "Your certificate does not allow port forwarding.")
-            raise self._refused(kind, "This node does not forward ports.")
+            host = self.conn.transport.getHost()
+            return SessionChannel(permit, self._place, self._peer, host, SessionForwarding(self.forwarding))
+        if kind in Forwarding.CHANNELS:
+            return self.forwarding.lookup(kind, data)
         raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
 
-    def global_request(self, name: bytes, data: bytes) -> bool:
-        """Forwarding toward the client and all else: refused, in the log too where someone asked for it."""
-        if name in (b"tcpip-forward", b"streamlocal-forward@openssh.com"):
-            self._refused(name, "This node does not forward ports.")
-        return False
+    def global_request(self, name: bytes, data: bytes) -> bool | Awaitable[bool | bytes]:
+        """Listeners toward the client (RFC 4254 section 7.1); all else is refused."""
+        return self.forwarding.global_request(name, data) if name in Forwarding.REQUESTS else False
 
     def logout(self) -> None:
         """The connection is gone; its channels were closed before."""
-        self._place.users.discard(self)
+        self.forwarding.close()
 
     def _refused(
         self, kind: bytes, sentence: str, code: int = messages.OPEN_ADMINISTRATIVELY_PROHIBITED

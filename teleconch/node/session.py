@@ -28,11 +28,12 @@ from teleconch.access.permit import AccessPermit
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.node import pty
 from teleconch.node.environment import Requested, SessionFacts, address
+from teleconch.node.forward.session import SessionForwarding
 from teleconch.node.place import Place
 from teleconch.node.process import Process
 from teleconch.node.start import Request
 from teleconch.node.wires import STDERR, Wires
-from teleconch.ssh.channel import Channel
+from teleconch.ssh.channel import Answer, Channel
 from teleconch.ssh.codec import Reader, boolean, string
 
 NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures
@@ -51,7 +52,14 @@ class SessionChannel(Channel):
 
     name = b"session"
 
-    def __init__(self, permit: AccessPermit, place: Place[SessionChannel], peer: IAddress, host: IAddress) -> None:
+    def __init__(
+        self,
+        permit: AccessPermit,
+        place: Place[SessionChannel],
+        peer: IAddress,
+        host: IAddress,
+        forwarding: SessionForwarding,
+    ) -> None:
         if not isinstance(permit, AccessPermit):
             raise TypeError("a session needs a permit")
         super().__init__()
@@ -73,6 +81,7 @@ class SessionChannel(Channel):
             "sid": self.id_text,
             "addr_remote": "{}:{}".format(*address(peer)),
         }
+        self._forwarding = forwarding
         self._requested = Requested()
         self._terminal: pty.Terminal | None = None
         self._process: Process | None = None
@@ -126,6 +135,14 @@ class SessionChannel(Channel):
         """None yet (section 6.5)."""
         return self._refuse(f"The subsystem {Reader(data).string()[:64]!r} is not there on this node.")
 
+    def requestReceived(self, requestType: bytes, data: bytes) -> Answer:
+        """Forwarding's requests go there, all others to the methods of their names."""
+        if not self._begun:
+            answer = self._forwarding.request(requestType, data)
+            if answer is not None:
+                return answer
+        return super().requestReceived(requestType, data)
+
     def _refuse(self, sentence: str) -> bool:
         log.warn(
             "session request refused: {error}", event="session.start", success=False, error=sentence, **self._fields
@@ -160,6 +177,7 @@ class SessionChannel(Channel):
         terminal = self._terminal
         variables = dict(self._requested.variables)
         variables.update(self._facts.variables(None if terminal is None else terminal.path))
+        variables.update(self._forwarding.environment())
         if terminal is None:
             ends = self._wires.on_pipes()
         else:
@@ -304,6 +322,7 @@ class SessionChannel(Channel):
         if self._terminal is not None:
             self._terminal.close()
         self._early.clear()
+        self._forwarding.close()
         if self._process is not None and not self._ended:
             self._process.hang_up()
         self._place.live.discard(self)

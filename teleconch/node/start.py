@@ -28,12 +28,16 @@ class IReactorNode(IReactorFDSet, IReactorTime):
 
 @frozen
 class Request:
-    """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes."""
+    """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes.
+
+    ``serve`` names what the launcher's child does instead, without an exec (``launcher.SERVED``).
+    """
 
     login: str
     command: bytes | None
     environment: dict[bytes, bytes]
     terminal: bool
+    serve: str | None = None
 
     def encode(self) -> bytes:
         """As the launcher's child reads it."""
@@ -43,6 +47,7 @@ class Request:
                 "command": None if self.command is None else text(self.command),
                 "environment": {text(name): text(value) for name, value in self.environment.items()},
                 "terminal": self.terminal,
+                "serve": self.serve,
             }
         ).encode()
 

@@ -232,7 +232,7 @@ async def test_process_that_does_not_read(connection: Connection, world: World) 
 @pytest_twisted.ensureDeferred
 async def test_other_kinds_of_channel(connection: Connection, world: World) -> None:
     """Every other kind of channel is refused with a sentence, and logged."""
-    for kind in (b"direct-tcpip", b"direct-streamlocal@openssh.com", b"x11", b"tun@openssh.com", b"nonsense"):
+    for kind in (b"forwarded-tcpip", b"auth-agent@openssh.com", b"x11", b"tun@openssh.com", b"nonsense"):
         channel = Channel()
         channel.name = kind
         with pytest.raises(ChannelRefused) as refused:
@@ -262,7 +262,7 @@ async def test_certificate_ends_while_connected(world: World) -> None:
 def test_no_session_without_a_permit(world: World) -> None:
     """A session cannot even be made without a permit: no road around the gate."""
     with pytest.raises(TypeError):
-        SessionChannel(None, world.node.place, None, None)  # type: ignore[arg-type]
+        SessionChannel(None, world.node.place, None, None, None)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred
