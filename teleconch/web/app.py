@@ -170,6 +170,8 @@ class WebApp:
     @app.handle_errors(TeleconchError)
     async def _known(self, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, TeleconchError)
+        if sentence_of(failure.value) == UNEXPECTED:
+            log.failure("the web could not answer", failure=failure)
         return await self._error(request, failure.value)
 
     @app.handle_errors(HTTPException)

@@ -46,9 +46,9 @@ class Front:
             try:
                 status = await self._api.status()
             except TeleconchError as error:
+                log.warn("the cluster's status cannot be asked: {error}", error=str(error))
                 if self._status is None:
                     raise
-                log.warn("the cluster's status is old: {error}", error=str(error))
             else:
                 self._status = status
             self._asked = self._seconds()

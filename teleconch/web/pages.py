@@ -120,9 +120,14 @@ def signup_page(action: str, signup: Signup, problem: str | None = None) -> Tag:
 _PASSWORD: Final = {"type": "password", "autocomplete": "new-password", "minlength": "8", "maxlength": "72"}
 
 
+def _command(*words: str) -> Tag:
+    """A command line that breaks between its words only, where there is room."""
+    return tags.pre(tags.code(*(part for word in words for part in (tags.span(word, class_="word"), " "))))
+
+
 def done_page(cluster: str, steps: NextSteps) -> Tag:
     """What to type next, after a sign-up."""
-    pin = f" --ca-pin={steps.pin}" if steps.pin else ""
+    pin = (f"--ca-pin={steps.pin}",) if steps.pin else ()
     return _page(
         f"Signed up · {cluster}",
         tags.header(
@@ -133,7 +138,7 @@ def done_page(cluster: str, steps: NextSteps) -> Tag:
         tags.section(
             tags.h2("Log in"),
             tags.p("In a terminal on your own computer:"),
-            tags.pre(tags.code(f"tsh login --proxy={steps.proxy} --user={steps.user}{pin}")),
+            _command("tsh login", f"--proxy={steps.proxy}", f"--user={steps.user}", *pin),
             tags.h2("See the servers, and connect"),
             tags.pre(tags.code("tsh ls\ntsh ssh LOGIN@NODE")),
             tags.h2("Use plain ssh, scp, rsync, git"),
@@ -162,7 +167,7 @@ def home_page(cluster: str, proxy: str) -> Tag:
         ),
         tags.section(
             tags.h2("Have an account?"),
-            tags.pre(tags.code(f"tsh login --proxy={proxy} --user=YOU")),
+            _command("tsh login", f"--proxy={proxy}", "--user=YOU"),
             tags.h2("New here?"),
             tags.p("Ask your administrator for a sign-up link."),
             class_="step",

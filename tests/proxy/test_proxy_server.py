@@ -583,7 +583,7 @@ async def test_user_gone_while_dialling(world: World, ports: Ports, monkeypatch)
     connection.transport.abortConnection()
     await connection.disconnected
     for peer in peers:
-        await peer.lost
+        await peer.lost.addTimeout(5, reactor)
 
 
 @pytest_twisted.ensureDeferred

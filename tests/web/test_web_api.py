@@ -11,6 +11,7 @@ from web_world import CLUSTER, PASSWORD, Web, code
 
 from teleconch import __version__
 from teleconch.ca.ssh import certificate_summary
+from teleconch.errors import TrustError
 from teleconch.web import attempts
 
 
@@ -192,14 +193,16 @@ async def test_unexpected_errors(web: Web, logged) -> None:
     """A fault inside shows nothing of the inside; the log has the whole."""
     await web.start()
 
-    async def broken():
-        raise ZeroDivisionError("secret detail")
+    for problem in (ZeroDivisionError("secret detail"), TrustError("secret detail")):
 
-    web.auth.status = broken
-    answer = await web.get("/webapi/ping")
-    assert answer.status == 500
-    assert answer.error.startswith("Something went wrong on the server")
-    assert "secret" not in answer.body
+        async def broken(problem=problem):
+            raise problem
+
+        web.auth.status = broken
+        answer = await web.get("/webapi/ping")
+        assert answer.status == 500
+        assert answer.error.startswith("Something went wrong on the server")
+        assert "secret" not in answer.body
     assert [each for each in logged if each.get("log_failure")]
 
 

@@ -141,6 +141,7 @@ async def test_links_that_do_not_work(web: Web) -> None:
             assert answer.status in (400, 403, 404), token
             assert "<script" not in answer.body
             assert answer.headers["X-Evil"] is None
+    assert len(web.api.calls) == 4, "auth is asked only for what can be a token"
     assert (await web.get("/webapi/users/invites/0123456789abcdef")).status == 403
 
 

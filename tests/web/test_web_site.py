@@ -117,7 +117,7 @@ async def test_handshake_deadline(web: Web, monkeypatch) -> None:
     await web.start()
     silent = [await idle(web) for _ in range(50)]
     assert (await web.get("/")).status == 200
-    await gatherResults([each.lost for each in silent])
+    await gatherResults([each.lost for each in silent]).addTimeout(5, reactor)
 
 
 @pytest_twisted.ensureDeferred
