@@ -163,9 +163,7 @@ class Server:
             raise Malformed
         piece = data[at : at + length]
         try:
-            written = (
-                os.write(opened.fd, piece) if opened.appending else os.pwrite(opened.fd, piece, position(offset))
-            )
+            written = os.write(opened.fd, piece) if opened.appending else os.pwrite(opened.fd, piece, position(offset))
         except OSError as error:
             opened.error = opened.error or error.strerror
             raise

@@ -1,0 +1,178 @@
+"""Lends this Python, as the user, to an ``scp`` that the user's shell starts.
+
+A client of scp's old protocol runs ``scp -f 'pattern'`` by the user's shell, and the shell expands patterns, tildes and
+quotes; so the shell must stay. But the user may not be able to run this node's interpreter, nor to read this package.
+Hence a fork in the session's process::
+
+    session's process ──fork──▶ the user's shell ──▶ `scp` of our folder (a few lines for sh)
+          │  ◀──────────── its pid and arguments, on a pipe ──────────────────┘       ▲
+          └──fork──▶ lender: takes on its streams, folder and umask, is scp ── exit status ┘
+
+All of them are the user, and share a process group. What the pipe says is what the user could do by himself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+
+from teleconch.node.files import scp, sftp_server
+from teleconch.node.files.report import Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+ASK, ANSWER = 4, 5  # where the shell and its children find the pipes
+WORD_MAX = 128 * 1024  # Linux's MAX_ARG_STRLEN
+ASKED_MAX = 2 * 1024 * 1024  # Linux's usual ARG_MAX
+
+# $0 is the whole path, as it was found on PATH. -t and -f, alone among scp's own flags without values, are ours.
+STUB = f"""#!/bin/sh
+# The far end of an scp (-t, -f) is the node's own program, which waits for these arguments; all else is the system's.
+name=${{0##*/}} folder=${{0%/*}} ours=
+if [ "$name" = scp ]; then
+  for word; do
+    case $word in
+    -*[!346ABCOTdfpqrtv12]*) break ;;
+    -*[tf]*) ours=yes ;;
+    -?*) ;;
+    *) break ;;
+    esac
+  done
+else
+  ours=yes
+fi
+if [ "$ours" ]; then
+  {{ printf '%s\\0' "$#" "$$" "$name" "$@" >&{ASK} && read -r status <&{ANSWER}; }} 2>/dev/null && exit "$status"
+fi
+[ "$name" = scp ] || exit 127
+path=:$PATH:
+while [ "$path" != "${{path#*:"$folder":}}" ]; do path=${{path%%:"$folder":*}}:${{path#*:"$folder":}}; done
+path=${{path#:}} PATH=${{path%:}}
+exec scp "$@"
+"""
+NAMES = ("scp", "sftp-server")
+
+
+def lend(to_close: int, report: int | None) -> None:
+    """Fork: the child returns, and is to become the shell; the parent serves what the shell's children ask for, and
+    ends as the shell ends. ``to_close`` is a descriptor that only the child needs."""
+    ask, asking = os.pipe2(os.O_CLOEXEC)
+    answering, answer = os.pipe2(os.O_CLOEXEC)
+    high = [_above(fd) for fd in (asking, answering)]
+    shell = os.fork()
+    if shell == 0:
+        for fd in (ask, answer, asking, answering):
+            os.close(fd)
+        for place, fd in zip((ASK, ANSWER), high, strict=True):
+            os.dup2(fd, place)
+            os.close(fd)
+        return
+    try:
+        for fd in (asking, answering, *high, to_close):
+            os.close(fd)
+        _serve(shell, ask, answer, report)
+    finally:
+        os._exit(255)
+
+
+def _above(fd: int) -> int:
+    """The same descriptor at a number where nothing else is put."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
+
+
+def _serve(shell: int, ask: int, answer: int, report: int | None) -> NoReturn:
+    # The shell decides about signals to the group; this process lives as long as the shell does.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    ended = os.pidfd_open(shell)
+    poll = select.poll()
+    for fd in (ask, ended):
+        poll.register(fd, select.POLLIN)
+    heard = bytearray()
+    while True:
+        ready = [fd for fd, _ in poll.poll()]
+        if ask in ready:
+            data = os.read(ask, 64 * 1024)
+            heard += data
+            for words in requests(heard):
+                _start(words, answer, report)
+            if not data or len(heard) > ASKED_MAX:
+                poll.unregister(ask)
+        elif ended in ready:
+            _end(os.waitpid(shell, 0)[1])
+        _reap(shell)
+
+
+def _reap(shell: int) -> None:
+    """Lenders that are done, but not the shell."""
+    while True:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or ended.si_pid == shell:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
+def requests(heard: bytearray) -> list[list[bytes]]:
+    """Take whole requests from the front: each is how many arguments there are, a pid, a name, and the arguments, all
+    ended by zero bytes. What is no request is thrown away."""
+    found: list[list[bytes]] = []
+    while heard:
+        words = bytes(heard).split(b"\0")
+        if len(words) < 2:
+            break
+        if not words[0].isdigit() or len(words[0]) > 7:
+            heard.clear()
+            break
+        count = 3 + int(words[0])
+        if len(words) <= count:
+            break
+        found.append(words[1:count])
+        del heard[: sum(map(len, words[:count])) + count]
+    return found
+
+
+def _start(words: list[bytes], answer: int, report: int | None) -> None:
+    if os.fork():
+        return
+    status = 255
+    try:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        pid, name, *arguments = words
+        _take_place(int(pid))
+        if name == b"scp":
+            status = scp.run(arguments, Report("scp", report))
+        elif name == b"sftp-server":
+            status = sftp_server.main(report)
+    finally:
+        os.write(answer, b"%d\n" % status)
+        os._exit(status)
+
+
+def _take_place(pid: int) -> None:
+    """Take on the streams, the working directory and the umask of ``pid``, which waits for us."""
+    for stream in range(3):
+        where = f"/proc/{pid}/fd/{stream}"
+        if not os.path.samestat(os.stat(where), os.fstat(stream)):
+            fd = os.open(where, os.O_WRONLY if stream else os.O_RDONLY)
+            os.dup2(fd, stream)
+            os.close(fd)
+    os.chdir(f"/proc/{pid}/cwd")
+    with open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Umask:"):
+                os.umask(int(line.split()[1], 8))
+
+
+def _end(status: int) -> NoReturn:
+    """End as the shell did."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

@@ -1,0 +1,163 @@
+"""The daemon's side of the record of moved files: what the child reports becomes events ``sftp`` and ``scp``.
+
+Each event has ``path, action ("read" or "write"), size, ok, error`` beside the session's fields. The child runs with
+the user's rights, so that nothing in a record is trusted: it is cut, its types are checked, control characters are
+escaped. A user who tampers with the socket can only lie about himself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from teleconch.errors import BadParameter
+from teleconch.node.files.report import ERROR_MAX, PATH_MAX, READ, WRITE
+
+RECORD_MAX: Final = 32 * 1024  # a path of 4,096 bytes, each escaped in six, and the rest
+TEXT_MAX: Final = 4 * PATH_MAX  # characters: a byte that is no text takes four
+BURST: Final = 64  # records read before the reactor does something else
+SIZE_MAX: Final = 1 << 63
+
+log = Logger()
+
+
+@frozen
+class Transfer:
+    """One file that was moved, or should have been."""
+
+    event: str
+    path: str
+    action: str
+    size: int
+    error: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was moved whole."""
+        return self.error is None
+
+
+def parse(record: bytes) -> Transfer:
+    """One record. BadParameter for what is none."""
+    try:
+        found = json.loads(record)
+        event, path, action, size, error = (found[key] for key in ("event", "path", "action", "size", "error"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadParameter("This is no record of a moved file.") from None
+    if (
+        event not in ("sftp", "scp")
+        or action not in (READ, WRITE)
+        or not isinstance(path, str)
+        or type(size) is not int
+        or not 0 <= size < SIZE_MAX
+        or not isinstance(error, str | None)
+    ):
+        raise BadParameter("This is no record of a moved file.")
+    return Transfer(event, plain(path, TEXT_MAX), action, size, None if error is None else plain(error, ERROR_MAX))
+
+
+def plain(text: str, most: int) -> str:
+    """Text for one line of a log: cut, and what is not printable escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text[:most]
+    )
+
+
+@implementer(IReadDescriptor)
+class Transfers:
+    """Reads one session's records and logs them, with the session's ``fields`` (user, login, sid, ...).
+
+    :meth:`take_child_end` is for the process; :meth:`close` reads what is still there, when the process has ended.
+    """
+
+    def __init__(self, reactor: IReactorFDSet, fields: Mapping[str, object]) -> None:
+        """OSError where the machine has no descriptor left."""
+        self._reactor = reactor
+        self._fields = {key: value for key, value in fields.items() if key not in ("event", "path", "action", "size")}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._socket: socket.socket | None = ours
+        self._child_end = theirs.detach()
+        self._strange = False
+        reactor.addReader(self)
+
+    def take_child_end(self) -> int:
+        """The process's descriptor; whoever takes it closes it."""
+        fd, self._child_end = self._child_end, -1
+        return fd
+
+    def close(self) -> None:
+        """Log what was reported, and let go. Idempotent."""
+        if self._socket is None:
+            return
+        while self._read(BURST):
+            pass
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._reactor.removeReader(self)
+            self._socket.close()
+            self._socket = None
+        if self._child_end >= 0:
+            os.close(self._child_end)
+            self._child_end = -1
+
+    def _read(self, most: int) -> bool:
+        """Read up to ``most`` records; whether there may be more."""
+        for _ in range(most):
+            if self._socket is None:
+                return False
+            try:
+                data = self._socket.recv(RECORD_MAX)
+            except BlockingIOError:
+                return False
+            except OSError:
+                data = b""
+            if not data:
+                self._drop()
+                return False
+            self._log(data)
+        return True
+
+    def _log(self, data: bytes) -> None:
+        try:
+            moved = parse(data)
+        except BadParameter as error:
+            if not self._strange:  # once: a user could fill the log with it
+                self._strange = True
+                log.warn("session {sid} reported no file: {error}", error=str(error), **self._fields)
+            return
+        log.info(
+            "file {action}: {path}",
+            event=moved.event,
+            path=moved.path,
+            action=moved.action,
+            size=moved.size,
+            ok=moved.ok,
+            error=moved.error,
+            **self._fields,
+        )
+
+    def fileno(self) -> int:
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "transfers"
+
+    def doRead(self) -> None:
+        self._read(BURST)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._read(BURST)
+        self._drop()
