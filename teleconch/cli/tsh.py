@@ -30,7 +30,7 @@ def _fill_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             name = ("stdin", "stdout", "stderr")[number]
             if getattr(sys, name) is None:
-                setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+                setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def main() -> NoReturn:

@@ -1,0 +1,126 @@
+"""How the command line of tsh is read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teleconch.cli.tsh_flags import Given, WrongUsage, find_verb, parse_ssh
+
+TSH = Path(sys.executable).parent / "tsh"
+
+
+def read(line):
+    given, verb, rest = find_verb(line)
+    assert verb == "ssh"
+    return parse_ssh(given, rest)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--proxy=p", "-l", "joe", "ssh", "-p", "22", "node", "ls", "-l"],
+        ["ssh", "--proxy", "p", "--login=joe", "-p22", "node", "ls", "-l"],
+        ["ssh", "node", "-p", "22", "--proxy=p", "-ljoe", "ls", "-l"],
+        ["-l", "joe", "ssh", "--proxy=p", "node", "-p22", "--", "ls", "-l"],
+    ],
+)
+def test_flags_before_and_behind_verb_and_host(line):
+    """Flags stand where users of Teleport and OpenSSH put them; the command's own flags stay with the command."""
+    command = read(line)
+    assert command.destination == "node"
+    assert command.command == "ls -l"
+    assert (command.given.proxy, command.given.login, command.given.port) == ("p", "joe", "22")
+
+
+def test_switches_join():
+    """-tT and -dn are several switches."""
+    command = read(["ssh", "-tn", "-d", "node"])
+    assert command.given.tty
+    assert command.given.no_input
+    assert command.given.debug
+    assert command.command is None
+
+
+@pytest.mark.parametrize(
+    "line", [["ssh"], ["ssh", "-x", "n"], ["ssh", "--nope", "n"], ["ssh", "-p"], ["ssh", "--tty=1", "n"]]
+)
+def test_wrong_usage(line):
+    """What cannot be understood is said, not guessed."""
+    with pytest.raises(WrongUsage):
+        read(line)
+
+
+def test_what_is_not_built_is_named():
+    """-A, -L and -D say what to use instead; -o is ignored with a warning."""
+    for flag in (["-A"], ["-L", "1:a:2"], ["-D", "1"]):
+        with pytest.raises(WrongUsage, match="tsh config"):
+            read(["ssh", *flag, "node"])
+    assert read(["ssh", "-o", "X=y", "node"]).warnings == ("-o X=y has no effect yet.",)
+
+
+@given(st.lists(st.text(max_size=6), max_size=6))
+def test_any_line_is_read_or_refused(line):
+    """No command line makes tsh fail in another way."""
+    try:
+        given, _verb, rest = find_verb(line)
+        parse_ssh(given, rest)
+    except WrongUsage:
+        pass
+
+
+def test_environment(monkeypatch):
+    """TELEPORT_PROXY and TELEPORT_LOGIN stand for the flags; the flag wins."""
+    monkeypatch.setenv("TELEPORT_LOGIN", "env")
+    given = Given()
+    assert given.text("login") == "env"
+    given.values["login"] = "flag"
+    assert given.text("login") == "flag"
+
+
+def test_short_start():
+    """`tsh ssh` loads none of what makes a start slow."""
+    slow = {"twisted", "click", "rich", "yaml", "OpenSSL", "asyncio", "cattrs"}
+    modules = "teleconch.cli.tsh, teleconch.cli.tsh_ssh, teleconch.client.road, teleconch.client.standing"
+    code = f"import sys, {modules}; print(sorted({{name.split('.')[0] for name in sys.modules}} & {slow}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [[], ["help"], ["help", "ssh"], ["ssh", "--help"], ["login", "-h"], ["--help"], ["version"], ["ls", "--help"]],
+)
+def test_help(line, tmp_path):
+    """Help is there for every verb."""
+    done = subprocess.run([TSH, *line], env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    assert "tsh" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if line else 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "sentence"),
+    [
+        (["bogus"], 2, "There is no command 'tsh bogus'"),
+        (["stauts"], 2, "Did you mean status"),
+        (["ssh", "-Z", "x"], 2, "There is no flag -Z"),
+        (["ls"], 1, "You are not logged in: type `tsh login"),
+        (["ssh", "x"], 255, "You are not logged in: type `tsh login"),
+        (["config"], 1, "You are not logged in"),
+        (["login"], 1, "Say where to log in"),
+        (["login", "--proxy=a b"], 1, "give the proxy as HOST"),
+        (["login", "--proxy=h", "--ttl=never"], 1, "not a duration"),
+        (["signup", "nonsense"], 1, "not a sign-up link"),
+        (["-i", "/etc/passwd", "--proxy=h", "ssh", "x"], 255, "lacks an SSH private key"),
+        (["-i", "/nonexistent", "--proxy=h", "ssh", "x"], 255, "/nonexistent: No such file"),
+    ],
+)
+def test_sentences(line, status, sentence, tmp_path):
+    """A mistake is one sentence, never a traceback."""
+    done = subprocess.run([TSH, *line], env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, sentence in done.stderr) == (status, True), done.stderr
+    assert "Traceback" not in done.stderr

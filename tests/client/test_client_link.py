@@ -1,0 +1,233 @@
+"""The SSH connection of `tsh ssh`: against OpenSSH's server, and against servers that lie."""
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teleconch.ca.keys import new_ssh_key, public_blob
+from teleconch.client.link import ENDED, START, ChannelUser, Link
+from teleconch.errors import AccessDenied, TrustError
+from teleconch.ssh import algorithms, kex, messages, packet
+from teleconch.ssh.codec import string, uint32
+from teleconch.ssh.signatures import load_private_key
+
+PRIVATE, PUBLIC = new_ssh_key()
+KEY = load_private_key(PRIVATE.reveal())
+BLOB = public_blob(PUBLIC)
+
+
+class Recorder(ChannelUser):
+    """Runs a command as soon as the channel is open, and keeps what comes."""
+
+    def __init__(self, command=b"true"):
+        self.command = command
+        self.out, self.err, self.status, self.over = bytearray(), bytearray(), None, False
+        self.link = None
+
+    def opened(self):
+        self.link.send_request(b"exec", string(self.command), True)
+
+    def data(self, data):
+        self.out += data
+        self.link.credit(len(data))
+
+    def error_data(self, data):
+        self.err += data
+        self.link.credit(len(data))
+
+    def request(self, name, data):
+        if name == b"exit-status":
+            self.status = int.from_bytes(data, "big")
+
+    def closed(self):
+        self.over = True
+
+
+def new_link(recorder=None, verify=lambda blob: None, user="root"):
+    recorder = recorder or Recorder()
+    recorder.link = Link(user, KEY, BLOB, verify, recorder, b"session")
+    return recorder.link
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    """The port of OpenSSH's server, which changes keys every megabyte."""
+    folder = tmp_path_factory.mktemp("sshd")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host"], check=True)
+    (folder / "authorized").write_text(PUBLIC + "\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        "StrictModes no\nUsePAM no\nPidFile none\nRekeyLimit 1M\nPermitRootLogin yes\n"
+    )
+    os.makedirs("/run/sshd", exist_ok=True)
+    program = shutil.which("sshd") or "/usr/sbin/sshd"
+    process = subprocess.Popen([program, "-D", "-e", "-f", folder / "config"], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        select.select([], [], [], 0.02)
+    yield port
+    process.terminate()
+    process.wait()
+
+
+def converse(port, recorder, link, feed=b""):
+    """Run a link over a socket until its channel is over; ``feed`` is written to the channel."""
+    with socket.create_connection(("127.0.0.1", port)) as tcp:
+        tcp.settimeout(20)
+        while link.state != ENDED and not recorder.over:
+            if feed and link.unsent < 100_000 and link._answers == 0 and link._remote is not None:
+                link.write(feed[:100_000])
+                feed = feed[100_000:]
+                if not feed:
+                    link.write_eof()
+            tcp.sendall(link.take())
+            data = b"" if feed and not select.select([tcp], [], [], 0)[0] and link.unsent < 100_000 else tcp.recv(65536)
+            if data:
+                link.feed(data)
+            elif not feed or link._answers:
+                link.lost()
+
+
+@pytest.mark.root
+def test_command_on_openssh(sshd):
+    """A command runs on OpenSSH's server, and its status comes back."""
+    recorder = Recorder(b"echo out; echo err >&2; exit 7")
+    converse(sshd, recorder, new_link(recorder))
+    assert (bytes(recorder.out), bytes(recorder.err), recorder.status) == (b"out\n", b"err\n", 7)
+
+
+@pytest.mark.root
+def test_server_changes_keys(sshd):
+    """A long download survives the server's key changes (LESSONS.md, pain 8)."""
+    recorder = Recorder(b"head -c 8000000 /dev/zero")
+    link = new_link(recorder)
+    converse(sshd, recorder, link)
+    assert len(recorder.out) == 8_000_000
+    assert link.exchanges > 3
+
+
+@pytest.mark.root
+def test_both_change_keys(sshd):
+    """A long upload survives key changes of both sides."""
+    recorder = Recorder(b"sha256sum")
+    link = new_link(recorder)
+    link.rekey_bytes = 700_000
+    data = os.urandom(6_000_000)
+    converse(sshd, recorder, link, data)
+    assert recorder.status == 0, link.problem
+    assert link.exchanges > 5
+    expected = subprocess.run(["sha256sum"], input=data, capture_output=True, check=True).stdout
+    assert bytes(recorder.out) == expected
+
+
+@pytest.mark.root
+def test_unknown_key_is_refused(sshd):
+    """Who is not let in is told so."""
+    recorder = Recorder()
+    recorder.link = Link(
+        "root", load_private_key(new_ssh_key()[0].reveal()), BLOB, lambda blob: None, recorder, b"session"
+    )
+    converse(sshd, recorder, recorder.link)
+    assert isinstance(recorder.link.problem, AccessDenied)
+
+
+@pytest.mark.root
+def test_host_key_is_asked_about_before_anything_secret(sshd):
+    """A host that is not believed learns no user name."""
+    asked = []
+
+    def refuse(blob):
+        asked.append(blob)
+        raise TrustError("not this one.")
+
+    recorder = Recorder()
+    link = new_link(recorder, refuse)
+    converse(sshd, recorder, link)
+    assert len(asked) == 1
+    assert str(link.problem) == "not this one."
+
+
+SERVER_VERSION = b"SSH-2.0-Liar\r\n"
+
+
+def plain(payload, sequence=0):
+    out = []
+    packet.PlainSealer().seal(sequence, out, payload, b"")
+    return b"".join(out)
+
+
+def server_kexinit(strict=True):
+    offered = algorithms.choose()
+    payload = kex.make_kexinit(offered, client=False, first=True, host_keys=offered.host_keys)
+    return payload if strict else payload.replace(algorithms.STRICT_SERVER, b"kex-strixt-s-v00@openssh.com")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"SSH-1.5-old\r\n",
+        b"x" * 300,
+        b"hello\r\n" * 40,
+        b"SSH-2.0-x\0y\r\n",
+        SERVER_VERSION + b"\xff" * 40,
+        SERVER_VERSION + plain(b"\x33"),
+        SERVER_VERSION + plain(bytes((messages.USERAUTH_SUCCESS,))),
+        SERVER_VERSION + plain(bytes((messages.CHANNEL_OPEN_CONFIRMATION,)) + uint32(0) * 4),
+        SERVER_VERSION + plain(bytes((messages.NEWKEYS,))),
+        SERVER_VERSION + plain(bytes((messages.KEX_REPLY,)) + string(b"") * 3),
+        SERVER_VERSION + plain(bytes((messages.IGNORE,)) + string(b"")) + plain(server_kexinit()),
+        SERVER_VERSION + plain(server_kexinit()) + plain(bytes((messages.IGNORE,)) + string(b"")),
+        SERVER_VERSION + plain(server_kexinit()) + plain(server_kexinit()),
+        SERVER_VERSION + plain(server_kexinit()) + plain(bytes((messages.KEX_REPLY,)) + string(BLOB) * 3),
+        SERVER_VERSION + plain(server_kexinit()[:60]),
+    ],
+)
+def test_server_that_lies(sent):
+    """A wrong first word or a message at the wrong moment ends the connection with a sentence (LESSONS.md, rows 13 to
+    15 of how such systems were broken)."""
+    recorder = Recorder()
+    link = new_link(recorder)
+    link.feed(sent)
+    assert link.state == ENDED
+    assert link.problem is not None
+    assert recorder.over
+
+
+def test_old_server_may_ignore():
+    """Without strict key exchange, IGNORE and DEBUG may come at any time (RFC 4253 section 11)."""
+    link = new_link()
+    link.feed(SERVER_VERSION + plain(bytes((messages.IGNORE,)) + string(b"")) + plain(server_kexinit(strict=False)))
+    assert link.state == START
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=600), st.integers(1, 50))
+def test_noise(noise, step):
+    """Whatever a server sends, in whatever pieces, ends in a sentence at worst."""
+    link = new_link()
+    data = SERVER_VERSION + plain(server_kexinit()) + noise
+    for at in range(0, len(data), step):
+        link.feed(data[at : at + step])
+    link.lost()
+    assert link.state == ENDED
+    assert link.problem is not None
+
+
+def test_disconnect_is_told():
+    """The reason that a server gives reaches the user."""
+    link = new_link()
+    link.feed(SERVER_VERSION + plain(bytes((messages.DISCONNECT,)) + uint32(12) + string(b"too many") + string(b"")))
+    assert "too many" in str(link.problem)
