@@ -37,10 +37,13 @@ class Counter:
 
 def counter(name: str, known: bool) -> Counter:
     """The counter of a user, or the one that an unknown name shares with others."""
-    if known:
-        return Counter(f"{LOCKOUTS}user/{name}")
+    return Counter(f"{LOCKOUTS}user/{name}" if known else f"{LOCKOUTS}unknown/{_shared(name)}")
+
+
+def _shared(name: str) -> int:
+    """Which of the counters a name shares with others as long as it is unknown."""
     number = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:4], "big")
-    return Counter(f"{LOCKOUTS}unknown/{number % _UNKNOWN_COUNTERS}")
+    return number % _UNKNOWN_COUNTERS
 
 
 @define
@@ -55,12 +58,17 @@ class Lockouts:
     def __init__(self, state: State, now: Callable[[], float]) -> None:
         self._state = state
         self._now = now
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[int, _Turn] = {}
 
     @asynccontextmanager
-    async def turn(self, counter: Counter) -> AsyncIterator[None]:
-        """One login of a name after the other, so that right answers that come together do not count as wrong ones."""
-        turn = self._turns.setdefault(counter.key, _Turn())
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """One login of a name after the other, so that right answers that come together do not count as wrong ones.
+
+        Known and unknown names wait behind each other alike: otherwise, who keeps one unknown name busy could tell by
+        the waiting time of another whether there is such a user.
+        """
+        number = _shared(name)
+        turn = self._turns.setdefault(number, _Turn())
         if turn.waiting >= _WAITING_MAX:
             raise LimitExceeded("Too many logins at once; try again in a moment.")
         turn.waiting += 1
@@ -70,7 +78,7 @@ class Lockouts:
         finally:
             turn.waiting -= 1
             if not turn.waiting:
-                self._turns.pop(counter.key, None)
+                self._turns.pop(number, None)
 
     async def begin(self, counter: Counter) -> bool:
         """Count an attempt. Gives whether its answer may be accepted; in a lock-out it may not."""

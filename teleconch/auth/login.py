@@ -56,8 +56,8 @@ class Logins:
         """Certificates for who knows the password and has the second factor. AccessDenied, the same for any reason;
         only a user who proved all that is told of missing logins."""
         ttl = _login_ttl(request.ttl)
-        count = counter(request.user, await self._users.find(request.user) is not None)
-        async with self._lockouts.turn(count):
+        async with self._lockouts.turn(request.user):
+            count = counter(request.user, await self._users.find(request.user) is not None)
             allowed = await self._lockouts.begin(count)
             user = await self._users.find(request.user)
             used, reason = await self._verify(user, request)
