@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +24,10 @@ from teleconch.errors import BadParameter, ClockSkew, TrustError
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.names import check_name, check_uuid
+
+# The roles that serve TLS. A node names its own addresses when it joins: were its certificate one for servers, it could
+# name a proxy's and be believed by whoever types a password there.
+_SERVERS: Final = frozenset(("auth", "proxy"))
 
 
 def _general_name(name: str) -> x509.GeneralName:
@@ -58,10 +63,11 @@ def _issue(
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     ca = x509.load_pem_x509_certificate(authority.tls_cert.encode())
     key = _public_key(public_key)
+    roles = tuple(roles)
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
     attributes += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, check_name(role, "Role")) for role in roles]
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    if authority.type == "host":
+    if authority.type == "host" and not _SERVERS.isdisjoint(roles):
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
     builder = (
         x509.CertificateBuilder()
@@ -107,7 +113,10 @@ def issue_host_tls(
     valid_before: float,
     serial: int,
 ) -> str:
-    """A host's certificate in PEM, for both ends of TLS. ``dns_names`` may hold IP addresses. Epoch seconds."""
+    """A host's certificate in PEM: for clients, and where it has a role that serves TLS (auth, proxy) for servers.
+
+    ``dns_names`` may hold IP addresses. Epoch seconds.
+    """
     if authority.type != "host":
         raise BadParameter("Host certificates are signed by the host authority only.")
     check_uuid(uuid)

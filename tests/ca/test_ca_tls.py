@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from teleconch.ca.authority import ca_pin, new_authority, trusted
 from teleconch.ca.keys import new_tls_key
@@ -46,6 +47,15 @@ def test_identities() -> None:
 def test_a_user_named_like_a_host_role_stays_a_user() -> None:
     """A user whose role is called admin is not the cluster's administrator: the kind differs."""
     assert identity_of(der(issue_user_tls(USERS, user="joe", roles=("admin",), **LIFE)), TRUST, NOW).kind == "user"
+
+
+@pytest.mark.parametrize(("roles", "serves"), [(("node",), False), ((), False), (("proxy",), True), (("auth",), True)])
+def test_only_auth_and_proxies_serve_tls(roles, serves) -> None:
+    """A node that names a proxy's address as its own cannot pass for that proxy and collect passwords."""
+    certificate = x509.load_der_x509_certificate(host(roles, ("proxy.example.com",)))
+    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert (ExtendedKeyUsageOID.SERVER_AUTH in usages) is serves
+    assert ExtendedKeyUsageOID.CLIENT_AUTH in usages
 
 
 def test_authorities_that_are_not_ours() -> None:
