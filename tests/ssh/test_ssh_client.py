@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import pytest_twisted
-from ssh_world import HOST_CA, HOST_CERT, NOW, USER_CERT, USER_PEM, Pair, login, make_client, make_factory
+from ssh_world import HOST_CA, HOST_CERT, HOST_PEM, NOW, USER_CERT, USER_PEM, Pair, login, make_client, make_factory
 from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -20,7 +19,8 @@ from teleconch.ca.keys import public_blob
 from teleconch.config import algorithms as config_names
 from teleconch.errors import AccessDenied, BadParameter, ConnectionProblem, TrustError
 from teleconch.ssh import algorithms, signatures
-from teleconch.ssh.client import ClientOptions, SSHClientTransport
+from teleconch.ssh.client import ClientOptions
+from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.server import ServerOptions
 
 
@@ -107,16 +107,24 @@ def test_the_host_is_verified_by_what_it_proved() -> None:
     pair.end()
 
 
+class Impostor(HostKey):
+    """Shows a host's certificate and signs with another key."""
+
+    def sign(self, data: bytes, algorithm: bytes) -> bytes:
+        return signatures.sign(signatures.load_private_key(USER_PEM.reveal()), data, algorithm)
+
+
 def test_a_host_that_lies() -> None:
-    """A server that shows another host's certificate without its key is not trusted."""
-
-    class Liar(SSHClientTransport):
-        def _hash(self, *parts: Any) -> bytes:
-            return bytes(reversed(super()._hash(*parts)))
-
-    pair = Pair(lambda clock: make_client(clock, Liar))
+    """A server that shows another host's certificate without its key is not trusted, nor even asked about."""
+    seen: list[bytes] = []
+    pair = Pair(
+        lambda clock: make_client(clock, verify_host=seen.append),
+        host_keys=[Impostor(HOST_PEM.reveal(), HOST_CERT)],
+    )
     pair.pump()
     assert isinstance(pair.client.refused, ConnectionProblem)
+    assert "signature is wrong" in str(pair.client.refused)
+    assert not seen
     assert not pair.factory.realm.avatars
     pair.end()
 

@@ -299,6 +299,26 @@ def test_second_factor() -> None:
     pair.end()
 
 
+@implementer(ICredentialsChecker)
+class Careless:
+    """Takes an offer for a login."""
+
+    credentialInterfaces = CertificateChecker.credentialInterfaces
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        return "identity", credentials.login, credentials.peer
+
+
+def test_a_careless_checker() -> None:
+    """Even where a checker forgets to ask for the signature, nobody is logged in without one."""
+    pair, talking = talk(checkers=[Careless()])
+    request(pair, CERT_TYPE, CERT_BLOB)
+    assert pair.server.ended
+    assert not [number for number, _ in talking.heard if number == m.USERAUTH_SUCCESS]
+    assert pair.avatar.logged_out == 1
+    assert pair.avatar.conn is None
+
+
 def test_connections_per_user() -> None:
     """One user cannot take all the connections."""
     pair = Pair(options=options(limits=Limits(max_connections_per_user=1)))

@@ -1,0 +1,240 @@
+"""Version lines and packets over a wire (RFC 4253 sections 4.2 and 6), and back-pressure from it.
+
+This is the way of every byte. Conch's own is replaced as a whole: it copies its buffer for every read, and knows no
+AEAD, no EtM and no limits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.ssh import limits, messages, packet
+from teleconch.ssh.codec import string, uint32
+from teleconch.ssh.problems import ProtocolProblem, SSHProblem
+from teleconch.ssh.wire import StreamWire, Wire, make_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SEQUENCE: Final = 0xFFFFFFFF
+
+
+class PacketStream(Protocol):
+    """Sends and receives packets; what they mean is for :class:`teleconch.ssh.transport.SSHTransport`."""
+
+    isClient: ClassVar[bool]
+    log = Logger()
+
+    def __init__(self, reactor: Any, version: bytes) -> None:
+        self.reactor = reactor
+        self.ourVersionString = b"SSH-2.0-" + version
+        self.otherVersionString = b""
+        self.ended = False
+        self.rekey_bytes = limits.REKEY_BYTES
+        self._wire: Wire | None = None
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._corked = 0
+        self._opener: packet.Opener = packet.PlainOpener()
+        self._sealer: packet.Sealer = packet.PlainSealer()
+        self._in_sequence = self._out_sequence = 0
+        self._bytes_left = self._packets_left = 0  # until the next re-key
+        self._longest = limits.PACKET_MAX_EARLY
+        self._version_lines = 0
+        self._data_received: Callable[[bytes, int], None] | None = None  # where CHANNEL_DATA goes, once it may come
+
+    # -- for the transport layer --
+
+    def begin(self) -> None:
+        """The wire is there."""
+
+    def rekey(self) -> None:
+        """Begin a key exchange, unless one runs."""
+
+    def message(self, number: int, body: bytes, sequence: int) -> None:
+        """A message came."""
+
+    def choked(self) -> None:
+        """The network takes no more for now."""
+
+    def drained(self) -> None:
+        """The network takes more."""
+
+    # -- the connection below --
+
+    def connectionMade(self) -> None:
+        self._wire = make_wire(self, self.transport)
+        line = self.ourVersionString + b"\r\n"
+        self._out.append(line)
+        self._out_size = len(line)
+        self.renew_allowance()
+        self.begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        if isinstance(self._wire, StreamWire):  # a socket's bytes go to ``received``, and after its end nowhere
+            self._wire.data_received(data)
+
+    def received(self, data: memoryview, end: int) -> int:
+        """Use what is whole of ``data[:end]``; gives how much that was."""
+        if self.ended:
+            return end
+        at = 0
+        self._corked += 1
+        try:
+            if not self.otherVersionString:
+                at = self._read_version(bytes(data[:end]))
+            if self.otherVersionString:
+                at = self._read_packets(data, at, end)
+        except SSHProblem as problem:
+            self.fail(problem)
+        except Exception:  # noqa: BLE001 - the boundary to the peer: the log gets the whole, the peer a sentence
+            self.log.failure("an ssh connection broke", event="ssh", addr_remote=self.peer_name())
+            self.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
+        finally:
+            self.uncork()
+        return end if self.ended else at
+
+    def _read_version(self, data: bytes) -> int:
+        at = 0
+        while True:
+            end = data.find(b"\n", at, at + limits.VERSION_LINE)
+            if end < 0:
+                if len(data) - at >= limits.VERSION_LINE:
+                    raise ProtocolProblem("the version line is too long")
+                return at
+            line = data[at:end].rstrip(b"\r")
+            at = end + 1
+            if line.startswith(b"SSH-"):
+                break
+            self._version_lines += 1
+            if not self.isClient or self._version_lines > limits.VERSION_LINES_BEFORE:
+                raise ProtocolProblem("this is an SSH server, and that was no SSH version line")
+        if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")) or b"\0" in line:
+            raise SSHProblem("only SSH 2.0 is spoken here", messages.DISCONNECT_VERSION_NOT_SUPPORTED)
+        self.otherVersionString = line
+        return at
+
+    def _read_packets(self, data: memoryview, at: int, end: int) -> int:
+        while not self.ended:
+            sequence = self._in_sequence
+            found = self._opener.open(sequence, data, at, end, self._longest)
+            if found is None:
+                break
+            plain, stop = found
+            self._bytes_left -= stop - at
+            at = stop
+            self._in_sequence = (sequence + 1) & _SEQUENCE
+            last = len(plain) - plain[0]
+            if last < 2 or plain[0] < 4:
+                raise ProtocolProblem("a packet has impossible padding")
+            number = plain[1]
+            if number == messages.CHANNEL_DATA and self._data_received is not None:
+                self._data_received(plain, last)
+            else:
+                self.message(number, plain[2:last], sequence)
+            self._packets_left -= 1
+            if self._bytes_left < 0 or self._packets_left < 0:
+                self.rekey()
+        return at
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended = True
+        if self._wire is not None:
+            self._wire.gone()
+        self._out = []
+
+    # -- sending --
+
+    def cork(self) -> None:
+        """Gather what is sent until :meth:`uncork`."""
+        self._corked += 1
+
+    def uncork(self) -> None:
+        self._corked -= 1
+        if not self._corked and self._out:
+            self._flush()
+
+    def send_data(self, head: bytes, data: bytes | memoryview) -> None:
+        """A message in two parts, its number first in ``head``; only while not :attr:`congested`."""
+        if not self.ended:
+            self._seal(head, data)
+
+    def _seal(self, head: bytes, body: bytes | memoryview = b"") -> None:
+        sequence = self._out_sequence
+        size = self._sealer.seal(sequence, self._out, head, body)
+        self._out_sequence = (sequence + 1) & _SEQUENCE
+        self._out_size += size
+        self._bytes_left -= size
+        self._packets_left -= 1
+        if self._bytes_left < 0 or self._packets_left < 0:
+            self.rekey()
+        if not self._corked or self._out_size > limits.SEND_BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        out, size = self._out, self._out_size
+        self._out, self._out_size = [], 0
+        if self._wire is not None and out:
+            was = self._wire.congested
+            self._wire.send(out, size)
+            if self._wire.congested and not was:
+                self.choked()
+
+    def renew_allowance(self) -> None:
+        """Count anew what may go under one set of keys."""
+        self._bytes_left, self._packets_left = self.rekey_bytes, limits.REKEY_PACKETS
+
+    # -- the end --
+
+    def sendDisconnect(self, reason: int, desc: bytes) -> None:
+        """Say why, and close."""
+        if self.ended:
+            return
+        self._rekey_never()
+        self._seal(bytes((messages.DISCONNECT,)), uint32(reason) + string(desc) + string(b""))
+        self._end()
+
+    def _rekey_never(self) -> None:
+        self._bytes_left = self._packets_left = 1 << 62
+
+    def _end(self) -> None:
+        self.ended = True
+        self._flush()
+        if self._wire is not None:
+            self._wire.close()
+
+    def loseConnection(self) -> None:
+        self.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"goodbye")
+
+    def abortConnection(self) -> None:
+        """Close without a word and without waiting for unsent bytes."""
+        self.ended = True
+        if self._wire is not None:
+            self._wire.abort()
+        elif self.transport is not None:
+            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+
+    def fail(self, problem: SSHProblem) -> None:
+        """End the connection for ``problem``: logged, and told to the peer in a sentence."""
+        if not self.ended:
+            self.problem(problem)
+            self.sendDisconnect(problem.reason, str(problem).encode())
+
+    def problem(self, problem: SSHProblem) -> None:
+        """The connection ends for this. Log it."""
+        self.log.info("ssh connection ended: {error}", event="ssh", addr_remote=self.peer_name(), error=str(problem))
+
+    def getPeer(self) -> Any:
+        return self.transport.getPeer() if self.transport is not None else None
+
+    def getHost(self) -> Any:
+        return self.transport.getHost() if self.transport is not None else None
+
+    def peer_name(self) -> str:
+        """``host:port`` of the peer, for the log."""
+        peer = self.getPeer()
+        return f"{peer.host}:{peer.port}" if hasattr(peer, "port") else str(peer)
