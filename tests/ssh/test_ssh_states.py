@@ -162,6 +162,18 @@ def test_only_the_exchange_before_the_first_keys() -> None:
             pair.end()
 
 
+def test_extensions_only_at_their_moment() -> None:
+    """EXT_INFO counts right behind the first NEWKEYS; later it ends the connection (LESSONS: break 14)."""
+    for before, good in (((), True), ((m.IGNORE,), False), ((m.EXT_INFO,), False)):
+        pair = client_at(states.SERVICE)
+        for number in before:
+            pair.client._seal(bytes((number,)), bytes(4))
+        pair.client._seal(bytes((m.EXT_INFO,)), bytes(4))
+        pair.pump()
+        assert pair.server.ended is not good, before
+        pair.end()
+
+
 def test_sequence_numbers_begin_again_with_new_keys() -> None:
     """Under strict KEX each NEWKEYS sets the sequence numbers to zero, so that nothing sent before can shift them."""
     pair = Pair()
