@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teleconch.ca.keys import new_ssh_key, public_blob
-from teleconch.client.link import ENDED, START, ChannelUser, Link
+from teleconch.client.link import AUTH, ENDED, START, ChannelUser, Link
 from teleconch.errors import AccessDenied, TrustError
 from teleconch.ssh import algorithms, kex, messages, packet
 from teleconch.ssh.codec import string, uint32
-from teleconch.ssh.signatures import load_private_key
+from teleconch.ssh.signatures import load_private_key, sign
 
 PRIVATE, PUBLIC = new_ssh_key()
 KEY = load_private_key(PRIVATE.reveal())
@@ -231,3 +231,31 @@ def test_disconnect_is_told():
     link = new_link()
     link.feed(SERVER_VERSION + plain(bytes((messages.DISCONNECT,)) + uint32(12) + string(b"too many") + string(b"")))
     assert "too many" in str(link.problem)
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_host_must_prove_its_key(honest):
+    """Who shows a host key without its private half (LESSONS.md, row 3 of how such systems were broken: offered
+    and proved are two things) learns no user name; who has the key does."""
+    asked = []
+    link = new_link(verify=asked.append)
+    offer = server_kexinit()
+    link.feed(SERVER_VERSION + plain(offer))
+    version, _, sent = link.take().partition(b"\r\n")
+    view, at, payloads = memoryview(sent), 0, []
+    while at < len(sent):
+        found, at = packet.PlainOpener().open(0, view, at, len(sent), 100_000)
+        payloads.append(found[1 : len(found) - found[0]])
+    init = payloads[1][5:]
+    name = kex.parse_kexinit(payloads[0]).kex[0]
+    host_private, host_public = new_ssh_key()
+    blob = public_blob(host_public)
+    reply, secret = kex.server_exchange(name, init)
+    digest = kex.exchange_hash(name, (version, SERVER_VERSION.strip()), (payloads[0], offer), blob, init, reply, secret)
+    signer = load_private_key(host_private.reveal()) if honest else KEY
+    signature = sign(signer, digest, b"ssh-ed25519")
+    link.feed(plain(bytes((messages.KEX_REPLY,)) + string(blob) + string(reply) + string(signature)))
+    assert link.state == (AUTH if honest else ENDED)
+    assert asked == ([blob] if honest else [])
+    if not honest:
+        assert "signature is wrong" in str(link.problem)
