@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, FirstError
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.python.failure import Failure
 
 from bench.peers import LOGIN
 from teleconch.resources.secret import Secret
@@ -40,8 +41,9 @@ async def main(port: str, key: str, certificate: str, count: str) -> None:
     await Deferred()
 
 
-def failed(failure: object) -> None:
-    print(failure, file=sys.stderr)
+def failed(failure: Failure) -> None:
+    first = failure.check(FirstError)
+    print((failure.value.subFailure if first else failure).getErrorMessage(), file=sys.stderr)
     reactor.stop()
 
 

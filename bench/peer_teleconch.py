@@ -51,7 +51,8 @@ class Teleconch(Peer):
         path.touch(0o600)
         path.write_text(
             f"teleport:\n  nodename: {NODE if role == 'node' else f'the-{role}'}\n  data_dir: {self.folder / role}\n"
-            f"  log: {{output: stderr, severity: WARN}}\n{joins if role != 'auth' else ''}"
+            "  log: {output: stderr, severity: WARN}\n  connection_limits: {max_connections: 15000, max_users: 15000}\n"
+            f"{joins if role != 'auth' else ''}"
             f"{service}_service:\n  enabled: yes\n{settings}{others}"
         )
         return path

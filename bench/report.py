@@ -39,7 +39,7 @@ def machine() -> dict[str, str]:
 
 
 def shell_ms() -> float:
-    """How long the login shell takes to run nothing, as a server starts it; median. Bash then reads its start-up file."""
+    """How long the login shell takes to run nothing, as servers start it: bash then reads its start-up file; median."""
     user = pwd.getpwuid(os.getuid())
     env = {"HOME": user.pw_dir, "PATH": os.defpath, "SSH_CLIENT": "127.0.0.1 0 0"}
     took = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.figures import Figures, Wrong
 from bench.peers import Peer
+from bench.processes import cpu_seconds
 from bench.workspace import MIB
 
 _MB = 1e6
@@ -61,10 +62,14 @@ def up(peer: Peer, ssh: list[str], size: int, number: int) -> float:
 _WAYS: tuple[tuple[str, Move], ...] = (("down", down), ("up", up))
 
 
-def _rate(peer: Peer, host: str, cipher: str, size: int, move: Move) -> float:
+def _rate(peer: Peer, host: str, pid: int, cipher: str, size: int, move: Move) -> tuple[float, float]:
+    """MB/s, and MB for each second of processor time of a server's process, its children among them."""
     peer.space.data(size)
     with peer.connected(host, cipher) as ssh:
-        return size / _MB / move(peer, ssh, size, 0)
+        cpu = cpu_seconds(pid)
+        took = move(peer, ssh, size, 0)
+        cpu = max(0.01, cpu_seconds(pid) - cpu)
+        return size / _MB / took, size / _MB / cpu
 
 
 def one_stream(peer: Peer, figures: Figures) -> None:
@@ -72,8 +77,9 @@ def one_stream(peer: Peer, figures: Figures) -> None:
     for cipher in peer.ciphers:
         short = cipher.split("@")[0].removesuffix("-poly1305")
         for way, move in _WAYS:
-            rate = partial(_rate, peer, "target", cipher, peer.space.size, move)
-            figures.take(peer.name, rate, "MB/s", f"{way} {short}", more=True)
+            rate = partial(_rate, peer, "target", peer.target_pid, cipher, peer.space.size, move)
+            names = (f"{way} {short}", f"{way} {short}, per CPU s")
+            figures.take(peer.name, rate, "MB/s, MB", *names, more=True)
 
 
 def _four(peer: Peer, size: int, move: Move) -> float:
@@ -94,5 +100,5 @@ def jump(peer: Peer, figures: Figures) -> None:
     """One stream through the peer's own jump host or proxy; the same cipher inside and outside."""
     size = max(MIB, int(peer.space.size * peer.jump_share))
     for way, move in _WAYS:
-        rate = partial(_rate, peer, "via", peer.ciphers[0], size, move)
-        figures.take(peer.name, rate, "MB/s", f"jump {way}", more=True)
+        rate = partial(_rate, peer, "via", peer.jump_pid, peer.ciphers[0], size, move)
+        figures.take(peer.name, rate, "MB/s, MB", f"jump {way}", f"jump {way}, per jump's CPU s", more=True)
