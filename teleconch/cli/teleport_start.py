@@ -14,7 +14,7 @@ from teleconch.errors import BadParameter
 if TYPE_CHECKING:
     from teleconch.config.addresses import Address
     from teleconch.config.flags import Flags
-    from teleconch.config.values import Config
+    from teleconch.config.values import CommandLabel, Config
 
 _DEFAULT_FILE = "/etc/teleport.yaml"
 _ROLES = ("proxy", "node", "auth")
@@ -74,7 +74,7 @@ def _advertise(text: str) -> str:
     return text
 
 
-def _labels(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def _labels(text: str) -> tuple[dict[str, str], tuple[CommandLabel, ...]]:
     from teleconch.config.labels import parse_labels
 
     return parse_labels(text)
@@ -129,7 +129,7 @@ def _pin(text: str) -> str:
     help="Serve /healthz and /readyz over plain HTTP here.",
 )
 @click.option("--insecure", is_flag=True, help="No effect: certificates are always verified.")
-@click.option("--permit-user-env", is_flag=True, help="No effect in this version yet.")
+@click.option("--permit-user-env", is_flag=True, help="Let users set variables in ~/.tsh/environment.")
 @click.option("--insecure-no-tls", is_flag=True, help="No effect: the proxy's web pages always use TLS.")
 @click.option("--bootstrap", metavar="FILE", help="Not available in this version.")
 @click.option("--fips", is_flag=True, help="Not available.")
@@ -158,11 +158,9 @@ def start(
     labels, commands = given.pop("labels") or ({}, ())
     if insecure_no_tls:
         boundary.say_warning("--insecure-no-tls has no effect: the proxy's web pages always use TLS.")
-    if permit_user_env:
-        boundary.say_warning("--permit-user-env has no effect in this version yet.")
-    if commands:
-        boundary.say_warning(f"--labels: label commands have no effect in this version yet: {', '.join(commands)}.")
-    config = _configuration(config_file, _flags(labels=labels, **given))
+    config = _configuration(
+        config_file, _flags(labels=labels, commands=commands, permit_user_env=permit_user_env, **given)
+    )
     say_warnings(config.warnings)
 
     from teleconch.service.run import run
@@ -184,6 +182,8 @@ def _flags(
     ca_pins: tuple[str, ...],
     nodename: str | None,
     labels: dict[str, str],
+    commands: tuple[CommandLabel, ...],
+    permit_user_env: bool,
     advertise_ip: str | None,
     listen_ip: str | None,
     pid_file: str | None,
@@ -205,6 +205,8 @@ def _flags(
         advertise_ip=advertise_ip,
         listen_ip=listen_ip,
         labels=labels,
+        commands=commands,
+        permit_user_env=permit_user_env,
         pid_file=None if pid_file is None else os.path.abspath(pid_file),
     )
 

@@ -8,7 +8,7 @@ from attrs import evolve, field, frozen
 
 from teleconch.config.addresses import Address, parse_reachable
 from teleconch.config.document import Findings
-from teleconch.config.values import Config
+from teleconch.config.values import CommandLabel, Config
 from teleconch.resources.secret import Secret
 
 
@@ -18,12 +18,14 @@ class Flags:
 
     roles: tuple[str, ...] | None = None
     nodename: str | None = None
-    auth_servers: tuple[Address, ...] = field(default=(), converter=tuple)
+    auth_servers: tuple[Address, ...] = ()
     token: Secret | None = None
-    ca_pin: tuple[str, ...] = field(default=(), converter=tuple)
+    ca_pin: tuple[str, ...] = ()
     advertise_ip: str | None = None
     listen_ip: str | None = None
     labels: Mapping[str, str] = field(factory=dict)
+    commands: tuple[CommandLabel, ...] = ()
+    permit_user_env: bool = False
     pid_file: str | None = None
 
 
@@ -33,6 +35,7 @@ NO_FLAGS = Flags()
 def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
     """``config`` as the flags change it. ``--auth-server`` turns the auth role off: the auth server is elsewhere."""
     teleport, ssh = config.teleport, config.ssh_service
+    given = {*flags.labels, *(each.name for each in flags.commands)}
     config = evolve(
         config,
         teleport=evolve(
@@ -48,7 +51,12 @@ def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
             ),
             pid_file=flags.pid_file or teleport.pid_file,
         ),
-        ssh_service=evolve(ssh, labels={**ssh.labels, **flags.labels}),
+        ssh_service=evolve(
+            ssh,
+            labels={name: value for name, value in ssh.labels.items() if name not in given} | dict(flags.labels),
+            commands=(*(each for each in ssh.commands if each.name not in given), *flags.commands),
+            permit_user_env=ssh.permit_user_env or flags.permit_user_env,
+        ),
     )
     roles = config.roles if flags.roles is None else flags.roles
     if flags.auth_servers and "auth" in roles:

@@ -1,13 +1,18 @@
-"""Static labels of a node: the rules for names and values, and the form ``a=b,c=d`` of ``--labels``."""
+"""Labels of a node: the rules for names, values and commands, and the form ``a=b,c=[1m:"cmd"]`` of ``--labels``."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 
+from teleconch.config.durations import parse_duration
+from teleconch.config.values import CommandLabel
 from teleconch.errors import BadParameter
 
 _KEY = re.compile(r"[A-Za-z0-9/._:*-]{1,255}", re.ASCII)
-_VALUE_MAX = 1024
+_VALUE_MAX = 255
+_PERIOD_MIN = 1.0  # seconds
 _PAIR = re.compile(r'\s*(?P<key>"[^"]*"|[^=,"]*?)\s*=\s*(?P<value>\[[^\]]*\]|"[^"]*"|[^,]*?)\s*(?:,|\Z)')
 
 
@@ -19,10 +24,32 @@ def check_label(key: str, value: str) -> None:
         raise BadParameter(f"The value of label {key!r} is not usable: at most {_VALUE_MAX} characters, on one line.")
 
 
-def parse_labels(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Labels in ``env=prod,os="Debian 12"``, and the names of those that are commands (``up=[1m:"uptime -p"]``)."""
+def command_label(name: str, command: Sequence[str], period: float) -> CommandLabel:
+    """:class:`BadParameter` for a name that breaks the rules, for no command, and for a period below a second."""
+    check_label(name, "")
+    if not command or any("\0" in word for word in command):
+        raise BadParameter(f"The label {name!r} needs a command: a program and its arguments.")
+    if period < _PERIOD_MIN:
+        raise BadParameter(f"The period of the label {name!r} must be a second or more, such as 1m.")
+    return CommandLabel(name, tuple(command), period)
+
+
+def _parse_command(name: str, text: str) -> CommandLabel:
+    period, _, command = text.removeprefix("[").removesuffix("]").partition(":")
+    command = command.strip()
+    if len(command) > 1 and command[0] == command[-1] == '"':
+        command = command[1:-1]
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        raise BadParameter(f"The command of the label {name!r} has a quote that is not closed.") from None
+    return command_label(name, words, parse_duration(period))
+
+
+def parse_labels(text: str) -> tuple[dict[str, str], tuple[CommandLabel, ...]]:
+    """Labels in ``env=prod,os="Debian 12"``, and those that are commands (``up=[1m:"uptime -p"]``; no shell)."""
     labels: dict[str, str] = {}
-    commands: list[str] = []
+    commands: list[CommandLabel] = []
     position = 0
     while position < len(text):
         pair = _PAIR.match(text, position)
@@ -30,12 +57,11 @@ def parse_labels(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
             raise BadParameter(f"{text[position:]!r} is not a label: write name=value, and a comma between two labels.")
         key, value = pair["key"].strip('"'), pair["value"]
         position = pair.end()
+        if key in labels or any(key == each.name for each in commands):
+            raise BadParameter(f"The label {key!r} is given twice.")
         if value.startswith("["):
-            check_label(key, "")
-            commands.append(key)
+            commands.append(_parse_command(key, value))
             continue
         check_label(key, value.strip('"'))
-        if key in labels:
-            raise BadParameter(f"The label {key!r} is given twice.")
         labels[key] = value.strip('"')
     return labels, tuple(commands)

@@ -87,6 +87,15 @@ ssh_service:
     labels:
         env: test
 
+    # Labels that programs print (example):
+    #commands:
+    #- name: kernel
+    #  command: [uname, -r]
+    #  period: 1h
+
+    # PAM account and session around users' processes, as in sshd (example):
+    #pam: {enabled: yes, service_name: sshd}
+
 # The proxy: where users come in.
 proxy_service:
     enabled: yes

@@ -66,6 +66,18 @@ class Section:
         self.children.append(child)
         return child
 
+    def sections(self, key: str) -> list[Section]:
+        """The sections in the list below ``key``."""
+        node = self._node(key)
+        if node is None:
+            return []
+        if not isinstance(node, yaml.SequenceNode):
+            self._wrong(node, key, "a list: each entry on its own line, after '- '")
+            return []
+        made = [Section(self.findings, item, f"{self._full(key)}[{n}]") for n, item in enumerate(node.value, 1)]
+        self.children.extend(made)
+        return made
+
     def has(self, key: str) -> bool:
         """Whether the file gives ``key`` a value. ``key:`` alone, or ``~``, gives none."""
         return self._node(key) is not None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 
 from teleconch import defaults
 from teleconch.config.addresses import Address, check_host_name
-from teleconch.config.labels import check_label
+from teleconch.config.labels import check_label, command_label
 from teleconch.config.secrets import static_token, warn_if_public
 from teleconch.config.section import Section
-from teleconch.config.values import Authentication, AuthSection, ProxySection, SSHSection, StaticToken
+from teleconch.config.values import Authentication, AuthSection, CommandLabel, ProxySection, SSHSection, StaticToken
 from teleconch.errors import BadParameter
 
+_PERIOD = 60.0  # seconds between two runs of a label's command
+_PAM_SERVICE = "sshd"
 _ANY = "0.0.0.0"  # noqa: S104 -- servers listen on every address unless told otherwise, as in 4.2
 
 
@@ -44,8 +48,7 @@ def read_auth(section: Section) -> AuthSection:
 def read_ssh(section: Section) -> SSHSection:
     """``ssh_service``: the node."""
     listen = section.address("listen_addr", Address(_ANY, defaults.NODE_PORT))
-    section.boolean("permit_user_env", False)
-    section.later("permit_user_env", "namespace", "commands", "pam", "enhanced_recording")
+    section.later("namespace", "enhanced_recording")
     labels = {}
     for line, name, value in section.pairs("labels"):
         try:
@@ -58,7 +61,48 @@ def read_ssh(section: Section) -> SSHSection:
         listen_addr=listen,
         public_addr=section.addresses("public_addr", listen.port or defaults.NODE_PORT),
         labels=labels,
+        commands=_commands(section, labels),
+        permit_user_env=section.boolean("permit_user_env", False),
+        pam_service=_pam_service(section.section("pam")),
+        accept_env=_accept_env(section),
     )
+
+
+def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel, ...]:
+    found: list[CommandLabel] = []
+    for entry in section.sections("commands"):
+        name = entry.text("name", "")
+        command = [text for _, text in entry.texts("command")]
+        period = entry.duration("period", _PERIOD)
+        line = section.findings.line_of(f"{entry.path}.name", f"{entry.path}.command", "ssh_service.commands")
+        if not name:
+            section.findings.error(line, f"{entry.path} needs a name, such as: name: kernel.")
+            continue
+        if name in labels or any(name == each.name for each in found):
+            section.findings.error(line, f"{entry.path}: the label {name!r} is there already.")
+        try:
+            found.append(command_label(name, command, _PERIOD if period is None else period))
+        except BadParameter as e:
+            section.findings.error(line, f"{entry.path}: {e}")
+    return tuple(found)
+
+
+def _pam_service(section: Section) -> str | None:
+    enabled = section.boolean("enabled", False)
+    name = section.text("service_name", _PAM_SERVICE)
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name, re.ASCII) is None:
+        line = section.findings.line_of("ssh_service.pam.service_name")
+        section.findings.error(line, f"{section.path}.service_name: {name!r} is no name of a file in /etc/pam.d.")
+    return name if enabled else None
+
+
+def _accept_env(section: Section) -> tuple[str, ...]:
+    patterns = []
+    for line, pattern in section.texts("accept_env"):
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_*?]{0,127}", pattern, re.ASCII) is None:
+            section.findings.error(line, f"ssh_service.accept_env: {pattern!r} is no name like EDITOR or GIT_*.")
+        patterns.append(pattern)
+    return tuple(patterns)
 
 
 def read_proxy(section: Section) -> ProxySection:

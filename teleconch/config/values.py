@@ -96,13 +96,27 @@ class AuthSection:
 
 
 @frozen
+class CommandLabel:
+    """A label whose value a command prints, every ``period`` seconds."""
+
+    name: str
+    command: tuple[str, ...]
+    period: float
+
+
+@frozen
 class SSHSection:
-    """The node. ``labels`` are the static ones."""
+    """The node. ``labels`` are the static ones; ``pam_service`` is ``None`` where PAM is off; ``accept_env`` are
+    patterns of variables that clients may set besides the usual ones."""
 
     enabled: bool
     listen_addr: Address
     public_addr: tuple[Address, ...]
     labels: Mapping[str, str]
+    commands: tuple[CommandLabel, ...] = ()
+    permit_user_env: bool = False
+    pam_service: str | None = None
+    accept_env: tuple[str, ...] = ()
 
 
 @frozen

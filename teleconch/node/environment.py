@@ -1,6 +1,7 @@
 """Which variables reach a session: those that a client may set, by allow-list, and those that the node sets.
 
-``LD_*``, ``PYTHON*``, ``BASH_ENV``, ``IFS`` and all others are not in the list and never pass (LESSONS.md, break 8).
+``LD_*``, ``PYTHON*``, ``BASH_ENV``, ``IFS`` and the others of :data:`teleconch.node.variables.NEVER` never pass, even
+where the configuration's own list would let them (LESSONS.md, break 8).
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ from typing import Final
 from attrs import frozen
 from twisted.internet.interfaces import IAddress
 
+from teleconch.node import variables
+
 ALLOWED: Final = ("LANG", "LC_*", "COLORTERM", "TERM", "TELEPORT_SESSION")
 COUNT_MAX: Final = 64
 NAME_MAX: Final = 128
-VALUE_MAX: Final = 4096
+VALUE_MAX: Final = variables.VALUE_MAX
 
 
 class Requested:
-    """What a client's ``env`` requests have set so far (RFC 4254 section 6.4)."""
+    """What a client's ``env`` requests have set so far (RFC 4254 section 6.4). ``also`` are more patterns."""
 
-    def __init__(self, allowed: Iterable[str] = ALLOWED) -> None:
-        self._allowed = tuple(allowed)
+    def __init__(self, also: Iterable[str] = ()) -> None:
+        self._allowed = (*ALLOWED, *also)
         self.variables: dict[bytes, bytes] = {}
 
     def set(self, name: bytes, value: bytes) -> bool:
         """Whether the variable is taken: allowed, small, without a zero byte, and not one too many."""
         if not name.isascii() or len(name) > NAME_MAX or len(value) > VALUE_MAX:
             return False
-        if not name.replace(b"_", b"").isalnum() or b"\0" in value:
+        if b"\0" in value or not variables.settable(name.decode("ascii")):
             return False
         if len(self.variables) >= COUNT_MAX and name not in self.variables:
             return False

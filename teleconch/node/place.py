@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
+from teleconch.node.files.programs import Programs
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
 
@@ -51,12 +52,14 @@ class Live(Generic[T]):
 
 @frozen
 class Place(Generic[T]):
-    """``new_id`` gives session ids."""
+    """``new_id`` gives session ids; ``accept_env`` are patterns of variables that clients may set besides the usual."""
 
     reactor: IReactorNode
     launcher: Launcher
     host_uuid: str
     cluster: str
     new_id: Callable[[], str]
+    accept_env: tuple[str, ...] = ()
+    programs: Programs = field(factory=Programs, eq=False, repr=False)
     live: Live[T] = field(factory=Live, eq=False, repr=False)
     users: Live[object] = field(factory=Live, eq=False, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 import uuid
@@ -19,13 +20,14 @@ from twisted.python.failure import Failure
 
 import teleconch
 from teleconch.api.interface import Hosts
+from teleconch.errors import BadParameter
 from teleconch.node.heartbeat import Heartbeat
-from teleconch.node.labels import Labels
+from teleconch.node.labels import LabelCommand, Labels
 from teleconch.node.place import Place
 from teleconch.node.process import Launcher
 from teleconch.node.server import NodeRealm
 from teleconch.node.session import SessionChannel
-from teleconch.node.start import IReactorNode
+from teleconch.node.start import NO_RULES, IReactorNode, LoginRules
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
@@ -53,7 +55,8 @@ class Member(Protocol):
 
 class NodeServer(Service):
     """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies are to dial, or ``None``
-    for what the listener got. ``member`` has joined already; its auth server may be down."""
+    for what the listener got. ``member`` has joined already; its auth server may be down. ``commands`` are labels whose
+    values programs print; ``accept_env`` are patterns of variables that clients may set. BadParameter."""
 
     name = "node"
 
@@ -67,6 +70,9 @@ class NodeServer(Service):
         addr: str | None = None,
         public_addrs: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
+        commands: Sequence[LabelCommand] = (),
+        accept_env: Sequence[str] = (),
+        rules: LoginRules = NO_RULES,
         roles: Sequence[str] = ("node",),
         options: ServerOptions | None = None,
         stop_deadline: float = STOP_DEADLINE,
@@ -79,15 +85,17 @@ class NodeServer(Service):
         self._nodename = nodename
         self._addr = addr
         self._public_addrs = tuple(public_addrs)
-        self._labels = Labels(labels or {})
+        if rules.pam_service is not None and os.geteuid() != 0:
+            raise BadParameter("PAM needs a node that runs as root: run it so, or set ssh_service.pam.enabled to no.")
+        self._labels = Labels(reactor, labels or {}, commands, lambda: self.heartbeat.changed())
         self._roles = tuple(roles)
         self._stop_deadline = stop_deadline
         self._now = now
         self._host_key: tuple[str, str, HostKey] | None = None
         self._port: IListeningPort | None = None
-        self.launcher = Launcher(reactor)
+        self.launcher = Launcher(reactor, rules)
         self.place: Place[SessionChannel] = Place(
-            reactor, self.launcher, member.uuid, member.cluster, lambda: str(uuid.uuid4())
+            reactor, self.launcher, member.uuid, member.cluster, lambda: str(uuid.uuid4()), tuple(accept_env)
         )
         checker = CertificateChecker(self._user_authorities, now)
         self.factory = SSHServerFactory(
@@ -158,6 +166,7 @@ class NodeServer(Service):
         self._port = port
         log.info("node {nodename} listens on {addr}", nodename=self._nodename, addr=self.addr)
         self.heartbeat.start()
+        self._labels.start()
         self.listening.callback(port)
 
     def _not_listening(self, failure: Failure) -> None:
@@ -167,6 +176,7 @@ class NodeServer(Service):
         port, self._port = self._port, None
         if port is not None:
             await _stopped(port)
+        self._labels.stop()
         goodbye = Deferred.fromCoroutine(self.heartbeat.stop())
         sessions = Deferred.fromCoroutine(self._end_sessions())
         await DeferredList([goodbye, sessions], consumeErrors=True)
@@ -178,6 +188,7 @@ class NodeServer(Service):
         for connection in list(self.factory.connections):
             connection.loseConnection()
         await self.launcher.stop()
+        self.place.programs.remove()
 
     async def _end_sessions(self) -> None:
         """Wait for sessions to end by themselves, then hang them up."""

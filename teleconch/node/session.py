@@ -28,6 +28,9 @@ from teleconch.access.permit import AccessPermit
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.node import pty
 from teleconch.node.environment import Requested, SessionFacts, address
+from teleconch.node.files.child import SFTP
+from teleconch.node.files.programs import is_scp
+from teleconch.node.files.transfers import Transfers
 from teleconch.node.forward.session import SessionForwarding
 from teleconch.node.place import Place
 from teleconch.node.process import Process
@@ -82,9 +85,10 @@ class SessionChannel(Channel):
             "addr_remote": "{}:{}".format(*address(peer)),
         }
         self._forwarding = forwarding
-        self._requested = Requested()
+        self._requested = Requested(place.accept_env)
         self._terminal: pty.Terminal | None = None
         self._process: Process | None = None
+        self._transfers: Transfers | None = None
         self._wires = Wires(place.reactor, self, self._check_end, self._input_lost)
         self._early: list[bytes] = []
         self._early_size = 0
@@ -132,8 +136,13 @@ class SessionChannel(Channel):
         return self._begin(command)
 
     def request_subsystem(self, data: bytes) -> bool:
-        """None yet (section 6.5)."""
-        return self._refuse(f"The subsystem {Reader(data).string()[:64]!r} is not there on this node.")
+        """``sftp`` (section 6.5)."""
+        reader = Reader(data)
+        name = reader.string()
+        reader.end()
+        if name != b"sftp":
+            return self._refuse(f"The subsystem {name[:64]!r} is not there on this node.")
+        return self._begin(None, SFTP)
 
     def requestReceived(self, requestType: bytes, data: bytes) -> Answer:
         """Forwarding's requests go there, all others to the methods of their names."""
@@ -151,13 +160,13 @@ class SessionChannel(Channel):
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, command: bytes | None) -> bool:
+    def _begin(self, command: bytes | None, serve: str | None = None) -> bool:
         if self._begun:
             return self._refuse("A session runs one thing: open another session for the next.")
         self._begun = True
         self._place.live.add(self)
         try:
-            self._process = self._launch(command)
+            self._process = self._launch(command, serve)
         except (TeleconchError, OSError) as error:
             self._place.reactor.callLater(0, self._not_started, error)  # behind the answer to this request
             return True
@@ -169,12 +178,16 @@ class SessionChannel(Channel):
         self._early.clear()
         if self.eof_received:
             self._wires.end_input()
-        Deferred.fromCoroutine(self._watch(self._process, command)).addErrback(self._broken)
+        Deferred.fromCoroutine(self._watch(self._process, command, serve)).addErrback(self._broken)
         return True
 
-    def _launch(self, command: bytes | None) -> Process:
+    def _launch(self, command: bytes | None, serve: str | None) -> Process:
         """Start the process on terminal or pipes. Whatever fails, no descriptor of the process's side is left."""
-        terminal = self._terminal
+        terminal, place = self._terminal, self._place
+        programs = None
+        if serve is not None or (terminal is None and command is not None and is_scp(command)):
+            self._transfers = Transfers(place.reactor, self._fields)
+            programs = place.programs.folder()
         variables = dict(self._requested.variables)
         variables.update(self._facts.variables(None if terminal is None else terminal.path))
         variables.update(self._forwarding.environment())
@@ -183,10 +196,11 @@ class SessionChannel(Channel):
         else:
             variables[b"TERM"] = terminal.request.term.encode("ascii")
             ends = self._wires.on_terminal(terminal)
-        request = Request(self._permit.login, command, variables, terminal is not None)
-        return self._place.launcher.spawn(request, *ends)
+        request = Request(self._permit.login, command, variables, terminal is not None, serve, programs)
+        report = None if self._transfers is None else self._transfers.take_child_end()
+        return place.launcher.spawn(request, *ends, report)
 
-    async def _watch(self, process: Process, command: bytes | None) -> None:
+    async def _watch(self, process: Process, command: bytes | None, serve: str | None) -> None:
         try:
             facts = await process.started
         except TeleconchError as error:
@@ -202,6 +216,7 @@ class SessionChannel(Channel):
                 pid=facts.pid,
                 terminal=None if self._terminal is None else self._terminal.path,
                 command=None if command is None else command[:4096].decode("utf-8", "replace"),
+                subsystem=serve,
                 **self._fields,
             )
             self._status = await process.ended
@@ -278,6 +293,8 @@ class SessionChannel(Channel):
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _has_ended(self) -> None:
+        if self._transfers is not None:
+            self._transfers.close()
         self._ended = self._wires.watched = True
         self._check_end()
 

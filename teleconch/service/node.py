@@ -11,7 +11,9 @@ from twisted.internet.threads import deferToThread
 from teleconch.api.membership import Membership
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
+from teleconch.node.labels import LabelCommand
 from teleconch.node.service import NodeServer
+from teleconch.node.start import LoginRules
 from teleconch.service.role import JoinHow, Role, address_toward, cannot_listen, host_names, listener, server_options
 from teleconch.service.twistd import Options, role_service
 
@@ -52,6 +54,9 @@ class NodeRole(Role):
             addr=await self._dialled_address(),
             public_addrs=[str(address) for address in ssh.public_addr],
             labels=ssh.labels,
+            commands=[LabelCommand(each.name, each.command, each.period) for each in ssh.commands],
+            accept_env=ssh.accept_env,
+            rules=LoginRules(ssh.pam_service, ssh.permit_user_env),
             options=server_options(config),
             now=self._reactor.seconds,
         )

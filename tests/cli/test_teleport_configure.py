@@ -57,11 +57,11 @@ def test_check_prints_every_problem(tmp_path: Path) -> None:
 def test_check_prints_warnings(tmp_path: Path) -> None:
     """A setting that does nothing yet is told by `--check`; the file is good all the same."""
     file = tmp_path / "teleport.yaml"
-    file.write_text("ssh_service:\n  permit_user_env: yes\n")
+    file.write_text("ssh_service:\n  namespace: x\n")
     checked = teleport("configure", "--check", str(file))
     assert checked.returncode == 0
     assert "is good" in checked.stdout
-    assert checked.stderr == f"WARNING: {file}:2: ssh_service.permit_user_env has no effect in this version yet.\n"
+    assert checked.stderr == f"WARNING: {file}:2: ssh_service.namespace has no effect in this version yet.\n"
 
 
 def test_check_of_a_missing_file() -> None:

@@ -12,6 +12,7 @@ import pytest
 from teleconch.cli import boundary, teleport_start
 from teleconch.cli.teleport import teleport
 from teleconch.config.addresses import Address
+from teleconch.config.values import CommandLabel
 from teleconch.resources.secret import Secret
 
 PIN = "sha256:" + "7e" * 32
@@ -85,8 +86,9 @@ def test_every_other_flag(started: Started, tmp_path: Path, capsys: pytest.Captu
     }
     said = capsys.readouterr().err
     assert "--insecure-no-tls has no effect" in said
-    assert "--permit-user-env has no effect" in said
-    assert "label commands have no effect in this version yet: up." in said
+    assert "--permit-user-env" not in said
+    assert config.ssh_service.permit_user_env
+    assert config.ssh_service.commands == (CommandLabel("up", ("uptime", "-p"), 60),)
 
 
 def test_flag_wins_over_file(started: Started, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "admin.rst").read_text()
 SUBSECTIONS = {
     "teleport": ("connection_limits", "log", "storage"),
     "auth_service": ("authentication",),
-    "ssh_service": (),
+    "ssh_service": ("pam",),
     "proxy_service": (),
 }
 

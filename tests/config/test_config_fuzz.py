@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from teleconch.config.labels import check_label, parse_labels
 from teleconch.config.load import load_config
 from teleconch.config.sample import SAMPLE
+from teleconch.config.values import CommandLabel
 from teleconch.errors import BadParameter, ConfigError
 
 KEYS = sorted({word.strip("#: ") for line in SAMPLE.splitlines() for word in line.split() if word.endswith(":")})
@@ -90,8 +92,11 @@ def test_any_labels_are_usable_or_refused(text: str) -> None:
 
 
 def test_label_commands() -> None:
-    """`--labels up=[1m:"uptime -p"],env=prod` keeps the static label, and names the command that does nothing yet."""
-    assert parse_labels('up=[1m:"uptime, -p"],env=prod, os="Debian, 12"') == (
+    """`--labels up=[1m:"uptime -p"],env=prod` gives the static label and the command, split as a shell would."""
+    assert parse_labels('up=[1m:"uptime -p \'a b\'"],env=prod, os="Debian, 12"') == (
         {"env": "prod", "os": "Debian, 12"},
-        ("up",),
+        (CommandLabel("up", ("uptime", "-p", "a b"), 60),),
     )
+    for bad in ("a=[1m:]", "a=[x:true]", "a=[100ms:true]", 'a=[1m:"it\'s"]', "a=b,a=[1m:true]"):
+        with pytest.raises(BadParameter):
+            parse_labels(bad)

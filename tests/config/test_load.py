@@ -11,7 +11,7 @@ from teleconch.config.addresses import Address
 from teleconch.config.document import Notice
 from teleconch.config.flags import Flags
 from teleconch.config.load import default_config, load_config, read_config
-from teleconch.config.values import Authentication, Config, StaticToken
+from teleconch.config.values import Authentication, CommandLabel, Config, StaticToken
 from teleconch.errors import BadParameter, ConfigError
 from teleconch.resources.secret import Secret
 
@@ -261,12 +261,43 @@ proxy_service:
         "teleport.ciphersuites", "teleport.cache", "teleport.connection_limits.rates", "teleport.storage.type",
         "teleport.storage.audit_sessions_uri", "auth_service.session_recording", "auth_service.client_idle_timeout",
         "auth_service.disconnect_expired_cert", "auth_service.proxy_checks_host_keys", "auth_service.license_file",
-        "auth_service.tokens", "ssh_service.permit_user_env", "ssh_service.commands", "ssh_service.enhanced_recording",
-        "ssh_service.pam", "proxy_service.tunnel_listen_addr", "proxy_service.tunnel_public_addr",
+        "auth_service.tokens", "ssh_service.enhanced_recording",
+        "proxy_service.tunnel_listen_addr", "proxy_service.tunnel_public_addr",
         "proxy_service.kubernetes",
     }  # fmt: skip
     assert [line for _, line, _ in config.warnings] == sorted(line for _, line, _ in config.warnings)
     assert config.auth_service.tokens == (StaticToken(("node",), Secret("x")),)
+
+
+def test_label_commands_pam_and_variables() -> None:
+    """Commands, PAM and variables arrive as they are written; each wrong one is told with its line."""
+    ssh = load("""
+ssh_service:
+  permit_user_env: yes
+  accept_env: [EDITOR, "GIT_*"]
+  commands:
+  - {name: arch, command: [/bin/uname, -p], period: 1h0m0s}
+  - {name: up, command: [uptime]}
+  pam: {enabled: yes, service_name: teleport}
+""").ssh_service
+    assert ssh.commands == (CommandLabel("arch", ("/bin/uname", "-p"), 3600), CommandLabel("up", ("uptime",), 60))
+    assert (ssh.permit_user_env, ssh.pam_service, ssh.accept_env) == (True, "teleport", ("EDITOR", "GIT_*"))
+    with pytest.raises(ConfigError) as caught:
+        load("""
+ssh_service:
+  labels: {arch: x}
+  accept_env: ["a b"]
+  commands:
+  - {name: arch, command: [true]}
+  - {command: [id]}
+  - {name: up, command: uptime, period: 5ms}
+  - {name: "a b", command: [id]}
+  pam: {enabled: yes, service_name: ../x}
+""")
+    said = str(caught.value)
+    for line, part in ((4, "EDITOR"), (6, "there already"), (7, "needs a name"), (8, "must be a list"), (9, "a b")):
+        assert any(problem.partition(":")[2].startswith(f"{line}:") and part in problem for problem in said.split("\n"))
+    assert "no name of a file in /etc/pam.d" in said
 
 
 def test_warns_of_an_auth_server_that_was_not_meant() -> None:

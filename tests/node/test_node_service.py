@@ -88,7 +88,7 @@ async def test_stop_at_once(tmp_path: Path) -> None:
 
 def test_labels() -> None:
     """Labels that could not be asked for on the command line are refused with a reason."""
-    assert Labels({"env": "prod", "teleport.io/x": "a b"}).current() == {"env": "prod", "teleport.io/x": "a b"}
+    assert Labels(reactor, {"env": "prod", "teleport.io/x": "a b"}).current() == {"env": "prod", "teleport.io/x": "a b"}
     for bad in ({"": "x"}, {"a b": "x"}, {"a=b": "x"}, {"a": "x\ny"}, {"a": "x" * 256}):
         with pytest.raises(BadParameter):
-            Labels(bad)
+            Labels(reactor, bad)

@@ -1,0 +1,71 @@
+"""Names of environment variables: what no road may set, and the user's own file of variables.
+
+Runs in the launcher's children too, and so imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from typing import Final
+
+VALUE_MAX: Final = 4096
+FILE: Final = ".tsh/environment"
+FILE_MAX: Final = 64 * 1024
+NEVER: Final = (
+    *("LD_*", "DYLD_*", "_RLD*", "GLIBC_TUNABLES", "GCONV_PATH", "MALLOC_*"),  # how programs are loaded
+    *("PYTHON*", "PERL*", "RUBY*", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"),  # how interpreters start
+    *("BASH_*", "BASHOPTS", "SHELLOPTS", "ENV", "IFS", "PS4"),  # how shells start
+    *("USER", "LOGNAME", "HOME", "SHELL", "SSH_*"),  # what the node says
+)
+"""Patterns of names that neither a client, whatever the configuration allows, nor a user's file can set."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+
+def settable(name: str) -> bool:
+    """Whether ``name`` is a name, and none that never passes. Letters that differ only in size do not hide one."""
+    if _NAME.fullmatch(name) is None:
+        return False
+    return not any(fnmatch.fnmatchcase(name.upper(), pattern) for pattern in NEVER)
+
+
+def read_file(home: str) -> tuple[dict[bytes, bytes], list[str]]:
+    """The variables of ``~/.tsh/environment`` and a sentence for each line that is not used (at most a few).
+
+    Lines are ``NAME=value``, as in sshd's file; empty ones and ``#`` are skipped. To be called as the user: nothing
+    is opened that the user could not open, and a FIFO or a device is not waited for.
+    """
+    try:
+        fd = os.open(os.path.join(home, FILE), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (OSError, ValueError):
+        return {}, []
+    try:
+        whole = os.read(fd, FILE_MAX + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    except OSError:
+        return {}, []
+    finally:
+        os.close(fd)
+    if len(whole) > FILE_MAX:
+        return {}, [f"~/{FILE} is longer than {FILE_MAX} bytes and is not used."]
+    return parse(whole)
+
+
+def parse(whole: bytes) -> tuple[dict[bytes, bytes], list[str]]:
+    """As :func:`read_file`, of the file's bytes."""
+    found: dict[bytes, bytes] = {}
+    words: list[str] = []
+    for number, line in enumerate(whole.split(b"\n"), 1):
+        line = line.lstrip(b" \t").rstrip(b"\r")
+        if not line or line.startswith(b"#"):
+            continue
+        name, equals, value = line.partition(b"=")
+        if not equals or b"\0" in line or len(value) > VALUE_MAX:
+            words.append(f"~/{FILE}, line {number}: this is no NAME=value.")
+        elif not settable(name.decode("latin-1")):
+            words.append(f"~/{FILE}, line {number}: this variable cannot be set here.")
+        else:
+            found[name] = value
+    return found, words[:5]
