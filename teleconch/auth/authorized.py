@@ -65,8 +65,9 @@ RULES: Final[Mapping[str, frozenset[str]]] = {
 class AuthorizedAPI:
     """``server`` as ``identity`` may use it, with ``now`` (epoch seconds) for its expiry.
 
-    AccessDenied for anything that :data:`RULES` does not give. Calls by which a host speaks for itself are passed on
-    with the identity, and are held to it here: a heartbeat is the caller's own.
+    AccessDenied for anything that :data:`RULES` does not give, and for users and hosts that were removed while their
+    certificates still live. Calls by which a host speaks for itself are passed on with the identity, and are held to
+    it here: a heartbeat is the caller's own; whether the host is a member is decided by the server, with the call.
     """
 
     def __init__(self, server: AuthServer, identity: ApiIdentity, now: Callable[[], float]) -> None:
@@ -82,6 +83,13 @@ class AuthorizedAPI:
             self._deny(method, f"The certificate of {described(identity)} is not valid ({when}): {again}.")
         if not RULES.get(method, frozenset()) & perspectives_of(identity):
             self._deny(method, f"The auth API's {method!r} is not for {described(identity)}.")
+
+    async def _check_member(self, method: str) -> None:
+        self._check(method)
+        try:
+            await self._server.check_standing(self._identity)
+        except AccessDenied as error:
+            self._deny(method, str(error))
 
     def _deny(self, method: str, sentence: str) -> NoReturn:
         identity = self._identity
@@ -104,11 +112,11 @@ class AuthorizedAPI:
     # -- Cluster
 
     async def status(self) -> ClusterStatus:
-        self._check("status")
+        await self._check_member("status")
         return await self._server.status()
 
     async def authorities(self) -> tuple[TrustedAuthority, ...]:
-        self._check("authorities")
+        await self._check_member("authorities")
         return await self._server.authorities()
 
     # -- Hosts
@@ -135,83 +143,83 @@ class AuthorizedAPI:
     # -- Nodes
 
     async def list_nodes(self, after: str, limit: int) -> NodePage:
-        self._check("list_nodes")
+        await self._check_member("list_nodes")
         return await self._server.list_nodes(after, limit)
 
     async def get_node(self, uuid: str) -> NodeStatus:
-        self._check("get_node")
+        await self._check_member("get_node")
         return await self._server.get_node(uuid)
 
     async def delete_node(self, uuid: str) -> None:
-        self._check("delete_node")
+        await self._check_member("delete_node")
         await self._server.delete_node(uuid)
 
     async def watch_nodes(self, receiver: NodeReceiver) -> Watch:
-        self._check("watch_nodes")
+        await self._check_member("watch_nodes")
         return await self._server.watch_nodes(receiver)
 
     # -- Tokens
 
     async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
-        self._check("create_token")
+        await self._check_member("create_token")
         return await self._server.create_token(roles, ttl, value)
 
     async def list_tokens(self) -> tuple[Token, ...]:
-        self._check("list_tokens")
+        await self._check_member("list_tokens")
         return await self._server.list_tokens()
 
     async def delete_token(self, value: Secret) -> None:
-        self._check("delete_token")
+        await self._check_member("delete_token")
         await self._server.delete_token(value)
 
     # -- Users
 
     async def create_user(self, user: User, ttl: float) -> SignupToken:
-        self._check("create_user")
+        await self._check_member("create_user")
         return await self._server.create_user(user, ttl)
 
     async def upsert_user(self, user: User, replace: bool) -> None:
-        self._check("upsert_user")
+        await self._check_member("upsert_user")
         await self._server.upsert_user(user, replace)
 
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
-        self._check("reset_user")
+        await self._check_member("reset_user")
         return await self._server.reset_user(name, ttl)
 
     async def get_user(self, name: str) -> User:
-        self._check("get_user")
+        await self._check_member("get_user")
         return await self._server.get_user(name)
 
     async def list_users(self) -> tuple[User, ...]:
-        self._check("list_users")
+        await self._check_member("list_users")
         return await self._server.list_users()
 
     async def delete_user(self, name: str) -> None:
-        self._check("delete_user")
+        await self._check_member("delete_user")
         await self._server.delete_user(name)
 
     # -- Logins
 
     async def login(self, request: LoginRequest) -> UserCertificates:
-        self._check("login")
+        await self._check_member("login")
         return await self._server.login(request)
 
     async def start_signup(self, token: Secret) -> Signup:
-        self._check("start_signup")
+        await self._check_member("start_signup")
         return await self._server.start_signup(token)
 
     async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
-        self._check("finish_signup")
+        await self._check_member("finish_signup")
         return await self._server.finish_signup(token, password, otp)
 
     # -- Signing
 
     async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
-        self._check("sign_user")
+        await self._check_member("sign_user")
         return await self._server.sign_user(name, ssh_public_key, tls_public_key, ttl)
 
     async def sign_host(
         self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
     ) -> SignedHost:
-        self._check("sign_host")
+        await self._check_member("sign_host")
         return await self._server.sign_host(names, ssh_public_key, tls_public_key, ttl)

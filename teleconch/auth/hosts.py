@@ -25,6 +25,7 @@ from teleconch.resources.token import HOST_ROLES
 
 log = Logger()
 
+_MEMBERS: Final = ("node", "proxy")
 _VERSION_MAX: Final = 64
 _LOGGED_MAX: Final = 255  # of what was not checked yet
 
@@ -97,6 +98,12 @@ class Hosts:
             log.warn("the clock of {server_id} is {skew} s off", server_id=identity.name, skew=skew, event="cert.renew")
         log.info("renewed the certificates of {server_id}", server_id=identity.name, role=role, event="cert.renew")
         return certificates
+
+    async def check_member(self, identity: ApiIdentity) -> None:
+        """AccessDenied for a node or proxy that was removed. The auth server's own identities have no membership."""
+        for role in identity.roles:
+            if role in _MEMBERS:
+                await find_member(self._state, identity.name, role)
 
     async def forget(self, uuid: str, role: str) -> None:
         """One role of a host is no member any more. Nothing happens if it was none."""

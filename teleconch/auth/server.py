@@ -138,6 +138,13 @@ class AuthServer:
         """For a role in the auth server's own process whose names or keys changed: it may join anew."""
         await self._hosts.forget(uuid, role)
 
+    async def check_standing(self, identity: ApiIdentity) -> None:
+        """That a user or host is still there: certificates outlive both. AccessDenied."""
+        if identity.kind == "user":
+            await self._users.check_exists(identity.name)
+        elif identity.kind == "host":
+            await self._hosts.check_member(identity)
+
     # Join, Hosts
 
     async def join(self, request: JoinRequest) -> HostCertificates:

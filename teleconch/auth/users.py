@@ -15,7 +15,7 @@ from teleconch.auth.otp import new_otp_secret
 from teleconch.auth.records import USERS, SignupIndex, SignupRecord, UserRecord, digest, signup_key, user_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.backend.interface import ABSENT, Change, Delete, Put
-from teleconch.errors import AlreadyExists, BadParameter, CompareFailed, NotFound
+from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, CompareFailed, NotFound
 from teleconch.resources.login import SignupToken
 from teleconch.resources.names import is_principal
 from teleconch.resources.secret import Secret
@@ -108,6 +108,11 @@ class Users:
 
         await decided(attempt)
         log.info("user {user} removed", user=name, event="user.delete")
+
+    async def check_exists(self, name: str) -> None:
+        """AccessDenied for a user who was removed."""
+        if await self.find(name) is None:
+            raise AccessDenied(f"The user {name} was removed from the cluster; ask the administrator.")
 
     async def find(self, name: str) -> Found[UserRecord] | None:
         """A user's record, or ``None``, also for what can be no user's name."""

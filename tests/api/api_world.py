@@ -24,15 +24,20 @@ from teleconch.api.tls import (
     server_credentials,
 )
 from teleconch.auth.authorized import AuthorizedAPI
+from teleconch.auth.records import HostRecord, UserRecord, host_key, user_key
 from teleconch.auth.server import AuthServer
+from teleconch.auth.state import put
+from teleconch.backend.interface import ABSENT
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.authority import ca_pin, new_authority, trusted
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.ca.tls import issue_host_tls, issue_user_tls
+from teleconch.errors import CompareFailed
 from teleconch.resources.host import JoinRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
+from teleconch.resources.user import User
 
 CLUSTER = "example.com"
 TOKEN = "static-token"
@@ -135,7 +140,23 @@ class World:
 
     # -- who calls
 
+    def record(self, kind, name, roles):
+        """Have the cluster know whoever a certificate is made for below, as if by a join or a `tctl users add`."""
+        if kind == "user":
+            self._store(user_key(name), UserRecord(User(name)))
+        for role in roles if kind == "host" else ():
+            self._store(host_key(name, role), HostRecord(name, role, "web1", (), "", "", START, START))
+
+    def _store(self, key, entry):
+        try:
+            self.backend.commit(put(key, entry, expect=ABSENT)).send(None)  # the memory store never waits
+        except StopIteration:
+            pass
+        except CompareFailed:
+            pass  # known already
+
     def tls_credentials(self, kind, name, roles, ca=None, begin=-60, end=3600, names=()):
+        self.record(kind, name, roles)
         private, public = new_tls_key()
         life = {"valid_after": self.now() + begin, "valid_before": self.now() + end, "serial": 7}
         if kind == "host":
@@ -197,9 +218,11 @@ class InProcess:
         return self.world.authorized(ANONYMOUS)
 
     def host(self, name, *roles):
+        self.world.record("host", name, roles)
         return self.world.authorized(ApiIdentity("host", name, roles, CLUSTER, self.world.now() + 3600))
 
     def user(self, name):
+        self.world.record("user", name, ("user",))
         return self.world.authorized(ApiIdentity("user", name, ("user",), CLUSTER, self.world.now() + 3600))
 
 

@@ -177,3 +177,19 @@ async def test_signing(peers, world):
         await api.sign_user("nobody", *keys, 7200.0)
     with pytest.raises(BadParameter):
         await api.sign_host(("*",), *keys, 7200.0)
+
+
+@test
+async def test_who_is_removed_may_nothing_more(peers, world):
+    """A user or host whom an administrator removed cannot go on with a certificate that still lives."""
+    name, host = await joined(peers, world, nodename="web1")
+    proxy, user = peers.host(str(uuid.uuid4()), "proxy"), peers.user("alice")
+    for each in (host, proxy, user):
+        await each.list_nodes("", 10)
+    await admin(peers).delete_user("alice")
+    await admin(peers).delete_node(name)
+    for each in (host, user):
+        for call in (each.list_nodes("", 10), each.get_node(name), each.status()):
+            with pytest.raises(AccessDenied, match="removed"):
+                await call
+    await proxy.list_nodes("", 10)

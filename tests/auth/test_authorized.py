@@ -60,6 +60,13 @@ class Reached:
 
     def __init__(self):
         self.calls = []
+        self.standing = []
+        self.removed = False
+
+    async def check_standing(self, identity):
+        self.standing.append(identity)
+        if self.removed:
+            raise AccessDenied("Removed.")
 
     def __getattr__(self, name):
         async def call(*arguments):
@@ -144,6 +151,21 @@ async def test_matrix(who, method):
         "alice" if who == "user" else None,
         UUID if who in ("node", "proxy", "admin") else None,
     )
+
+
+@pytest.mark.parametrize(("who", "method"), [(who, name) for who in MAY for name in " ".join(MAY[who]).split()])
+@test
+async def test_who_was_removed(who, method):
+    """A user or host that was removed may do nothing more, however long its certificate lives."""
+    server = Reached()
+    server.removed = True
+    api = AuthorizedAPI(server, WHO[who], lambda: NOW)
+    if method in ("join", "renew", "heartbeat", "goodbye"):  # the server decides, together with what is written
+        await getattr(api, method)(*arguments_of(method, who))
+        return
+    with pytest.raises(AccessDenied, match="Removed"):
+        await getattr(api, method)(*arguments_of(method, who))
+    assert (server.calls, server.standing) == ([], [WHO[who]])
 
 
 @pytest.mark.parametrize("who", [each for each in WHO if each != "anonymous"])
