@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Final
 
 from attrs import field, frozen
@@ -81,6 +82,20 @@ class Algorithms:
     host_keys: tuple[bytes, ...] = field(default=HOST_KEYS, converter=_tuple)
 
 
+@cache
+def _has_mlkem() -> bool:
+    """Whether ``cryptography`` (48 and up) and the library below it know ML-KEM."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+        MLKEM768PrivateKey.from_seed_bytes(bytes(64))
+    except (ImportError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def choose(
     *,
     ciphers: Iterable[str] | None = None,
@@ -89,8 +104,9 @@ def choose(
     host_keys: Iterable[str] | None = None,
 ) -> Algorithms:
     """The lists with what a configuration asks for; ``None``: the default. BadParameter names what is unknown."""
+    usable = KEX if _has_mlkem() else KEX[1:]
     return Algorithms(
-        _chosen("kex_algos", kex_algos, KEX, KEX_ALSO),
+        _chosen("kex_algos", kex_algos, usable, KEX_ALSO),
         _chosen("ciphers", ciphers, CIPHERS),
         _chosen("mac_algos", mac_algos, MACS),
         _chosen("host key algorithms", host_keys, HOST_KEYS),

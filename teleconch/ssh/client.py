@@ -205,14 +205,10 @@ async def _dial(reactor: Any, endpoint: IStreamClientEndpoint, protocol: SSHClie
     from twisted.internet.error import ConnectError
     from twisted.internet.protocol import Factory
 
-    class _One(Factory[SSHClientTransport]):
-        noisy = False
-
-        def buildProtocol(self, addr: Any) -> SSHClientTransport:
-            return protocol
-
+    factory = Factory.forProtocol(lambda: protocol)
+    factory.noisy = False
     try:
-        await endpoint.connect(_One()).addTimeout(timeout, reactor)
+        await endpoint.connect(factory).addTimeout(timeout, reactor)
     except TimeoutError:
         raise ConnectionProblem("The server cannot be reached: it does not answer.") from None
     except ConnectError as error:

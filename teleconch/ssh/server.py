@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import field, frozen
 from twisted.cred.portal import Portal
@@ -133,7 +133,13 @@ class SSHServerTransport(SSHTransport):
         )
 
 
-class SSHServerFactory(Factory[SSHServerTransport]):
+if TYPE_CHECKING:
+    _Factory = Factory[SSHServerTransport]
+else:
+    _Factory = Factory  # no generic class before Twisted 25
+
+
+class SSHServerFactory(_Factory):
     """Listens for SSH. ``host_keys()`` is asked again for each new list of keys, so renewed certificates are taken up.
 
     ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`.

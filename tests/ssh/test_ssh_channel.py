@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ssh_world import BLOCK, ClientSession, Pair, options, pattern
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -384,4 +386,83 @@ def test_a_client_has_no_channels_for_servers() -> None:
     pair.pump()
     result.addErrback(lambda failure: failure.trap(ChannelRefused))
     assert not pair.client.service.channels
+    pair.end()
+
+
+WORDS = st.sampled_from([uint32(0), uint32(1), uint32(2**31), uint32(2**32 - 1), b"\0", b"\1", string(b"session")])
+BODIES = st.lists(st.one_of(WORDS, st.binary(max_size=6), st.binary(max_size=40).map(string)), max_size=6).map(b"".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.integers(80, 100), BODIES), max_size=8))
+def test_nonsense_after_login(messages: list[tuple[int, bytes]]) -> None:
+    """Whatever someone who is logged in sends: no traceback, no channel, timer or question left, one log-out."""
+    with capturedLogs() as log:
+        pair = entered()
+        session(pair, b"echo")
+        pair.client.legal = dict.fromkeys(pair.client.legal, frozenset())  # it hears nothing: answers end it
+        for number, body in messages:
+            if not pair.server.ended:
+                pair.client._seal(bytes((number,)), body)
+                pair.pump()
+        pair.end()
+    assert not [event for event in log if "log_failure" in event]
+    assert not pair.clock.getDelayedCalls()
+    assert not pair.server.factory.connections
+    assert pair.avatar.logged_out == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["down", "up", "pause", "resume", "rekey", "rekey far", "eof", "close", "open"]),
+            st.integers(0, 3),
+            st.integers(1, 200_000),
+        ),
+        max_size=30,
+    )
+)
+def test_any_order_of_use(steps: list[tuple[str, int, int]]) -> None:
+    """Opening, writing, resting, re-keying and closing in any order: what was written arrives whole and in order, and
+    nothing is left."""
+    pair = entered()
+    channels: list[ClientSession] = []
+    written: list[bytearray] = []
+    for what, which, size in steps:
+        if what == "open" and len(channels) < 4:
+            channels.append(session(pair, b"echo"))
+            written.append(bytearray())
+        if what == "rekey":
+            pair.client.rekey()
+        if what == "rekey far":
+            pair.server.rekey()
+        if which < len(channels):
+            channel = channels[which]
+            if what == "up" and not channel._eof_wanted and not channel.closing:
+                written[which] += BLOCK[: size % len(BLOCK)]
+                channel.write(BLOCK[: size % len(BLOCK)])
+            elif what == "pause":
+                channel.pauseProducing()
+            elif what == "resume":
+                channel.resumeProducing()
+            elif what == "eof":
+                channel.loseWriteConnection()
+            elif what == "close":
+                channel.loseConnection()
+        if size % 3:
+            pair.pump()
+    for channel in channels:
+        channel.resumeProducing()
+        channel.loseWriteConnection()
+    pair.pump()
+    for channel, sent in zip(channels, written, strict=True):
+        assert channel.done.called
+        if channel.code is not None:
+            assert channel.data == sent
+        else:
+            assert sent.startswith(channel.data)
+    assert not pair.client.service.channels
+    assert not pair.server.service.channels
+    assert not pair.server.ended
     pair.end()

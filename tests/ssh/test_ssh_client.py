@@ -149,7 +149,7 @@ def test_the_configuration_knows_the_same_names() -> None:
     assert {name.encode() for name in config_names.MAC_ALGOS} == set(algorithms.MACS)
 
 
-@pytest.mark.parametrize("kex", [*algorithms.KEX, *algorithms.KEX_ALSO])
+@pytest.mark.parametrize("kex", [*algorithms.choose().kex, *algorithms.KEX_ALSO])
 def test_each_key_exchange(kex: bytes) -> None:
     """Every key exchange that can be configured works."""
     names = (kex.decode(),)

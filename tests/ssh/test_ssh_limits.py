@@ -139,8 +139,10 @@ def test_long_packets_and_lists_before_login() -> None:
     body = bytes((m.KEXINIT,)) + bytes(16) + (20_000).to_bytes(4, "big") + b"x," * 10_000 + bytes(40)
     padding = 8 - (len(body) + 5) % 8 + 8
     packet = (len(body) + 1 + padding).to_bytes(4, "big") + bytes((padding,)) + body + bytes(padding)
-    pair, server = server_hears(version, packet)
+    with capturedLogs() as log:
+        pair, server = server_hears(version, packet)
     assert server.ended
+    assert log[0]["error"] == "a list of algorithms is too long"
     pair.end()
 
 

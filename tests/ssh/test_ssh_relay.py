@@ -59,7 +59,7 @@ class Target(Protocol):
         self.lost.callback(None)
 
 
-class Targets(Factory[Target]):
+class Targets(Factory):
     noisy = False
     mute = False
 
