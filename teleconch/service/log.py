@@ -1,6 +1,7 @@
 """Where log lines go and how they look: time, level, sentence, then the audit-ready fields of the event.
 
-Text that peers chose is escaped here, in one place: a line stays one line and a terminal stays itself.
+Text that peers chose is escaped and cut here, in one place: a line stays one line of some length, and a terminal stays
+itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ LEVELS = {"DEBUG": LogLevel.debug, "INFO": LogLevel.info, "WARN": LogLevel.warn,
 FIELDS = (
     "event", "user", "login", "server_id", "sid", "addr_remote", "addr_local", "method", "target", "role", "exit_code",
 )  # fmt: skip
+SENTENCE_MAX = 4096  # characters; what a stranger sends in one request must not fill a disk
+FIELD_MAX = 512
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -38,9 +41,16 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
 def _value(value: object) -> str:
-    text = printable(str(value))
-    return f'"{text}"' if " " in text or not text else text
+    """Quoted where a reader could take its words for other fields."""
+    text = _cut(str(value), FIELD_MAX)
+    if text and not any(char in ' "=\\' for char in text):
+        return printable(text)
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def format_line(event: LogEvent) -> str:
@@ -51,7 +61,7 @@ def format_line(event: LogEvent) -> str:
         for name in FIELDS
         if "event" in event and event.get(name) not in (None, "")
     )
-    sentence = printable(formatEvent(event))
+    sentence = printable(_cut(formatEvent(event), SENTENCE_MAX))
     line = f"{formatTime(event['log_time'])} {level.name.upper() if level else 'INFO':5} {sentence}{fields}\n"
     failure = event.get("log_failure")
     if failure is not None:
