@@ -13,7 +13,7 @@ from teleconch.ca.ssh import CertificateSummary, certificate_summary
 from teleconch.client.address import ProxyAddress
 from teleconch.client.identity import Identity, read_identity
 from teleconch.client.profile import Profile, Profiles
-from teleconch.errors import AccessDenied, NotFound
+from teleconch.errors import AccessDenied, NotFound, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.names import is_principal
 from teleconch.resources.secret import Secret
@@ -51,11 +51,28 @@ def from_file(path: str, profiles: Profiles, proxy: ProxyAddress | None, now: fl
     known = profiles.find(None) if proxy is None else next((p for p in profiles.all() if p.matches(proxy)), None)
     if known is None:
         assert proxy is not None
-        known = Profile(proxy.web, proxy.ssh, "", cluster)
+        known = Profile(proxy.web, _ssh_address(proxy, identity), "", cluster)
     elif proxy is not None:
         known = known.at(proxy)
     profile = evolve(known, user=summary.key_id, cluster=cluster)
     return Standing(profile, identity.ssh_private_key, identity.ssh_cert, summary, identity.authorities, identity)
+
+
+def _ssh_address(proxy: ProxyAddress, identity: Identity) -> str:
+    """Where SSH is at a proxy without a profile: as the user says, as the proxy says, else at Teleport's port.
+
+    Whether it is the right proxy is checked when it is reached.
+    """
+    if proxy.ssh_port is not None:
+        return proxy.ssh
+    from teleconch.client.trust import Trust
+    from teleconch.client.web import WebClient
+
+    certs = tuple(cert for authority in identity.authorities for cert in authority.tls_certs)
+    try:
+        return WebClient(proxy, Trust(authorities=certs)).ping().ssh_proxy_addr
+    except TeleconchError:
+        return proxy.ssh
 
 
 def check_time(summary: CertificateSummary, now: float, remedy: str) -> None:

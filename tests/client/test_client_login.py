@@ -107,7 +107,7 @@ def test_agent_holds_the_login(world, tmp_path, agent):
 def test_identity_files(world, tmp_path):
     """`tsh login --out` and `tctl auth sign` write what `tsh -i` logs in with; nothing else is needed."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path / "tsh")}
-    proxy = f"--proxy=localhost:{world.web},{world.ssh}"
+    proxy = f"--proxy=localhost:{world.web}"  # which says where its SSH is
     flags = (proxy, "--user=joe", f"--ca-pin={world.pin}", f"--out={tmp_path / 'joe.pem'}")
     assert world.tsh("login", *flags, env=env, stdin=f"{PASSWORD}\n".encode()).returncode == 0
     assert not (tmp_path / "tsh").exists()
