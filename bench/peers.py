@@ -112,9 +112,10 @@ class Peer:
         """``behind`` is the target's name as the jump host knows it."""
         certificate = f"    CertificateFile {self.certificate}\n" if self.certificate else ""
         options = CLIENT_OPTIONS.format(login=LOGIN, key=self.key, certificate=certificate)
+        outside = f"    Ciphers {self.ciphers[0]}\n"  # ssh does not hand -c on to the connection with the jump host
         self.config.write_text(
             f"Host target\n    HostName 127.0.0.1\n    Port {self.target_port}\n{options}"
-            f"Host jump\n    HostName 127.0.0.1\n    Port {self.jump_port}\n{options}"
+            f"Host jump\n    HostName 127.0.0.1\n    Port {self.jump_port}\n{outside}{options}"
             f"Host via\n    HostName {behind}\n    Port {self.target_port}\n    ProxyJump jump\n{options}"
         )
 
