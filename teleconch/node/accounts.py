@@ -5,10 +5,12 @@ Runs in the launcher's children only, and so imports nothing outside the standar
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import os
 import pwd
 import stat
+import time
 from typing import NamedTuple
 
 from teleconch.errors import AccessDenied, NotFound
@@ -23,6 +25,22 @@ class Account(NamedTuple):
     home: str
     shell: str
     groups: tuple[int, ...]
+
+
+class _Shadow(ctypes.Structure):
+    """``struct spwd``; days since 1970, -1 for none."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("password", ctypes.c_char_p),
+        ("last_change", ctypes.c_long),
+        ("least", ctypes.c_long),
+        ("most", ctypes.c_long),
+        ("warning", ctypes.c_long),
+        ("inactive", ctypes.c_long),
+        ("expire", ctypes.c_long),
+        ("flags", ctypes.c_ulong),
+    ]
 
 
 def look_up(login: str) -> Account:
@@ -53,6 +71,20 @@ def check(account: Account) -> None:
         ) from None
     if not stat.S_ISREG(mode) or not mode & 0o111:
         raise AccessDenied(f"The shell {account.shell} of {account.login} is no program; ask the administrator.")
+
+
+def check_expiry(account: Account) -> None:
+    """AccessDenied for an account whose last day is over (shadow(5), field 8). Only root can know.
+
+    An expired or locked password says nothing here: nobody logs in with one.
+    """
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None)
+    libc.getspnam.restype = ctypes.POINTER(_Shadow)
+    entry = libc.getspnam(os.fsencode(account.login))
+    if entry and 0 < entry.contents.expire < time.time() // 86400:
+        raise AccessDenied(f"The account {account.login} has expired; ask the administrator of this machine.")
 
 
 def become(account: Account) -> None:

@@ -12,11 +12,14 @@ Why a process of its own, and no fork in the daemon:
 
 Protocol, one datagram each over a ``SOCK_SEQPACKET`` pair; the daemon is trusted, nobody else has the socket:
 
-- ``start ID`` with descriptors ``request, reply, stdin, stdout, stderr`` (for a terminal, all three the slave).
-  ``request`` is a readable file with JSON (:class:`Request`); ``reply`` is the writing end of a pipe, on which the
-  child tells one JSON object: ``{"pid", "uid", "home", "shell"}`` when all is ready for exec, or
-  ``{"code", "error"}``. A second object follows only when exec itself fails. It ends with exec.
-- ``signal ID NUMBER UID``: to the process group, with the rights of that user.
+- ``start ID KIND`` with descriptors ``request, reply, stdin, stdout, stderr`` (for a terminal, all three the slave).
+  A sixth may follow, for reports of moved files (``files.report``). ``request`` is a readable file with JSON
+  (:class:`Request`); ``reply`` is the writing end of a pipe, on which the child tells one JSON object:
+  ``{"pid", "uid", "home", "shell"}`` when all is ready for exec, or ``{"code", "error"}``. A second object
+  follows only when exec itself fails. It ends with exec. KIND is ``login`` for a shell on a terminal, of which utmp
+  and wtmp know, else ``other``.
+- ``signal ID NUMBER UID PID``: to the process group PID, with the rights of that user. (With PAM, the launcher's child
+  stays as root to close the session, and PID is the child's child.)
 - ``kill ID``: the process alone, for a start that takes too long.
 - back: ``exit ID STATUS``, STATUS as from ``wait()``.
 
@@ -33,18 +36,20 @@ import select
 import signal
 import socket
 import sys
-import termios
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
-from teleconch.node import accounts
+from teleconch.node import accounts, greeting, login, records, variables
+from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDERR = 2
+START_LIMIT = 70  # seconds; the daemon gives up earlier, and this is for the case that it cannot say so
 REPLY = 3  # where the reply pipe stands between dup2 and exec
-SERVED = {"forward": forwarding.main}  # what a child does without an exec, as the user; imported while that is allowed
+# What a child does without an exec, as the user; imported while that is allowed.
+SERVED = {"forward": forwarding.main, files.SFTP: files.serve_sftp}
 
 
 def text(data: bytes) -> str:
@@ -57,18 +62,26 @@ def data(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def environment(account: accounts.Account, session: dict[str, str]) -> dict[bytes, bytes]:
-    """The session's variables (chosen by the daemon's allow-list) with the login's own above them."""
-    variables = {
-        b"USER": account.login,
-        b"LOGNAME": account.login,
-        b"HOME": account.home,
-        b"SHELL": account.shell,
-        b"PATH": ROOT_PATH if account.uid == 0 else PATH,
-        b"MAIL": f"/var/mail/{account.login}",
+def environment(entered: login.Entered, session: dict[str, str], own: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Defaults, then the user's file, then PAM's, then the session's (chosen by the daemon's allow-list), then what
+    nobody changes."""
+    account = entered.account
+    defaults = {b"PATH": ROOT_PATH if account.uid == 0 else PATH, b"MAIL": f"/var/mail/{account.login}"}
+    fixed = {b"USER": account.login, b"LOGNAME": account.login, b"HOME": account.home, b"SHELL": account.shell}
+    return {
+        **{name: os.fsencode(value) for name, value in defaults.items()},
+        **own,
+        **entered.variables,
+        **{data(name): data(value) for name, value in session.items()},
+        **{name: os.fsencode(value) for name, value in fixed.items()},
     }
-    result = {name: os.fsencode(value) for name, value in variables.items()}
-    return {data(name): data(value) for name, value in session.items()} | result
+
+
+def _own_variables(account: accounts.Account) -> dict[bytes, bytes]:
+    found, words = variables.read_file(account.home)
+    for word in words:
+        os.write(STDERR, word.encode() + b"\r\n")
+    return found
 
 
 def arguments(account: accounts.Account, command: str | None) -> list[bytes]:
@@ -92,43 +105,53 @@ def _go_home(account: accounts.Account) -> None:
 
 def _session(request: dict[str, Any]) -> NoReturn:
     """Become the user and exec; descriptors 0 to 2 and :data:`REPLY` are in place."""
-    account = accounts.look_up(request["login"])
-    accounts.check(account)
-    if request["terminal"]:
-        accounts.give_terminal(0, account)
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # session leader without a terminal: this one becomes it
+    entered = login.enter(request)
+    account = entered.account
     accounts.become(account)
-    os.umask(0o022)
     _go_home(account)
-    variables = environment(account, request["environment"])
+    environ = environment(
+        entered, request["environment"], _own_variables(account) if request["user_environment"] else {}
+    )
+    command = request["command"]
+    if entered.new_password:
+        command, request["serve"] = text(login.NEW_PASSWORD), None
     _tell(REPLY, pid=os.getpid(), uid=account.uid, home=account.home, shell=account.shell)
+    if login.is_login(request) and not greeting.hushed(account.home):
+        greeting.show(entered.said + (b"" if request["pam"] else greeting.message_of_the_day()))
+    signal.alarm(0)
+    signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):
         try:
             signal.signal(number, signal.SIG_DFL)
         except (OSError, ValueError):
             continue  # KILL, STOP and those that libc keeps
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if request["serve"] == files.SFTP and files.needs_shell(account.shell):
+        command, request["serve"] = files.sftp_command(request["programs"]), None
     if request["serve"] is not None:
-        signal.set_wakeup_fd(-1)
         os.close(REPLY)
         SERVED[request["serve"]]()
         os._exit(0)
+    if request["programs"] is not None:
+        files.lend_scp(environ, request["programs"], REPLY)
     try:
-        os.execve(account.shell, arguments(account, request["command"]), variables)  # noqa: S606 - the user's own
+        os.execve(account.shell, arguments(account, command), environ)  # noqa: S606 - the user's own
     except OSError as error:
         raise TeleconchError(f"{account.shell} could not be run: {error.strerror}.") from None
 
 
 def _child(descriptors: list[int]) -> NoReturn:
     try:
+        signal.set_wakeup_fd(-1)
+        signal.alarm(START_LIMIT)
         os.setsid()
-        request, reply, stdin, stdout, stderr = descriptors
+        request, reply, stdin, stdout, stderr, *report = descriptors
         with open(request, "rb", closefd=False) as file:
             asked = json.loads(file.read())
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (stdin, stdout, stderr, reply)]
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (stdin, stdout, stderr, reply, *report)]
         for place, fd in enumerate(high):
-            os.dup2(fd, place, inheritable=place != REPLY)
-        os.closerange(REPLY + 1, 256)  # all are close-on-exec, and few; this is the second bolt
+            os.dup2(fd, place, inheritable=place < REPLY)
+        os.closerange(REPLY + 1 + len(report), 256)  # all are close-on-exec, and few; this is the second bolt
     except BaseException:  # noqa: BLE001 - nothing may unwind into the launcher's loop
         os._exit(255)
     try:
@@ -148,6 +171,7 @@ class Loop:
         self._control = control
         self._pids: dict[str, int] = {}
         self._ids: dict[int, str] = {}
+        self._lines: dict[int, str] = {}  # terminals of logins
 
     def run(self) -> None:
         """Serve until the daemon's end of the socket is gone; then hang up what still runs."""
@@ -170,29 +194,32 @@ class Loop:
         finally:
             for pid in self._ids:
                 _kill_group(pid, signal.SIGHUP)
+            for pid, line in self._lines.items():
+                records.logout(line, pid)
 
     def _obey(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._control, 256, 5, socket.MSG_CMSG_CLOEXEC)
+        message, descriptors, _, _ = socket.recv_fds(self._control, 256, 6, socket.MSG_CMSG_CLOEXEC)
         if not message:
             return False
         verb, id, *rest = message.decode("ascii").split()
         if verb == "start":
-            self._start(id, descriptors)
+            self._start(id, descriptors, rest == ["login"] and os.geteuid() == 0)
         elif id not in self._pids:
             pass  # its end is on the way
         elif verb == "kill":
             os.kill(self._pids[id], signal.SIGKILL)
         else:
-            self._signal(self._pids[id], int(rest[0]), int(rest[1]))
+            self._signal(int(rest[2]), int(rest[0]), int(rest[1]))
         return True
 
-    def _start(self, id: str, descriptors: list[int]) -> None:
+    def _start(self, id: str, descriptors: list[int], login: bool) -> None:
         try:
             pid = os.fork()
         except OSError:
             pid = -1  # the reply pipe closes without a word, and the status tells
         if pid == 0:
             _child(descriptors)
+        line = os.ttyname(descriptors[4]).removeprefix("/dev/") if login else None
         for fd in descriptors:
             os.close(fd)
         if pid < 0:
@@ -200,6 +227,8 @@ class Loop:
             return
         self._pids[id] = pid
         self._ids[pid] = id
+        if line is not None:
+            self._lines[pid] = line
 
     def _signal(self, group: int, number: int, uid: int) -> None:
         # A child signals with the user's rights: as root one could kill what sudo runs in the same group.
@@ -216,13 +245,30 @@ class Loop:
         os.waitpid(pid, 0)
 
     def _reap(self) -> None:
-        while self._ids:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if pid == 0:
                 return
-            id = self._ids.pop(pid)
+            id = self._ids.pop(pid, None)
+            if id is None:
+                continue  # has written a logout
             del self._pids[id]
+            self._log_out(pid)
             self._control.send(f"exit {id} {status}".encode())
+
+    def _log_out(self, pid: int) -> None:
+        line = self._lines.pop(pid, None)
+        if line is None:
+            return
+        # In a child: the records may be locked by another for a while.
+        if os.fork() == 0:
+            try:
+                records.logout(line, pid)
+            finally:
+                os._exit(0)
 
 
 def _kill_group(group: int, number: int) -> None:

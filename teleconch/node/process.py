@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 import teleconch
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
-from teleconch.node.start import IReactorNode, Reply, Request, Started, open_request
+from teleconch.node.start import NO_RULES, IReactorNode, LoginRules, Reply, Request, Started, open_request
 
 EARLY_SIGNALS: Final = 16
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
@@ -49,7 +49,7 @@ class Process:
     def signal(self, number: int) -> None:
         """Send a signal to the process group, with the user's rights. Nothing happens once it has ended."""
         if self._facts is not None:
-            self._launcher.send(f"signal {self._id} {number} {self._facts.uid}")
+            self._launcher.send(f"signal {self._id} {number} {self._facts.uid} {self._facts.pid}")
         elif len(self._early) < EARLY_SIGNALS:
             self._early.append(number)
 
@@ -79,8 +79,9 @@ class Process:
 class Launcher:
     """The daemon's end. :meth:`start` it once, then :meth:`spawn`; :meth:`stop` hangs up what still runs."""
 
-    def __init__(self, reactor: IReactorNode) -> None:
+    def __init__(self, reactor: IReactorNode, rules: LoginRules = NO_RULES) -> None:
         self._reactor = reactor
+        self._rules = rules
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._processes: dict[int, Process] = {}
@@ -142,18 +143,20 @@ class Launcher:
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
-    def spawn(self, request: Request, stdin: int, stdout: int, stderr: int) -> Process:
-        """Start a process. The descriptors are the process's ends; they are closed here, whatever happens.
+    def spawn(self, request: Request, stdin: int, stdout: int, stderr: int, report: int | None = None) -> Process:
+        """Start a process. The descriptors are the process's ends (``report``: of moved files); they are closed here,
+        whatever happens.
 
         LimitExceeded for a command too long; Unavailable where the machine has no means left.
         """
-        descriptors = tuple(dict.fromkeys((stdin, stdout, stderr)))
+        ends = (stdin, stdout, stderr) if report is None else (stdin, stdout, stderr, report)
+        descriptors = tuple(dict.fromkeys(ends))
         try:
             if request.command is not None and len(request.command) > COMMAND_MAX:
                 raise LimitExceeded(f"The command is longer than {COMMAND_MAX} bytes; send it as a script on stdin.")
             if self._control is None:
                 self.start()
-            file, reading, writing = open_request(request)
+            file, reading, writing = open_request(request, self._rules)
         except OSError as error:
             _close(descriptors)
             raise Unavailable(f"This node cannot start a process now ({error.strerror}); try again later.") from error
@@ -163,7 +166,8 @@ class Launcher:
         self._last_id += 1
         process = self._processes[self._last_id] = Process(self, self._last_id)
         Reply(self._reactor, reading, process.has_started, process.has_failed, process.kill_start)
-        self._outgoing.append((f"start {self._last_id}".encode(), (file, writing, stdin, stdout, stderr)))
+        kind = "login" if request.is_login else "other"
+        self._outgoing.append((f"start {self._last_id} {kind}".encode(), (file, writing, *ends)))
         self._flush()
         return process
 

@@ -27,10 +27,23 @@ class IReactorNode(IReactorFDSet, IReactorTime):
 
 
 @frozen
+class LoginRules:
+    """What holds for every process of a node: the PAM service (``None``: no PAM), and whether ``~/.tsh/environment``
+    is read."""
+
+    pam_service: str | None = None
+    user_environment: bool = False
+
+
+NO_RULES: Final = LoginRules()
+
+
+@frozen
 class Request:
     """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes.
 
-    ``serve`` names what the launcher's child does instead, without an exec (``launcher.SERVED``).
+    ``serve`` names what the launcher's child does instead, without an exec (``launcher.SERVED``). ``programs`` is the
+    folder of ``files.programs``, where files may be moved.
     """
 
     login: str
@@ -38,8 +51,14 @@ class Request:
     environment: dict[bytes, bytes]
     terminal: bool
     serve: str | None = None
+    programs: str | None = None
 
-    def encode(self) -> bytes:
+    @property
+    def is_login(self) -> bool:
+        """Whether it is a login shell on a terminal."""
+        return self.terminal and self.command is None and self.serve is None
+
+    def encode(self, rules: LoginRules = NO_RULES) -> bytes:
         """As the launcher's child reads it."""
         return json.dumps(
             {
@@ -48,6 +67,9 @@ class Request:
                 "environment": {text(name): text(value) for name, value in self.environment.items()},
                 "terminal": self.terminal,
                 "serve": self.serve,
+                "programs": self.programs,
+                "pam": rules.pam_service,
+                "user_environment": rules.user_environment,
             }
         ).encode()
 
@@ -62,11 +84,11 @@ class Started:
     shell: str
 
 
-def open_request(request: Request) -> tuple[int, int, int]:
+def open_request(request: Request, rules: LoginRules = NO_RULES) -> tuple[int, int, int]:
     """The request as a readable file, and the reply pipe's reading (non-blocking) and writing end. OSError."""
     file = os.memfd_create("session", os.MFD_CLOEXEC)
     try:
-        os.write(file, request.encode())
+        os.write(file, request.encode(rules))
         os.lseek(file, 0, os.SEEK_SET)
         reading, writing = os.pipe2(os.O_CLOEXEC)
     except OSError:
