@@ -13,6 +13,7 @@ _ADDRESS = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:,\[\]/]+))(?::(?P<web>\d*)(?:,(?P<ssh>\d*))?)?", re.ASCII
 )
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?", re.ASCII)
+_PORT = re.compile(r"[1-9][0-9]{0,4}|", re.ASCII)
 _BARE_SIX = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
 
 
@@ -61,11 +62,16 @@ def join_address(host: str, port: int) -> str:
 
 
 def split_address(address: str, default_port: int) -> tuple[str, int]:
-    """Host and port of ``host[:port]`` or ``[host]:port``. BadParameter."""
+    """Host and port of ``host[:port]`` or ``[host]:port``. BadParameter.
+
+    The host can be nothing but one: what a proxy says of its address ends in commands (``tsh config``).
+    """
     host, colon, port = address.rpartition(":")
     if not colon or port.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = address, ""
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isdecimal() or port == "") or (port and not 0 < int(port) < 65536):
+    if not (_HOST.fullmatch(host) or _BARE_SIX.fullmatch(host)) or not (
+        _PORT.fullmatch(port) and int(port or 1) < 65536
+    ):
         raise BadParameter(f"{address!r} is not an address like host:{default_port}.")
     return host, int(port) if port else default_port

@@ -14,11 +14,13 @@ from teleconch.client.address import split_address
 from teleconch.client.profile import Profile
 from teleconch.defaults import NODE_PORT, PROXY_PORT
 from teleconch.errors import BadParameter
+from teleconch.resources.names import check_name
 
 
 def openssh_config(profile: Profile, key: Path, known_hosts: Path) -> str:
     """The block for ``~/.ssh/config``. ``key`` has its certificate in ``key-cert.pub``. BadParameter for a path that
-    OpenSSH cannot be told."""
+    OpenSSH cannot be told, or a cluster or proxy that would be more than a name there."""
+    check_name(profile.cluster, "The cluster's name")
     cert = key.with_name(f"{key.name}-cert.pub")
     proxy, port = split_address(profile.ssh_proxy_addr, PROXY_PORT)
     common = [

@@ -30,6 +30,7 @@ from teleconch.errors import (
 )
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.login import LoginRequest, Signup, UserCertificates
+from teleconch.resources.names import is_principal
 from teleconch.resources.secret import Secret
 
 _ANSWER_MAX = 4 * 1024 * 1024
@@ -71,7 +72,7 @@ class WebClient:
         answer = self._call("GET", "/webapi/ping")
         auth, proxy = _mapping(answer.get("auth")), _mapping(answer.get("proxy"))
         return Ping(
-            cluster=_text(answer, "cluster_name"),
+            cluster=_name(answer, "cluster_name"),
             server_version=_text(answer, "server_version"),
             second_factor=str(auth.get("second_factor") or "off"),
             ssh_proxy_addr=self._ssh_address(_mapping(proxy.get("ssh"))),
@@ -112,8 +113,8 @@ class WebClient:
     def _certificates(self, answer: dict[str, Any]) -> UserCertificates:
         try:
             return UserCertificates(
-                user=_text(answer, "username"),
-                cluster=_text(answer, "cluster"),
+                user=_name(answer, "username"),
+                cluster=_name(answer, "cluster"),
                 logins=tuple(str(login) for login in answer["logins"]),
                 roles=tuple(str(role) for role in answer["roles"]),
                 extensions=tuple(str(extension) for extension in answer["extensions"]),
@@ -122,7 +123,7 @@ class WebClient:
                 authorities=tuple(
                     TrustedAuthority(
                         type="host",
-                        cluster=_text(signer, "domain_name"),
+                        cluster=_name(signer, "domain_name"),
                         ssh_public_keys=tuple(str(key) for key in signer["checking_keys"]),
                         tls_certs=tuple(str(cert) for cert in signer["tls_certs"]),
                     )
@@ -138,16 +139,16 @@ class WebClient:
         answer = self._call("GET", f"/webapi/users/invites/{quote(token.reveal(), safe='')}")
         url, secret = answer.get("otp_url"), answer.get("otp_secret")
         return Signup(
-            user=_text(answer, "user"),
-            cluster=_text(answer, "cluster"),
-            otp_url=Secret(url) if isinstance(url, str) else None,
-            otp_secret=Secret(secret) if isinstance(secret, str) else None,
+            user=_name(answer, "user"),
+            cluster=_name(answer, "cluster"),
+            otp_url=Secret(url) if isinstance(url, str) and url.isprintable() else None,
+            otp_secret=Secret(secret) if isinstance(secret, str) and secret.isprintable() else None,
         )
 
     def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
         """Set password and second factor; the user's name. AccessDenied; BadParameter: the token is still good."""
         body = {"invite_token": token.reveal(), "pass": password.reveal(), "second_factor_token": otp}
-        return _text(self._call("POST", "/webapi/users", body), "user")
+        return _name(self._call("POST", "/webapi/users", body), "user")
 
     # --- HTTP ---
 
@@ -209,4 +210,12 @@ def _text(answer: dict[str, Any], name: str) -> str:
     value = answer.get(name)
     if not isinstance(value, str):
         raise ConnectionProblem(f"The proxy's answer has no {name}: its version does not fit this tsh.")
+    return value
+
+
+def _name(answer: dict[str, Any], name: str) -> str:
+    """A name of a user or cluster. It goes into files, commands and the terminal, so it may be nothing else."""
+    value = _text(answer, name)
+    if not is_principal(value):
+        raise ConnectionProblem(f"The proxy's answer has a {name} that is no name: do not trust this proxy.")
     return value
