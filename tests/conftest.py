@@ -13,6 +13,7 @@ from twisted.internet import reactor, task
 from twisted.internet._signals import _FDWaker as _Waker  # the reactor's own pipes, made on first need
 from twisted.logger import globalLogPublisher
 
+PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))  # where sshd and useradd are
 SETTLE_TURNS = 200  # of 10 ms: what a closing connection may need on a busy machine
 
 
@@ -27,7 +28,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
     for item in items:
-        missing = [name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name) is None]
+        missing = [
+            name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name, path=PATH) is None
+        ]
         reason = f"needs {', '.join(missing)} (see README, 'Tests')" if missing else ""
         if item.get_closest_marker("root") and os.geteuid() != 0:
             reason = "needs root: another OS user is logged in"
