@@ -32,6 +32,15 @@ def check_node(node: Node) -> None:
     _check_labels(node)
 
 
+def public_hosts(node: Node) -> tuple[str, ...]:
+    """The hosts of a checked node's public addresses, in lower case, without ports and brackets."""
+    hosts = (
+        address if is_host_principal(address) else address.rpartition(":")[0].strip("[]")
+        for address in node.public_addrs
+    )
+    return tuple(host.lower() for host in hosts)
+
+
 def check_address(address: str) -> None:
     """BadParameter unless ``address`` is ``host:port``, with an IPv6 address in brackets."""
     host, colon, port = address.rpartition(":")

@@ -21,10 +21,11 @@ from twisted.logger import Logger
 
 from teleconch import defaults
 from teleconch.auth.hosts import find_member, host_role
-from teleconch.auth.nodes import check_node
+from teleconch.auth.nodes import check_node, public_hosts
 from teleconch.auth.records import HOSTS, PRESENCE, HostRecord, Presence, presence_key
 from teleconch.auth.state import Found, State, decided, found, put
 from teleconch.backend.interface import ABSENT, RANGE_MAX, Change, Check, Delete
+from teleconch.ca.ssh import host_names
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError
 from teleconch.resources.host import Ping
 from teleconch.resources.identity import ApiIdentity
@@ -69,6 +70,7 @@ class PresenceBook:
                 f" {node.cluster!r}; to rename it, run `tctl rm node/{node.uuid}` on the auth server, then start it"
                 " again with a join token."
             )
+        self._check_public_addrs(node, member.record)
         before = await self._find(node.uuid)
         now = self._now()
         presence = Presence(evolve(node, roles=(role,)), now, instance)
@@ -86,6 +88,18 @@ class PresenceBook:
         if before is not None and presence.replaced != before.record.replaced:
             log.info("{server_id} runs in a new process", server_id=node.uuid, event="node.heartbeat")
         return presence
+
+    def _check_public_addrs(self, node: Node, member: HostRecord) -> None:
+        """AccessDenied for names that are not in the host's certificate: a node that calls itself by another's name
+        would make that name ambiguous, and nobody could reach the other by it."""
+        own = host_names(node.uuid, node.nodename, self._cluster, member.addresses)
+        foreign = [host for host in public_hosts(node) if host not in own]
+        if foreign:
+            raise AccessDenied(
+                f"This host did not join as {foreign[0]!r}, so it may not be reached by that name; to add it, set"
+                f" public_addr, run `tctl rm node/{node.uuid}` on the auth server, then start it again with a join"
+                " token."
+            )
 
     async def goodbye(self, identity: ApiIdentity, instance: str) -> None:
         """A node stops: offline from now on. Without effect when another process has taken its place."""

@@ -78,9 +78,9 @@ class Cluster:
     def node(self, uuid, **changes):
         return evolve(Node(uuid, "web1", CLUSTER, "192.0.2.7:3022", (), {"env": "prod"}, "0.1.0"), **changes)
 
-    async def joined(self, nodename="web1"):
+    async def joined(self, nodename="web1", **changes):
         """A node that has joined: its UUID."""
-        request = self.request(nodename=nodename)
+        request = self.request(nodename=nodename, **changes)
         await self.server.join(request)
         return request.uuid
 

@@ -128,7 +128,7 @@ async def test_roles_come_from_the_certificate(cluster):
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
     """Nothing that a node says of itself steers a terminal, breaks a table, or fills the auth server's memory."""
-    uuid = await cluster.joined()
+    uuid = await cluster.joined(addresses=("2001:db8::1", "web1.example.com", "192.0.2.7"))
     for changes in (
         {"addr": "192.0.2.7"},
         {"addr": "192.0.2.7:"},
@@ -165,6 +165,26 @@ async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
         await cluster.ping(
             uuid, addr=good, public_addrs=("web1", "2001:db8::1", good), labels={"ä/é.x*": "größe 1, 2=3"}
         )
+
+
+@pytest_twisted.ensureDeferred
+async def test_public_addresses_are_those_that_it_joined_with(cluster):
+    """A stolen node cannot make other nodes' names ambiguous, so that nobody reaches them by name any more."""
+    await cluster.joined("db1", addresses=("db1.example.com",))
+    uuid = await cluster.joined("web1", addresses=("Web1.example.org", "192.0.2.7"))
+    for foreign in (
+        "db1",
+        "db1.example.com",
+        "db1.example.com:3022",
+        "192.0.2.8:3022",
+        "[2001:db8::1]:22",
+        "localhost",
+    ):
+        sentence = await refused(cluster.ping(uuid, public_addrs=("web1.example.org:3022", foreign)), AccessDenied)
+        assert "did not join as" in sentence
+    with pytest.raises(NotFound):
+        await cluster.server.get_node(uuid)
+    await cluster.ping(uuid, public_addrs=("WEB1.example.org:3022", "192.0.2.7:22", "web1", f"{uuid}.{CLUSTER}"))
 
 
 @pytest_twisted.ensureDeferred
