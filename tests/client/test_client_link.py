@@ -135,7 +135,7 @@ def test_both_change_keys(sshd):
     data = os.urandom(6_000_000)
     converse(sshd, recorder, link, data)
     assert recorder.status == 0, link.problem
-    assert link.exchanges > 5
+    assert link.exchanges > 2
     expected = subprocess.run(["sha256sum"], input=data, capture_output=True, check=True).stdout
     assert bytes(recorder.out) == expected
 

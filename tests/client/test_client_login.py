@@ -149,15 +149,18 @@ def openssh(world, tmp_path):
     return run
 
 
-def test_plain_ssh_and_scp(world, openssh, tmp_path):
-    """After `tsh config >> ~/.ssh/config`, ssh and scp reach the node, host keys checked, without a question."""
+def test_plain_ssh_scp_and_sftp(world, openssh, tmp_path):
+    """After `tsh config >> ~/.ssh/config`, ssh, scp and sftp reach the node, host keys checked, without a question."""
     node = f"{world.login}@alpha.example.test"
     done = openssh("ssh", "-o", "BatchMode=yes", node, "echo out; exit 3")
     assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"")
     (tmp_path / "from").write_bytes(os.urandom(100_000))
-    done = openssh("scp", "-O", "-q", tmp_path / "from", f"{node}:{tmp_path}/to")
+    done = openssh("scp", "-q", tmp_path / "from", f"{node}:{tmp_path}/to")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "to").read_bytes() == (tmp_path / "from").read_bytes()
+    done = openssh("sftp", "-q", "-b", "-", node, stdin=f"get {tmp_path}/from {tmp_path}/back\n".encode())
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "from").read_bytes()
 
 
 @pytest.mark.program("git")
