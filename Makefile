@@ -31,7 +31,7 @@ soak: .venv/test
 	@./tests/programs
 	$(PYTEST) -m soak --soak
 
-bench: .venv/test
+bench: .venv/bench
 	@./tests/programs
 	$(BIN)/python -m bench
 
@@ -53,7 +53,7 @@ python:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --config-settings editable_mode=compat
 	@touch $@
 
-.venv/test .venv/lint: .venv/%: setup.cfg pyproject.toml .venv/bin/python
+.venv/test .venv/lint .venv/bench: .venv/%: setup.cfg pyproject.toml .venv/bin/python
 	@echo "Installing teleconch into .venv (with what '$*' needs) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]' --config-settings editable_mode=compat
 	@touch .venv/run $@
