@@ -1,15 +1,4 @@
-"""An SSH client's connection without I/O: bytes in, bytes out, one channel (RFC 4253, 4252, 4254).
-
-``tsh ssh`` has to be up in the time that OpenSSH's client takes, and importing Twisted alone takes longer than that.
-So this road has a connection of its own, on the same key exchange, packets and signatures (``teleconch.ssh``) as the
-servers; ``teleconch.ssh.client`` is for all that runs on a reactor. It is small because it needs little: a certificate
-is shown once, one channel is opened, whatever the server wants beyond that is refused.
-
-::
-
-    START -- versions, KEXINIT, keys --> AUTH -- certificate accepted --> OPEN -- channel confirmed --> data
-                                          any state -- a problem --> ENDED (``problem`` says why)
-"""
+"""The upper half of an SSH client's connection without I/O: one channel (RFC 4254). See ``handshake`` for the lower."""
 
 from __future__ import annotations
 
@@ -18,18 +7,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
-from teleconch.ssh import algorithms, kex, limits, messages, packet, signatures
+from teleconch.client.handshake import AUTH, ENDED, OPEN, START, Handshake
+from teleconch.errors import ConnectionProblem
+from teleconch.ssh import limits, messages
 from teleconch.ssh.codec import Reader, boolean, string, uint32
-from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
+from teleconch.ssh.problems import ProtocolProblem
 
-VERSION: Final = b"SSH-2.0-Teleconch"
-START, AUTH, OPEN, ENDED = "start", "auth", "open", "ended"
+__all__ = ["AUTH", "ENDED", "OPEN", "START", "ChannelUser", "Link"]
+
 WINDOW: Final = limits.CHANNEL_WINDOW
-_SEQUENCE: Final = 0xFFFFFFFF
-_KEX: Final = frozenset((messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS, messages.KEX_INIT))
 _CHANNEL: Final = 0  # the number of our one channel
-_BLOCKED_MAX: Final = 1024  # messages held back during a key exchange: answers, small ones
 
 
 class ChannelUser:
@@ -60,7 +47,7 @@ class ChannelUser:
         """Neither data nor requests come any more."""
 
 
-class Link:
+class Link(Handshake):
     """A connection as ``user``. ``kind`` and ``target`` say which channel to open once the user is logged in."""
 
     def __init__(
@@ -73,34 +60,8 @@ class Link:
         kind: bytes,
         target: bytes = b"",
     ) -> None:
-        self.state = START
-        self.problem: TeleconchError | None = None
-        self.rekey_bytes = limits.REKEY_BYTES
-        self.exchanges = 0
-        self._user, self._key, self._certificate = user.encode(), key, certificate
-        self._verify_host = verify_host
+        super().__init__(user, key, certificate, verify_host)
         self._channel, self._kind, self._target = channel, kind, target
-        self._offered = algorithms.choose()
-        self._out: list[bytes] = [VERSION + b"\r\n"]
-        self._left = b""
-        self._server_version = b""
-        self._lines = 0
-        self._sealer: packet.Sealer = packet.PlainSealer()
-        self._opener: packet.Opener = packet.PlainOpener()
-        self._next_opener: packet.Opener | None = None
-        self._in_sequence = self._out_sequence = 0
-        self._strict = False
-        self._session_id = b""
-        self._host_key = b""
-        self._kexinit = b""  # ours, from when it is sent until the server's NEWKEYS
-        self._server_kexinit = b""
-        self._agreed: kex.Agreed | None = None
-        self._exchange: kex.ClientExchange | None = None
-        self._exchanging = False  # between our KEXINIT and our NEWKEYS
-        self._skip_reply = False
-        self._blocked: list[tuple[bytes, bytes]] = []
-        self._bytes = self._packets = 0  # since the last key exchange
-        self._exchanged_at = time.monotonic()
         self._remote: int | None = None
         self._window_out = self._packet_out = 0
         self._window_in, self._uncredited = WINDOW, 0
@@ -109,277 +70,26 @@ class Link:
         self._answers = 0
         self._pings = 0
         self._eof_wanted = self._eof_sent = self._close_wanted = self._close_sent = self._closed = False
-        self._send_kexinit()
 
-    # --- bytes ---
+    def _logged_in(self) -> None:
+        self._send(
+            bytes((messages.CHANNEL_OPEN,))
+            + string(self._kind)
+            + uint32(_CHANNEL)
+            + uint32(WINDOW)
+            + uint32(limits.CHANNEL_PACKET),
+            self._target,
+        )
 
-    def take(self) -> bytes:
-        """What is to be sent to the server now."""
-        out, self._out = b"".join(self._out), []
-        return out
+    def _keys_changed(self) -> None:
+        self._flush()
 
-    def feed(self, data: bytes) -> None:
-        """Bytes from the server. A problem ends the connection: see ``state`` and ``problem``."""
-        if self.state == ENDED:
-            return
-        data = self._left + data if self._left else data
-        at = 0
-        try:
-            if not self._server_version:
-                at = self._read_version(data)
-            if self._server_version:
-                at = self._read_packets(memoryview(data), at)
-        except SSHProblem as problem:
-            self._disconnect(problem.reason, str(problem))
-            self.end(ConnectionProblem(f"The SSH connection ended: {problem}."))
-        self._left = data[at:] if at < len(data) else b""
-
-    def lost(self) -> None:
-        """The connection below is gone."""
-        if self.state != ENDED:
-            self.end(ConnectionProblem("the server closed the connection."))
-
-    def end(self, problem: TeleconchError | None) -> None:
-        """Nothing more goes in or out; the channel is closed with it."""
-        if self.state == ENDED:
-            return
-        self.state = ENDED
-        self.problem = self.problem or problem
+    def _gone(self) -> None:
         if not self._closed:
             self._closed = True
             self._channel.closed()
 
-    def goodbye(self) -> None:
-        """Say that this is the end."""
-        if self.state != ENDED:
-            self._disconnect(messages.DISCONNECT_BY_APPLICATION, "goodbye")
-            self.state = ENDED
-
-    def _disconnect(self, reason: int, text: str) -> None:
-        self._send(bytes((messages.DISCONNECT,)) + uint32(reason) + string(text.encode()) + string(b""))
-
-    def _read_version(self, data: bytes) -> int:
-        at = 0
-        while True:
-            end = data.find(b"\n", at, at + limits.VERSION_LINE)
-            if end < 0:
-                if len(data) - at >= limits.VERSION_LINE:
-                    raise ProtocolProblem("the version line is too long")
-                return at
-            line, at = data[at:end].rstrip(b"\r"), end + 1
-            if line.startswith(b"SSH-"):
-                if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")) or b"\0" in line:
-                    raise ProtocolProblem("the server does not speak SSH 2.0")
-                self._server_version = line
-                return at
-            self._lines += 1
-            if self._lines > limits.VERSION_LINES_BEFORE:
-                raise ProtocolProblem("this is no SSH server")
-
-    def _read_packets(self, view: memoryview, at: int) -> int:
-        longest, end = limits.PACKET_MAX, len(view)
-        while self.state != ENDED:
-            found = self._opener.open(self._in_sequence, view, at, end, longest)
-            if found is None:
-                break
-            plain, stop = found
-            self._bytes += stop - at
-            self._packets += 1
-            at = stop
-            sequence, self._in_sequence = self._in_sequence, (self._in_sequence + 1) & _SEQUENCE
-            last = len(plain) - plain[0]
-            if last < 2 or plain[0] < 4:
-                raise ProtocolProblem("a packet has impossible padding")
-            self._message(plain[1], plain[2:last], sequence)
-            if self._bytes > self.rekey_bytes or self._packets > limits.REKEY_PACKETS:
-                self.rekey()
-        return at if self.state != ENDED else end
-
-    # --- sending ---
-
-    def _send(self, head: bytes, body: bytes = b"") -> None:
-        if self.state == ENDED:
-            return
-        if self._exchanging and head[0] not in _KEX:
-            if len(self._blocked) >= _BLOCKED_MAX:
-                raise ProtocolProblem("too much waits for the key exchange to end")
-            self._blocked.append((head, body))
-            return
-        self._bytes += self._sealer.seal(self._out_sequence, self._out, head, body)
-        self._packets += 1
-        self._out_sequence = (self._out_sequence + 1) & _SEQUENCE
-
     # --- what comes ---
-
-    def _message(self, number: int, payload: bytes, sequence: int) -> None:
-        if number == messages.DISCONNECT:
-            reader = Reader(payload)
-            reader.uint32()
-            text = reader.string()[:1000].decode("utf-8", "replace")
-            self.end(ConnectionProblem(f"the server closed the connection: {text}."))
-        elif number in (messages.KEXINIT, messages.KEX_REPLY, messages.NEWKEYS):
-            self._kex_message(number, payload)
-        elif (self._server_kexinit or not self._session_id) and (self._strict or number > messages.DEBUG):
-            raise ProtocolProblem("a message came that key exchange does not allow")
-        elif number in (messages.IGNORE, messages.DEBUG, messages.UNIMPLEMENTED, messages.EXT_INFO):
-            pass
-        elif self.state == AUTH:
-            self._auth_message(number, payload)
-        elif self.state == OPEN and number >= messages.GLOBAL_REQUEST:
-            self._open_message(number, payload, sequence)
-        else:
-            raise ProtocolProblem("a message came at a moment when it must not")
-
-    # --- key exchange (RFC 4253 section 7) ---
-
-    def rekey(self) -> None:
-        """Begin a key exchange, unless one runs."""
-        if not self._kexinit and self.state in (AUTH, OPEN):
-            self._send_kexinit()
-
-    def _send_kexinit(self) -> None:
-        self._kexinit = kex.make_kexinit(
-            self._offered, client=True, first=not self._session_id, host_keys=self._offered.host_keys
-        )
-        self._send(self._kexinit)
-        self._exchanging = True
-
-    def _kex_message(self, number: int, payload: bytes) -> None:
-        if number == messages.KEXINIT:
-            self._got_kexinit(bytes((number,)) + payload)
-        elif number == messages.KEX_REPLY:
-            self._got_reply(payload)
-        else:
-            self._got_newkeys(payload)
-
-    def _got_kexinit(self, payload: bytes) -> None:
-        if self._server_kexinit:
-            raise ProtocolProblem("a key exchange began within another")
-        if not self._kexinit:
-            self._send_kexinit()
-        self._server_kexinit = payload
-        ours, theirs = kex.parse_kexinit(self._kexinit), kex.parse_kexinit(payload)
-        if not self._session_id:
-            self._strict = algorithms.STRICT_SERVER in theirs.kex
-            if self._strict and self._in_sequence != 1:
-                raise ProtocolProblem("KEXINIT was not the first packet, as strict key exchange asks")
-        self._agreed = kex.agree(ours, theirs, peer_is_client=False, strict=self._strict)
-        self._skip_reply = self._agreed.guess_wrong
-        self._exchange = kex.ClientExchange(self._agreed.kex)
-        self._send(bytes((messages.KEX_INIT,)) + string(self._exchange.init))
-
-    def _got_reply(self, payload: bytes) -> None:
-        if self._skip_reply:
-            self._skip_reply = False
-            return
-        exchange, agreed = self._exchange, self._agreed
-        if exchange is None or agreed is None:
-            raise ProtocolProblem("a key exchange message came at a moment when it must not")
-        self._exchange = None
-        reader = Reader(payload)
-        blob, reply, signature = reader.string(), reader.string(), reader.string()
-        reader.end()
-        secret = exchange.secret(reply)
-        digest = kex.exchange_hash(
-            agreed.kex,
-            (VERSION, self._server_version),
-            (self._kexinit, self._server_kexinit),
-            blob,
-            exchange.init,
-            reply,
-            secret,
-        )
-        if not signatures.verify(blob, signature, digest, agreed.host_key):
-            raise NegotiationProblem("the server's signature is wrong")
-        self._check_host(blob)
-        self._session_id = self._session_id or digest
-        derive = kex.KeyMaterial(agreed.kex, secret, digest, self._session_id)
-        self._send(bytes((messages.NEWKEYS,)))
-        self._sealer = packet.make_sealer(agreed.ciphers[0], agreed.macs[0], derive, b"ACE")
-        self._next_opener = packet.make_opener(agreed.ciphers[1], agreed.macs[1], derive, b"BDF")
-        if self._strict:
-            self._out_sequence = 0
-        self._exchanging = False
-        self._bytes = self._packets = 0
-        self._exchanged_at = time.monotonic()
-        if self.state == START:
-            self._log_in()
-        blocked, self._blocked = self._blocked, []
-        for head, body in blocked:
-            self._send(head, body)
-
-    def _check_host(self, blob: bytes) -> None:
-        """Each key that the server proves must be accepted; most keep theirs, and it is looked at once."""
-        if blob == self._host_key:
-            return
-        try:
-            self._verify_host(blob)
-        except TeleconchError as error:
-            self.problem = error
-            raise HostKeyProblem("the host key was not accepted") from error
-        self._host_key = blob
-
-    def _got_newkeys(self, payload: bytes) -> None:
-        if self._next_opener is None or payload:
-            raise ProtocolProblem("NEWKEYS came before there were any")
-        self._opener, self._next_opener = self._next_opener, None
-        if self._strict:
-            self._in_sequence = 0
-        self._kexinit = self._server_kexinit = b""
-        self._agreed = None
-        self.exchanges += 1
-        self._flush()
-
-    # --- authentication (RFC 4252 section 7) ---
-
-    def _log_in(self) -> None:
-        """Service and signature in one go: a server reads them in their order, and a round trip is saved."""
-        self.state = AUTH
-        names = signatures.algorithms_of(signatures.key_type(self._certificate))
-        if not names:
-            raise NegotiationProblem("your key is of a kind that is not used here")
-        request = b"".join(
-            (
-                string(self._user),
-                string(b"ssh-connection"),
-                string(b"publickey"),
-                boolean(True),
-                string(names[0]),
-                string(self._certificate),
-            )
-        )
-        number = bytes((messages.USERAUTH_REQUEST,))
-        signature = signatures.sign(self._key, string(self._session_id) + number + request, names[0])
-        self._send(bytes((messages.SERVICE_REQUEST,)) + string(b"ssh-userauth"))
-        self._send(number + request, string(signature))
-
-    def _auth_message(self, number: int, payload: bytes) -> None:
-        if number == messages.USERAUTH_SUCCESS:
-            self.state = OPEN
-            self._send(
-                bytes((messages.CHANNEL_OPEN,))
-                + string(self._kind)
-                + uint32(_CHANNEL)
-                + uint32(WINDOW)
-                + uint32(limits.CHANNEL_PACKET),
-                self._target,
-            )
-        elif number == messages.USERAUTH_FAILURE:
-            login = self._user.decode(errors="replace")
-            self._disconnect(messages.DISCONNECT_BY_APPLICATION, "goodbye")
-            self.end(
-                AccessDenied(
-                    f"the server did not let {login} in. Log in again with `tsh login --force`, and check that"
-                    f" {login} is one of your logins."
-                )
-            )
-        elif number == messages.SERVICE_ACCEPT:
-            if Reader(payload).string() != b"ssh-userauth":
-                raise ProtocolProblem("a service was given that nobody asked for")
-        elif number != messages.USERAUTH_BANNER:
-            raise ProtocolProblem("that is no message for authentication")
-
-    # --- the connection and its channel (RFC 4254) ---
 
     def _open_message(self, number: int, payload: bytes, sequence: int) -> None:
         if number == messages.GLOBAL_REQUEST:
