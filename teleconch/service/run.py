@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from teleconch.api.hostfiles import write_file
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.service import log as logs
 from teleconch.service.role import cannot_listen, listener
@@ -91,7 +92,7 @@ def _pid_file(path: str | None) -> Iterator[None]:
         yield
         return
     try:
-        Path(path).write_text(f"{os.getpid()}\n")
+        write_file(Path(path), f"{os.getpid()}\n".encode())  # as a new file: a link that waits there is not followed
     except OSError as error:
         raise BadParameter(f"The PID file {path} cannot be written: {error.strerror}.") from None
     try:
