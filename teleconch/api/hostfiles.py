@@ -15,6 +15,7 @@ Files are 0600, folders 0700.
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ class HostFiles:
         path = self._data_dir / "host_uuid"
         with _told(path):
             _make_directory(self._data_dir)
+            _not_for_all(self._data_dir)
             if not path.exists():
                 aside = _write_aside(path, f"{uuid.uuid4()}\n".encode())
                 try:
@@ -225,6 +227,14 @@ def _make_directory(path: Path) -> None:
     if not path.is_dir():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync_directory(path.parent)
+
+
+def _not_for_all(path: Path) -> None:
+    """Take away everyone's right to write (a fresh container volume has it): who can rename folders here can have this
+    host use keys and authorities of his own."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        path.chmod(mode & ~(stat.S_IWOTH | stat.S_ISVTX))
 
 
 @contextmanager
