@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from teleconch.errors import TeleconchError
 from teleconch.ssh import limits
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 
@@ -57,7 +58,7 @@ class Channel(SSHChannel):
             avatar,
         )
         self.eof_sent = False
-        self.eof_received = False
+        self.eof_received = self.close_received = False
         self.remote_id = 0
         self._unsent: deque[tuple[int, bytes | memoryview]] = deque()  # (0, data) or (type, extended data)
         self._unsent_bytes = 0
@@ -283,14 +284,15 @@ class Channel(SSHChannel):
         self._credit()
 
     def got_eof(self) -> None:
+        self.eof_received = True
         if self._answering:
             self._wait(self.got_eof)
             return
-        self.eof_received = True
         if not self.localClosed:
             self.eofReceived()
 
     def got_close(self) -> None:
+        self.close_received = True
         if self._answering:
             self._wait(self.got_close)
             return
@@ -313,13 +315,10 @@ class Channel(SSHChannel):
         self._answering = True
         try:
             answer = self.requestReceived(name, data)
-        except SSHProblem:
-            raise
         except Exception:  # noqa: BLE001 - one request's fault ends neither the channel nor the connection
-            self.log.failure("a channel request broke", event="ssh")
-            answer = False
+            answer = self._broken_request()
         if inspect.isawaitable(answer):
-            Deferred.fromCoroutine(self._answer(answer, want_reply)).addErrback(self._answer_broke, want_reply)
+            Deferred.fromCoroutine(self._answer(answer, want_reply)).addErrback(self.conn.broken)
         else:
             self._reply(answer, want_reply)
             self._go_on()
@@ -328,13 +327,20 @@ class Channel(SSHChannel):
         self._waiting.append(event)
 
     async def _answer(self, answer: Awaitable[Any], want_reply: bool) -> None:
-        self._reply(await answer, want_reply)
+        try:
+            given = await answer
+        except Exception:  # noqa: BLE001 - likewise
+            given = self._broken_request()
+        self._reply(given, want_reply)
         self._go_on()
 
-    def _answer_broke(self, failure: Failure, want_reply: bool) -> None:
-        self.log.failure("a channel request broke", failure=failure, event="ssh")
-        self._reply(False, want_reply)
-        self._go_on()
+    def _broken_request(self) -> bool:
+        failure = Failure()
+        if failure.check(TeleconchError, SSHProblem):
+            self.log.info("channel request refused: {error}", event="ssh", error=failure.getErrorMessage())
+        else:
+            self.log.failure("a channel request broke", failure=failure, event="ssh")
+        return False
 
     def _reply(self, answer: object, want_reply: bool) -> None:
         if want_reply and not self.localClosed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final
@@ -15,10 +14,12 @@ from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused, SSHProblem
+from teleconch.ssh.requests import GlobalRequests, KeepAlive
 
 __all__ = ["ChannelRefused", "Connection"]
 
@@ -55,19 +56,15 @@ class Connection(SSHConnection):
         self._logout = logout
         self._max_channels = max_channels
         self._opening = 0  # channels of the peer that are being decided on
-        self._global_waiting: deque[tuple[bytes, bool, bytes]] = deque()
-        self._global_busy = False
+        self._requests = GlobalRequests(self, lambda name, data: self.gotGlobalRequest(name, data))
+        self._keepalive = KeepAlive(self, self._requests, *keepalive)
         self._open_results: dict[int, Deferred[Channel]] = {}
-        self._keepalive_interval, self._keepalive_count = keepalive
-        self._keepalive_missed = 0
-        self._keepalive_call: Any = None
-        self._heard = True
         self._turn = 0
         self._stopped = False
         self._table: dict[int, Callable[[bytes], None]] = {
-            messages.GLOBAL_REQUEST: self._got_global_request,
-            messages.REQUEST_SUCCESS: self._got_request_success,
-            messages.REQUEST_FAILURE: self._got_request_failure,
+            messages.GLOBAL_REQUEST: self._requests.received,
+            messages.REQUEST_SUCCESS: self._requests.succeeded,
+            messages.REQUEST_FAILURE: self._requests.failed,
             messages.CHANNEL_OPEN: self._got_open,
             messages.CHANNEL_OPEN_CONFIRMATION: self._got_open_confirmation,
             messages.CHANNEL_OPEN_FAILURE: self._got_open_failure,
@@ -85,14 +82,13 @@ class Connection(SSHConnection):
     def serviceStarted(self) -> None:
         if self.avatar is not None:
             self.avatar.conn = self
-        self._schedule_keepalive()
+        self._keepalive.start()
 
     def serviceStopped(self) -> None:
         if self._stopped:
             return
         self._stopped = True
-        if self._keepalive_call is not None and self._keepalive_call.active():
-            self._keepalive_call.cancel()
+        self._keepalive.stop()
         for channel in list(self.channels.values()):
             if channel in self.channelsToRemoteChannel:
                 self.channelClosed(channel)
@@ -103,17 +99,14 @@ class Connection(SSHConnection):
             if channel is not None:
                 channel.openFailed(problem)
             result.errback(Failure(problem))
-        waiting, self.deferreds["global"] = self.deferreds["global"], []
-        for deferred in waiting:
-            if deferred is not None:
-                deferred.errback(RequestRefused("the connection is gone"))
+        self._requests.stop()
         if self._logout is not None:
             logout, self._logout = self._logout, None
             logout()
         self.disconnected.callback(None)
 
     def packetReceived(self, messageNum: int, packet: bytes) -> None:
-        self._heard = True
+        self._keepalive.heard = True
         handle = self._table.get(messageNum)
         if handle is None:
             if messageNum < messages.GLOBAL_REQUEST:
@@ -138,84 +131,21 @@ class Connection(SSHConnection):
             if self.congested:
                 break
 
-    # -- keep-alive --
-
-    def _schedule_keepalive(self) -> None:
-        if self._keepalive_interval:
-            self._keepalive_call = self.transport.reactor.callLater(self._keepalive_interval, self._keepalive)
-
-    def _keepalive(self) -> None:
-        self._keepalive_missed = 0 if self._heard else self._keepalive_missed + 1
-        self._heard = False
-        if self._keepalive_missed > self._keepalive_count:
-            self.transport.problem(SSHProblem("the peer does not answer any more"))
-            self.transport.abortConnection()
-            return
-        waiting = self.deferreds["global"]
-        if waiting.count(None) <= self._keepalive_count:
-            self.transport.sendPacket(messages.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + boolean(True))
-            waiting.append(None)
-        self._schedule_keepalive()
-
     # -- global requests --
 
     def sendGlobalRequest(self, request: bytes, data: bytes, wantReply: int = 0) -> Deferred[bytes] | None:
-        """With ``wantReply`` the reply's bytes, or RequestRefused."""
-        self.transport.sendPacket(messages.GLOBAL_REQUEST, string(request) + boolean(wantReply) + data)
-        if not wantReply:
-            return None
-        deferred: Deferred[bytes] = Deferred()
-        self.deferreds["global"].append(deferred)
-        return deferred
-
-    def _got_request_success(self, packet: bytes) -> None:
-        self._global_answer().callback(packet)
-
-    def _got_request_failure(self, packet: bytes) -> None:
-        self._global_answer().errback(RequestRefused("the peer refused a global request"))
-
-    def _global_answer(self) -> Deferred[bytes]:
-        waiting = self.deferreds["global"]
-        if not waiting:
-            raise ProtocolProblem("an answer came to no question")
-        deferred: Deferred[bytes] | None = waiting.pop(0)
-        if deferred is None:  # a keep-alive: any answer will do
-            deferred = Deferred()
-            deferred.addErrback(lambda _: None)
-        return deferred
-
-    def _got_global_request(self, packet: bytes) -> None:
-        reader = Reader(packet)
-        name, want_reply, data = reader.string(), reader.boolean(), reader.rest()
-        if len(self._global_waiting) >= limits.PENDING_EVENTS:
-            raise ProtocolProblem("too many requests wait for an answer")
-        self._global_waiting.append((name, want_reply, data))
-        if not self._global_busy:
-            self._global_busy = True
-            Deferred.fromCoroutine(self._answer_global()).addErrback(self._broken)
-
-    async def _answer_global(self) -> None:
-        while self._global_waiting and not self._stopped:
-            name, want_reply, data = self._global_waiting.popleft()
-            try:
-                answer = self.gotGlobalRequest(name, data)
-                if inspect.isawaitable(answer):
-                    answer = await answer
-            except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log the whole
-                self.log.failure("a global request broke", event="ssh")
-                answer = False
-            if want_reply and not self._stopped:
-                if answer is False or answer is None or answer == 0:
-                    self.transport.sendPacket(messages.REQUEST_FAILURE, b"")
-                else:
-                    self.transport.sendPacket(messages.REQUEST_SUCCESS, answer if isinstance(answer, bytes) else b"")
-        self._global_busy = False
+        """With ``wantReply`` fires with the reply's bytes, or fails with RequestRefused."""
+        return self._requests.ask(request, data, bool(wantReply))
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> Any:
         asked = getattr(self.avatar, "global_request", None)
         return asked(requestType, data) if asked is not None else False
 
-    def _broken(self, failure: Failure) -> None:
+    def broken(self, failure: Failure) -> None:
+        """An error that nobody expected: the log gets the whole, the peer a sentence."""
+        if isinstance(failure.value, SSHProblem):
+            self.transport.fail(failure.value)
+            return
         self.log.failure("the connection broke", failure=failure, event="ssh")
         if not self._stopped:
             self.transport.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
@@ -231,7 +161,7 @@ class Connection(SSHConnection):
             )
             return
         self._opening += 1
-        Deferred.fromCoroutine(self._open(kind, sender, window, max_packet, reader.rest())).addErrback(self._broken)
+        Deferred.fromCoroutine(self._open(kind, sender, window, max_packet, reader.rest())).addErrback(self.broken)
 
     async def _open(self, kind: bytes, sender: int, window: int, max_packet: int, data: bytes) -> None:
         try:
@@ -269,6 +199,10 @@ class Connection(SSHConnection):
             code = next((part for part in error.args if isinstance(part, int)), messages.OPEN_UNKNOWN_CHANNEL_TYPE)
             text = next((part for part in error.args if isinstance(part, str)), "unknown channel")
             raise ChannelRefused(code, text) from None
+        except TeleconchError as error:
+            raise ChannelRefused(messages.OPEN_ADMINISTRATIVELY_PROHIBITED, str(error)) from None
+        except SSHProblem as problem:
+            raise ChannelRefused(messages.OPEN_CONNECT_FAILED, str(problem)) from None
         except Exception:  # noqa: BLE001 - an unexpected error is a refusal; the log has the whole
             self.log.failure("a channel could not be opened", event="ssh")
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, "something went wrong here") from None
@@ -353,7 +287,7 @@ class Connection(SSHConnection):
 
     def _channel(self, number: int) -> Channel:
         channel: Channel | None = self.channels.get(number)
-        if channel is None or number in self._open_results or channel.remoteClosed:
+        if channel is None or number in self._open_results or channel.close_received:
             raise ProtocolProblem("a message came for a channel that is not open")
         return channel
 
@@ -368,7 +302,7 @@ class Connection(SSHConnection):
 
         The way of nearly every byte that comes in, so it goes past the general one.
         """
-        self._heard = True
+        self._keepalive.heard = True
         if last < _DATA_AT:
             raise ProtocolProblem("a message ends too early")
         number, size = _TWO.unpack_from(plain, 2)

@@ -320,6 +320,21 @@ def test_after_the_end(messages: list[tuple[int, bytes]]) -> None:
     assert pair.avatar.closed_channels == 1
 
 
+def test_after_the_end_while_a_request_waits() -> None:
+    """The same holds while the answer to a request is awaited."""
+    for first in (m.CHANNEL_EOF, m.CHANNEL_CLOSE):
+        pair = entered()
+        session(pair, b"mute")
+        raw(pair, m.CHANNEL_REQUEST, uint32(0) + string(b"exec") + b"\1" + string(b"slow"))
+        raw(pair, first, uint32(0))
+        assert not pair.server.ended
+        raw(pair, m.CHANNEL_DATA, uint32(0) + string(b"x"))
+        assert pair.server.ended
+        pair.end()
+        pair.avatar.slow[0].callback(True)
+        assert pair.avatar.closed_channels == 1
+
+
 def test_more_than_the_window() -> None:
     """A peer that sends more than it was allowed to is cut off before that is kept."""
     pair = entered()

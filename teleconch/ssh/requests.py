@@ -1,0 +1,150 @@
+"""Global requests of a connection (RFC 4254 section 4), answered one after the other, and keep-alives by them."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.errors import TeleconchError
+from teleconch.ssh import limits, messages
+from teleconch.ssh.codec import Reader, boolean, string
+from teleconch.ssh.problems import ProtocolProblem, RequestRefused, SSHProblem
+
+if TYPE_CHECKING:
+    from teleconch.ssh.connection import Connection
+
+_KEEPALIVE: Final = b"keepalive@openssh.com"
+
+
+class GlobalRequests:
+    """The questions of both sides. ``decide(name, data)`` answers the peer's, at once or as an awaitable."""
+
+    log = Logger()
+
+    def __init__(self, connection: Connection, decide: Callable[[bytes, bytes], Any]) -> None:
+        self._connection = connection
+        self._decide = decide
+        self._waiting: deque[tuple[bytes, bool, bytes]] = deque()  # the peer's
+        self._busy = False
+        self._asked: deque[Deferred[bytes] | None] = deque()  # ours; None for a keep-alive
+        self._stopped = False
+
+    # -- ours --
+
+    def ask(self, name: bytes, data: bytes, want_reply: bool) -> Deferred[bytes] | None:
+        """Fires with the reply's bytes, or fails with RequestRefused."""
+        deferred: Deferred[bytes] = Deferred()
+        if self._stopped:
+            deferred.errback(Failure(RequestRefused("the connection is gone")))
+            return deferred if want_reply else None
+        self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(name) + boolean(want_reply) + data)
+        if not want_reply:
+            return None
+        self._asked.append(deferred)
+        return deferred
+
+    def keep_alive(self, most: int) -> None:
+        """Ask for a sign of life, unless ``most`` such questions wait for their answer."""
+        if self._asked.count(None) < most:
+            self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(_KEEPALIVE) + boolean(True))
+            self._asked.append(None)
+
+    def succeeded(self, packet: bytes) -> None:
+        """REQUEST_SUCCESS."""
+        deferred = self._answered()
+        if deferred is not None:
+            deferred.callback(packet)
+
+    def failed(self, packet: bytes) -> None:
+        """REQUEST_FAILURE; to a keep-alive that is as good an answer as any."""
+        deferred = self._answered()
+        if deferred is not None:
+            deferred.errback(Failure(RequestRefused("the peer refused a global request")))
+
+    def _answered(self) -> Deferred[bytes] | None:
+        if not self._asked:
+            raise ProtocolProblem("an answer came to no question")
+        return self._asked.popleft()
+
+    # -- the peer's --
+
+    def received(self, packet: bytes) -> None:
+        """GLOBAL_REQUEST: ``string name, boolean want reply``, and what the request adds."""
+        reader = Reader(packet)
+        name, want_reply, data = reader.string(), reader.boolean(), reader.rest()
+        if len(self._waiting) >= limits.PENDING_EVENTS:
+            raise ProtocolProblem("too many requests wait for an answer")
+        self._waiting.append((name, want_reply, data))
+        if not self._busy:
+            self._busy = True
+            Deferred.fromCoroutine(self._answer_all()).addErrback(self._connection.broken)
+
+    async def _answer_all(self) -> None:
+        while self._waiting and not self._stopped:
+            name, want_reply, data = self._waiting.popleft()
+            answer = await self._answer(name, data)
+            if not want_reply or self._stopped:
+                continue
+            if answer is False or answer is None or answer == 0:
+                self._connection.transport.sendPacket(messages.REQUEST_FAILURE, b"")
+            else:
+                reply = answer if isinstance(answer, bytes) else b""
+                self._connection.transport.sendPacket(messages.REQUEST_SUCCESS, reply)
+        self._busy = False
+
+    async def _answer(self, name: bytes, data: bytes) -> Any:
+        try:
+            answer = self._decide(name, data)
+            return await answer if inspect.isawaitable(answer) else answer
+        except (SSHProblem, TeleconchError) as refusal:
+            self.log.info("global request refused: {error}", event="ssh", error=str(refusal))
+        except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log the whole
+            self.log.failure("a global request broke", event="ssh")
+        return False
+
+    def stop(self) -> None:
+        """The connection is gone."""
+        self._stopped = True
+        self._waiting.clear()
+        asked, self._asked = self._asked, deque()
+        for deferred in asked:
+            if deferred is not None:
+                deferred.errback(Failure(RequestRefused("the connection is gone")))
+
+
+class KeepAlive:
+    """Asks for a sign of life every ``interval`` seconds; gives up after ``count`` in silence (``interval`` 0: never).
+
+    It asks also while data flows, so that whatever stands between never sees an idle connection (LESSONS: pain 23).
+    """
+
+    def __init__(self, connection: Connection, requests: GlobalRequests, interval: float, count: int) -> None:
+        self._connection, self._requests = connection, requests
+        self._interval, self._count = interval, count
+        self._missed = 0
+        self._call: Any = None
+        self.heard = True  # set by whatever comes from the peer
+
+    def start(self) -> None:
+        if self._interval:
+            self._call = self._connection.transport.reactor.callLater(self._interval, self._ask)
+
+    def _ask(self) -> None:
+        self._missed = 0 if self.heard else self._missed + 1
+        self.heard = False
+        if self._missed > self._count:
+            self._connection.transport.problem(SSHProblem("the peer does not answer any more"))
+            self._connection.transport.abortConnection()
+            return
+        self._requests.keep_alive(self._count + 1)
+        self.start()
+
+    def stop(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.cancel()
