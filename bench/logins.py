@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.figures import Figures, Wrong
-from bench.peer_teleconch import NODE, Teleconch
+from bench.peer_teleconch import BIN, NODE, Teleconch
 from bench.peers import LOGIN, Peer
 from bench.processes import cpu_seconds, wait_until_idle
 
@@ -72,15 +72,16 @@ def tsh(peer: Peer, figures: Figures) -> None:
     """``tsh ssh NODE true`` beside ``ssh -J`` to the same node, in turn, medians."""
     if not isinstance(peer, Teleconch):
         return
-    command, env = peer.tsh("ssh", f"{LOGIN}@{NODE}", "true")
+    command = [str(BIN / "tsh"), "ssh", f"{LOGIN}@{NODE}", "true"]
 
     def medians() -> tuple[float, float, float]:
+        peer.log_in()
         times: dict[bool, list[float]] = {True: [], False: []}
         for number in range(2 * TSH_RUNS + 2):
             ours = number % 2 == 0
             begin = time.perf_counter()
             subprocess.run(
-                command if ours else peer.ssh("via", "true"), env=env if ours else None,
+                command if ours else peer.ssh("via", "true"), env=peer.env,
                 stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60,
             )  # fmt: skip
             if number > 1:  # the first of each warms the caches

@@ -45,13 +45,13 @@ class Script(Peer):
 class StockConch(Script):
     name, short = "stock Conch", "Conch"
     ciphers = (CTR,)  # it has no AEAD
-    jump_share = 0.125
+    jump_share = 1 / 16
     remarks = (
         "stock Conch sends EOF ahead of data that waits for the window, and the client drops what follows: bytes are "
         "lost where the client is the slower one. That is Conch's SSHSessionProcessProtocol; the script here leaves "
         "that EOF out, so that transfers are whole.",
         "stock Conch keeps without a bound what the next end does not take, and copies all of it for each read: its "
-        "jump figures are of an eighth of the size, and get worse with it.",
+        "jump figures are of a sixteenth of the size, and get worse with it.",
     )
 
     def program(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from bench.processes import NotReady, free_port, wait_for_port
 BIN = Path(sys.executable).parent
 NODE = "target"
 _TOKEN = "bench-token-bench-token-bench-token"
+_PASSWORD = "correct horse battery"
 _SERVICES = ("auth", "ssh", "proxy")
 
 
@@ -24,6 +26,7 @@ class Teleconch(Peer):
 
     def start(self) -> None:
         self.auth_port, self.web_port = free_port(), free_port()
+        self.env = {**os.environ, "TELEPORT_HOME": str(self.folder / "tsh")}
         auth = self._configure(
             "auth", "auth",
             f"  cluster_name: bench\n  listen_addr: 127.0.0.1:{self.auth_port}\n  tokens: ['node,proxy:{_TOKEN}']\n"
@@ -63,22 +66,27 @@ class Teleconch(Peer):
         return pid
 
     def _sign(self, config: Path) -> None:
-        """A user, its key and certificate for ``ssh``, and its identity file for ``tsh``."""
-        tctl = [str(BIN / "tctl"), "-c", str(config)]
-        self.key, self.identity = self.folder / "bench", self.folder / "identity"
-        self.certificate = self.folder / "bench-cert.pub"
-        for arguments in (
-            ["users", "add", "bench", LOGIN],
-            ["auth", "sign", "--user=bench", f"--out={self.key}", "--format=openssh"],
-            ["auth", "sign", "--user=bench", f"--out={self.identity}", "--format=file"],
-        ):
-            subprocess.run([*tctl, *arguments], check=True, capture_output=True, text=True, timeout=60)
+        """A user, and a key and certificate for ``ssh``."""
+        self.key, self.certificate = self.folder / "bench", self.folder / "bench-cert.pub"
+        told = self._program("tctl", "-c", config, "users", "add", "bench", LOGIN)
+        self._signup_path = re.search(r"/web/newuser/\S+", told)[0]  # type: ignore[index]
+        self._program("tctl", "-c", config, "auth", "sign", "--user=bench", f"--out={self.key}", "--format=openssh")
 
-    def tsh(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """A command line of tsh, and the environment that it needs."""
-        proxy = f"--proxy=127.0.0.1:{self.web_port},{self.jump_port}"
-        command = [str(BIN / "tsh"), "-i", str(self.identity), proxy, *arguments]
-        return command, {**os.environ, "TELEPORT_HOME": str(self.folder / "tsh")}
+    def _program(self, name: str, *arguments: str | Path, typed: str = "") -> str:
+        """Run one of our programs; what it prints."""
+        command = [str(BIN / name), *map(str, arguments)]
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=60, env=self.env, input=typed
+        ).stdout
+
+    def log_in(self) -> None:
+        """``tsh signup`` and ``tsh login``, once."""
+        if not (self.folder / "tsh").exists():
+            web = f"127.0.0.1:{self.web_port}"
+            typed = f"{_PASSWORD}\n{_PASSWORD}\n"
+            self._program("tsh", "--insecure", "signup", f"https://{web}{self._signup_path}", typed=typed)
+            proxy = f"--proxy={web},{self.jump_port}"
+            self._program("tsh", "--insecure", proxy, "--user=bench", "login", typed=typed)
 
     def _wait_until_registered(self) -> None:
         for _ in range(50):

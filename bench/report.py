@@ -68,9 +68,9 @@ def _cell(figures: Figures, figure: str, peer: str) -> str:
     return f"{text} ({wrong} of {tried} failed)".strip()
 
 
-def figures_table(figures: Figures, peers: Mapping[str, str], title: str) -> Table:
+def figures_table(figures: Figures, peers: Mapping[str, str]) -> Table:
     """Medians by peer (name and short name), then teleconch's as a multiple of each other's."""
-    table = Table(title=title, title_justify="left", box=box.ASCII2, title_style="")
+    table = Table(box=box.ASCII2)
     table.add_column("median", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     for short in peers.values():
@@ -94,9 +94,9 @@ def figures_table(figures: Figures, peers: Mapping[str, str], title: str) -> Tab
 
 
 def targets_table(figures: Figures) -> Table | None:
-    """Each target that this run can tell of."""
-    table = Table(title="Targets", title_justify="left", box=box.ASCII2, title_style="")
-    for name in ("teleconch's", "wanted", "reached", ""):
+    """Each target that this run can tell of; of the same run's medians."""
+    table = Table(box=box.ASCII2)
+    for name in ("target", "wanted", "reached", ""):
         table.add_column(name)
     for target in TARGETS:
         reached = target.reached(figures)
@@ -109,7 +109,8 @@ def tell(figures: Figures, peers: Sequence[Peer], title: str) -> None:
     """Print everything that a reader needs."""
     width = max(_WIDTH, shutil.get_terminal_size().columns)
     console = Console(width=width, highlight=False, markup=False, file=sys.stdout)
-    console.print(figures_table(figures, {peer.name: peer.short for peer in peers}, title))
+    console.print(title, soft_wrap=True)
+    console.print(figures_table(figures, {peer.name: peer.short for peer in peers}))
     targets = targets_table(figures)
     if targets is not None:
         console.print(targets)
