@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -302,7 +302,10 @@ class SshdEndpoint:
         self.served = deferToThread(serve)
         return int(listener.getsockname()[1])
 
-    async def connect(self, factory: Any) -> Any:
+    def connect(self, factory: Any) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._connect(factory))
+
+    async def _connect(self, factory: Any) -> Any:
         port = await self._pair()
         protocol = await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)
         await self.served
