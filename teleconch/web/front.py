@@ -13,11 +13,12 @@ from teleconch.defaults import PASSWORD_MAX
 from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
 from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
 from teleconch.resources.secret import Secret
-from teleconch.web.attempts import Attempts
+from teleconch.web.attempts import Attempts, TooOften
 
 log = Logger()
 
 STATUS_FRESH: Final = 5.0  # seconds for which the cluster's status is not asked again
+_LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 _NO_INVITE: Final = (
     "This sign-up link does not work: it was used already, or its time is over. "
@@ -80,9 +81,9 @@ class Front:
     async def finish_signup(self, source: str, token: str, password: str, code: str) -> str:
         """The name of the user who is signed up now. BadParameter: the token can be used again."""
         try:
+            self._attempts.take(source)
             if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
                 raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
-            self._attempts.take(source)
             with self._attempts:
                 user = await self._api.finish_signup(_checked(token), Secret(password), code)
         except TeleconchError as error:
@@ -103,10 +104,12 @@ def _told(error: TeleconchError) -> TeleconchError:
 
 
 def _refused(event: str, source: str, error: TeleconchError, user: str = "") -> None:
+    if isinstance(error, TooOften) and not error.worth_a_line:
+        return  # a flood must not fill the log
     log.warn(
         "access denied: {error}",
         event=event,
-        user=user,
+        user=user[:_LOGGED_MAX],
         login="",
         addr_remote=source,
         success=False,

@@ -207,12 +207,15 @@ async def test_unexpected_errors(web: Web, logged) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_too_many_attempts(web: Web, monkeypatch) -> None:
-    """One address cannot try passwords without end: after some tries auth is not asked any more."""
+async def test_too_many_attempts(web: Web, monkeypatch, logged) -> None:
+    """One address cannot try passwords without end: after some tries auth is not asked, nor the log told, any more."""
     monkeypatch.setattr(attempts, "ATTEMPTS", 4)
     await web.start()
-    answers = [await web.login("alice", "wrong", "000000") for _ in range(6)]
+    answers = [await web.login("a" * 1000, "wrong", "000000") for _ in range(6)]
     assert [answer.status for answer in answers] == [403] * 4 + [429] * 2
     assert "wait a minute" in answers[-1].error
+    lines = [each for each in logged if each.get("event") == "user.login"]
+    assert len(lines) == 5
+    assert all(len(each["user"]) <= 64 for each in lines)
     assert web.api.calls.count("login") == 4
     assert (await web.get("/webapi/ping")).status == 200

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from teleconch.errors import LimitExceeded
 from teleconch.web import attempts
-from teleconch.web.attempts import Attempts, source_of
+from teleconch.web.attempts import Attempts, TooOften, source_of
 
 
 def test_bucket() -> None:
@@ -24,6 +24,22 @@ def test_bucket() -> None:
     book.take("192.0.2.1")
     with pytest.raises(LimitExceeded):
         book.take("192.0.2.1")
+
+
+def test_a_flood_is_told_once_in_a_while() -> None:
+    """A source that does not stop trying fills no disk with lines about it; it does not silence those on others."""
+    clock = Clock()
+    book = Attempts(clock.seconds)
+    lines = []
+    for second in range(90):
+        for source in ("192.0.2.1", "192.0.2.2"):
+            for _ in range(attempts.ATTEMPTS + 1):
+                try:
+                    book.take(source)
+                except TooOften as error:
+                    lines += [(second, source)] if error.worth_a_line else []
+        clock.advance(1)
+    assert lines == [(second, f"192.0.2.{host}") for second in (0, attempts.TOLD_AGAIN) for host in (1, 2)]
 
 
 def test_table_is_bounded() -> None:
