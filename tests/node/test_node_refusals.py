@@ -147,7 +147,8 @@ async def test_unknown_os_user(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_forwarding_is_refused_with_a_reason(world: World) -> None:
-    """-L, -R and -A are refused; the log says who asked for what."""
+    """Without the permits in the certificate, -L, -R and -A are refused; the log says who asked for what."""
+    world.allow("root", extensions=("permit-pty",))
     result = await world.ssh("echo in", options=("-W", "127.0.0.1:22"))
     assert b"administratively prohibited" in result.err
     (event,) = world.logged("port")

@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "node"))
-from node_world import World, running_node  # noqa: E402
+from node_world import World, running_node
 
 
 @pytest_twisted.async_yield_fixture

@@ -1,0 +1,157 @@
+"""Programs to forward to and from, on threads of their own, so that they run as blocking programs do."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import define, field
+from node_world import Client, World
+from twisted.internet import reactor, task
+from twisted.internet.threads import deferToThread
+
+T = TypeVar("T")
+Address = tuple[str, int] | str
+
+
+def address_family(address: Address) -> int:
+    return socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def upper(sock: socket.socket) -> None:
+    """Answers, behind the end of what it was sent, with the same in capitals."""
+    data = b""
+    while piece := sock.recv(1 << 16):
+        data += piece
+    sock.sendall(data.upper())
+
+
+def checksum(sock: socket.socket) -> None:
+    """Answers, behind the end of what it was sent, with its SHA-256, and sends it back reversed by pieces."""
+    digest = hashlib.sha256()
+    while piece := sock.recv(1 << 16):
+        digest.update(piece)
+    sock.sendall(digest.hexdigest().encode())
+
+
+@contextlib.contextmanager
+def program(act: Callable[[socket.socket], None], address: Address = ("127.0.0.1", 0)) -> Iterator[socket.socket]:
+    """A program that listens, and does ``act`` for each connection on a thread of its own."""
+    listening = socket.socket(address_family(address))
+    listening.bind(address)
+    listening.listen(256)
+    threads: list[threading.Thread] = []
+    accepted: list[socket.socket] = []
+
+    def one(sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            act(sock)
+
+    def serve() -> None:
+        while True:
+            try:
+                sock, _ = listening.accept()
+            except OSError:
+                return
+            accepted.append(sock)
+            thread = threading.Thread(target=one, args=(sock,))
+            threads.append(thread)
+            thread.start()
+
+    main = threading.Thread(target=serve)
+    main.start()
+    try:
+        yield listening
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        main.join()
+        listening.close()
+        for sock in accepted:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+
+
+def talk(address: Address, data: bytes, timeout: float = 20) -> bytes:
+    """Connect, send ``data`` and its end, and give all that comes back."""
+    with socket.socket(address_family(address)) as sock:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := sock.recv(1 << 16):
+            answer += piece
+    return answer
+
+
+def ask(address: Address, data: bytes) -> Awaitable[bytes]:
+    """:func:`talk` beside the reactor."""
+    return deferToThread(talk, address, data)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+async def until(true: Callable[[], T], seconds: float = 10) -> T:
+    """Let the reactor run until ``true()`` holds."""
+    for _ in range(int(seconds / 0.02)):
+        if result := true():
+            return result
+        await task.deferLater(reactor, 0.02)
+    raise AssertionError("it did not come")
+
+
+def listens(address: Address) -> bool:
+    with socket.socket(address_family(address)) as sock:
+        return sock.connect_ex(address) == 0
+
+
+def children(world: World) -> list[int]:
+    """The processes that the node's launcher has started and that still are."""
+    pid = world.node.launcher.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def agent_folders() -> set[str]:
+    return {name for name in os.listdir("/tmp") if name.startswith("ssh-")}
+
+
+@define
+class Master:
+    """An ssh that stays (ControlMaster), so that forwardings can be asked for and cancelled."""
+
+    world: World
+    client: Client
+    path: str
+    login: str = "root"
+    results: list[Any] = field(factory=list)
+
+    async def control(self, command: str, *options: str) -> Any:
+        """``ssh -O command``."""
+        result = await self.world.start(options=("-S", self.path, "-O", command, *options), login=self.login).done
+        self.results.append(result)
+        return result
+
+    async def end(self) -> None:
+        await self.control("exit")
+        await self.client.done
+
+
+async def master(world: World, *options: str, login: str = "root", env: dict[str, str] | None = None) -> Master:
+    path = str(world.path / "control")
+    client = world.start(
+        options=("-M", "-S", path, "-N", "-o", "ExitOnForwardFailure=yes", *options), login=login, stdin=None, env=env
+    )
+    await until(lambda: client.done.called or os.path.exists(path))
+    assert not client.done.called, client.err
+    return Master(world, client, path, login)

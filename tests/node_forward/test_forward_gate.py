@@ -1,0 +1,120 @@
+"""Every kind of forwarding against every permit: one table, nothing opened before the gate has decided."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import Any
+
+import pytest
+import pytest_twisted
+from forward_world import ask, children
+from node_world import World
+from twisted.internet import task
+
+from teleconch.errors import AccessDenied
+from teleconch.node.forward.gate import NEEDS, Gate
+from teleconch.ssh.channel import Channel
+from teleconch.ssh.codec import Reader, boolean, string, uint32
+from teleconch.ssh.connection import Connection
+from teleconch.ssh.problems import ChannelRefused, RequestRefused
+
+PORT, AGENT = "permit-port-forwarding", "permit-agent-forwarding"
+COOKIE = boolean(False) + string(b"MIT-MAGIC-COOKIE-1") + string(b"00" * 16) + uint32(0)
+
+ASKED: dict[bytes, tuple[str, str, bytes]] = {
+    b"direct-tcpip": (PORT, "open", string(b"127.0.0.1") + uint32(1) + string(b"") + uint32(0)),
+    b"direct-streamlocal@openssh.com": (PORT, "open", string(b"/nowhere") + string(b"") + uint32(0)),
+    b"tcpip-forward": (PORT, "global", string(b"") + uint32(0)),
+    b"streamlocal-forward@openssh.com": (PORT, "global", b""),
+    b"x11-req": (PORT, "session", COOKIE),
+    b"auth-agent-req@openssh.com": (AGENT, "session", b""),
+}
+
+
+async def _allowed(connection: Connection, kind: bytes, how: str, data: bytes) -> bool:
+    channel = Channel()
+    if how == "open":
+        channel.name = kind
+        try:
+            await connection.open(channel, data)
+        except ChannelRefused as refused:
+            return refused.code != 1
+        return True
+    try:
+        if how == "global":
+            await connection.sendGlobalRequest(kind, data, wantReply=1)
+        else:
+            channel.name = b"session"
+            await connection.open(channel)
+            await connection.sendRequest(channel, kind, data, wantReply=1)  # type: ignore[misc]
+    except RequestRefused:
+        return False
+    return True
+
+
+@pytest.mark.program("xauth")
+@pytest.mark.parametrize("granted", [(), (PORT,), (AGENT,), (PORT, AGENT)], ids=["none", "port", "agent", "both"])
+@pytest_twisted.ensureDeferred
+async def test_matrix(world: World, granted: tuple[str, ...]) -> None:
+    """Each kind is there with its permit and only with it; where nothing is permitted, no process even starts."""
+    world.allow("root", extensions=("permit-pty", *granted))
+    connection = await world.connect()
+    for kind, (needed, how, data) in ASKED.items():
+        if kind.startswith(b"streamlocal"):
+            data = string(os.fsencode(world.path / "socket"))
+        assert await _allowed(connection, kind, how, data) == (needed in granted), kind
+    refused = [kind for kind, (needed, _, _) in ASKED.items() if needed not in granted]
+    events = [event for event in world.events if "does not allow" in str(event.get("error"))]
+    assert [event["kind"].encode() for event in events] == refused
+    for event in events:
+        assert (event["user"], event["login"], event["success"]) == ("alice", "root", False)
+    if not granted:
+        assert not children(world)
+    connection.close()
+    await connection.disconnected
+
+
+def test_the_table_is_whole() -> None:
+    """A kind that is forgotten in the table is denied; a kind without a test is noticed."""
+    carried = {b"forwarded-tcpip", b"forwarded-streamlocal@openssh.com", b"auth-agent@openssh.com", b"x11"}
+    assert set(NEEDS) == set(ASKED) | carried
+
+
+@pytest.mark.parametrize(("kind", "state"), list(itertools.product(NEEDS, ("raises", "nothing", "looks like one"))))
+def test_gate_without_a_permit(kind: bytes, state: str) -> None:
+    """An ended permit, or what only looks like a permit, opens nothing."""
+
+    class Alike:
+        port_forwarding = agent_forwarding = True
+
+    def permit() -> Any:
+        if state == "raises":
+            raise AccessDenied("The certificate has expired.")
+        return Alike() if state == "looks like one" else None
+
+    with pytest.raises(AccessDenied):
+        Gate(permit, {}).check(kind, "somewhere")
+
+
+@pytest_twisted.ensureDeferred
+async def test_listener_outlives_the_certificate(world: World) -> None:
+    """Once the certificate has ended, a listener that still stands carries no new connection."""
+    clock = task.Clock()
+    connection = await world.connect()
+    reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    (transport,) = world.node.factory.connections
+    user = transport.service.avatar
+    clock.advance(user.identity.valid_before + 1)
+    user._now = clock.seconds
+    try:
+        answer = await ask(("127.0.0.1", Reader(reply).uint32()), b"data")
+    except ConnectionError:
+        answer = b""
+    assert answer == b""
+    assert "expired" in world.logged("port", success=False, kind="forwarded-tcpip")[0]["error"]
+    for name in (b"tcpip-forward", b"streamlocal-forward@openssh.com"):
+        with pytest.raises(RequestRefused):
+            await connection.sendGlobalRequest(name, string(b"/tmp/x") + uint32(0), wantReply=1)
+    connection.close()
+    await connection.disconnected

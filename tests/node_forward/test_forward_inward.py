@@ -1,0 +1,229 @@
+"""-R: listeners on the node, whose connections go to the client's side."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from forward_world import ask, children, free_port, listens, master, program, until, upper
+from node_world import World
+from twisted.internet.defer import Deferred
+
+from teleconch.node.forward import forwarding
+from teleconch.ssh.codec import Reader, string, uint32
+from teleconch.ssh.problems import RequestRefused
+from teleconch.ssh.relay import RelayChannel
+
+pytestmark = pytest.mark.program("ssh")
+
+
+@pytest_twisted.ensureDeferred
+async def test_remote_forward_port_zero_and_cancel(world: World) -> None:
+    """`ssh -R 0:...` tells the port; both loopback addresses answer; `ssh -O cancel` ends it, for a new one."""
+    with program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        ssh = await master(world)
+        result = await ssh.control("forward", "-R", f"0:{target}")
+        port = int(result.out)
+        for host in ("127.0.0.1", "::1"):
+            assert await ask((host, port), b"back" * 100_000) == b"BACK" * 100_000
+        assert world.logged("port", kind="tcpip-forward", success=True)[0]["addr"].endswith(f":{port}")
+        await ssh.control("cancel", "-R", f"{port}:{target}")
+        await ssh.control("cancel", "-R", f"0:{target}")
+        await until(lambda: not listens(("127.0.0.1", port)))
+        assert not listens(("::1", port))
+        assert (await ssh.control("forward", "-R", f"{port}:{target}")).code == 0
+        assert await ask(("127.0.0.1", port), b"again") == b"AGAIN"
+        await ssh.end()
+    await until(lambda: not listens(("127.0.0.1", port)))
+
+
+@pytest.mark.parametrize("bind", ["", "*:", "0.0.0.0:", "localhost:", "[::]:", "192.0.2.7:"])
+@pytest_twisted.ensureDeferred
+async def test_only_loopback(world: World, bind: str) -> None:
+    """As with sshd's GatewayPorts=no, whatever address ssh asks for, only loopback listens."""
+    port = free_port()
+    ssh = await master(world, "-R", f"{bind}{port}:127.0.0.1:1")
+    await until(lambda: world.logged("port", success=True))
+    lines = [
+        line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().split("\n")[1:-1]
+    ]
+    found = {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")}
+    assert found == {"0100007F", "0" * 24 + "01000000"}
+    await ssh.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_port_in_use(world: World) -> None:
+    """A port that something else listens on is refused to ssh, and logged."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+        with socket.create_server(("::1", port), family=socket.AF_INET6):
+            result = await world.ssh(
+                options=("-N", "-o", "ExitOnForwardFailure=yes", "-R", f"{port}:127.0.0.1:1"), stdin=None
+            )
+    assert b"remote port forwarding failed" in result.err
+    assert world.logged("port", success=False)[0]["error"] == "Address already in use"
+
+
+class _Client:
+    def __init__(self) -> None:
+        self.opened: list[tuple[bytes, bytes]] = []
+        self.channels: list[RelayChannel] = []
+
+    def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> RelayChannel:
+        self.opened.append((kind, data))
+        channel = RelayChannel()
+        self.channels.append(channel)
+        return channel
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_client_is_told(world: World) -> None:
+    """A forwarded channel names the address as it was asked for, the real port, and who connected (RFC 4254 7.2)."""
+    connection = await world.connect()
+    connection.avatar = client = _Client()
+    reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    port = Reader(reply).uint32()
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        await until(lambda: client.opened)
+        ((kind, data),) = client.opened
+        reader = Reader(data)
+        assert kind == b"forwarded-tcpip"
+        assert (reader.string(), reader.uint32()) == (b"", port)
+        assert (reader.string(), reader.uint32()) == (b"127.0.0.1", sock.getsockname()[1])
+        reader.end()
+    for request in (string(b"x") + uint32(port), string(b"") + uint32(1), b"\0"):  # another's, none, no request
+        with pytest.raises(RequestRefused):
+            await connection.sendGlobalRequest(b"cancel-tcpip-forward", request, wantReply=1)
+    assert await connection.sendGlobalRequest(b"cancel-tcpip-forward", string(b"") + uint32(port), wantReply=1) == b""
+    assert not listens(("127.0.0.1", port))
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_malformed_requests(world: World) -> None:
+    """Requests that cannot be are refused, without a fault in the log."""
+    connection = await world.connect()
+    for name, data in (
+        (b"tcpip-forward", string(b"") + uint32(65_536)),
+        (b"tcpip-forward", string(b"a\0") + uint32(0)),
+        (b"tcpip-forward", b"\0\0"),
+        (b"streamlocal-forward@openssh.com", string(b"")),
+        (b"streamlocal-forward@openssh.com", string(b"\0abstract")),
+        (b"cancel-streamlocal-forward@openssh.com", string(b"/etc/passwd")),
+    ):
+        with pytest.raises(RequestRefused):
+            await connection.sendGlobalRequest(name, data, wantReply=1)
+    assert not [event for event in world.events if "log_failure" in event]
+    assert os.path.exists("/etc/passwd")
+    connection.close()
+    await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_many_listeners(world: World) -> None:
+    """A client gets so many listeners and no more; after a cancel there is room again."""
+    connection = await world.connect()
+    ports = []
+    for _ in range(forwarding.LISTENERS_MAX):
+        reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+        ports.append(Reader(reply).uint32())
+    with pytest.raises(RequestRefused):
+        await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    assert "listeners" in world.logged("port", success=False)[0]["error"]
+    await connection.sendGlobalRequest(b"cancel-tcpip-forward", string(b"") + uint32(ports[0]), wantReply=1)
+    await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    connection.close()
+    await connection.disconnected
+    await until(lambda: not any(listens(("127.0.0.1", port)) for port in ports[1:]))
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_many_connections(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that answers no open holds so many sockets and no more; when they end there is room again."""
+    monkeypatch.setattr(forwarding, "CONNECTIONS_MAX", 5)
+    connection = await world.connect()
+    client = _Client()
+    client.lookupChannel = lambda *what: Deferred()  # type: ignore[method-assign]
+    connection.avatar = client
+    reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    port = Reader(reply).uint32()
+    socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+    (node,) = [transport.service.avatar for transport in world.node.factory.connections]
+    await until(lambda: len(world.logged("port", success=False)) == 3)
+    assert node.forwarding._taken == 5
+    connection.close()
+    await connection.disconnected
+    await until(lambda: node.forwarding._taken == 0)
+    for sock in socks:
+        sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_unix_listener(world: World) -> None:
+    """`ssh -R /path:...` listens for the owner alone, does not replace what is there, and goes when it is cancelled."""
+    path = str(world.path / "listener")
+    with program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        ssh = await master(world, "-R", f"{path}:{target}")
+        await until(lambda: os.path.exists(path))
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert await ask(path, b"unix" * 100_000) == b"UNIX" * 100_000
+        taken = await world.ssh(options=("-N", "-o", "ExitOnForwardFailure=yes", "-R", f"{path}:{target}"), stdin=None)
+        assert b"remote port forwarding failed" in taken.err
+        await ssh.control("cancel", "-R", f"{path}:{target}")
+        await until(lambda: not os.path.exists(path))
+        await ssh.control("forward", "-R", f"{path}:{target}")
+        assert await ask(path, b"again") == b"AGAIN"
+        await ssh.end()
+    await until(lambda: not os.path.exists(path))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_took_its_place_stays(world: World) -> None:
+    """Where the user has put something else at the socket's path, that is not removed."""
+    path = world.path / "listener"
+    ssh = await master(world, "-R", f"{path}:127.0.0.1:1")
+    await until(path.exists)
+    path.unlink()
+    path.write_text("mine")
+    await ssh.end()
+    await until(lambda: not children(world))
+    assert path.read_text() == "mine"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_left_after_a_kill(world: World) -> None:
+    """After `kill -9` of ssh no port, no socket, no process is left on the node."""
+    path, port = str(world.path / "listener"), free_port()
+    ssh = await master(world, "-R", f"{path}:127.0.0.1:1", "-R", f"{port}:127.0.0.1:1")
+    await until(lambda: os.path.exists(path) and listens(("127.0.0.1", port)))
+    assert children(world)
+    ssh.client.kill()
+    await ssh.client.done
+    await until(lambda: not os.path.exists(path))
+    await until(lambda: not children(world))
+    assert not listens(("127.0.0.1", port))
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_user_kills_the_child(world: World) -> None:
+    """When someone kills the forwarding process, open connections stand, and the next forward starts another."""
+    with program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        ssh = await master(world)
+        await ssh.control("forward", "-R", f"0:{target}")
+        (child,) = children(world)
+        os.kill(child, 9)
+        await until(lambda: not children(world))
+        result = await ssh.control("forward", "-R", f"0:{target}")
+        assert re.fullmatch(rb"\d+\s*", result.out)
+        assert await ask(("127.0.0.1", int(result.out)), b"new") == b"NEW"
+        await ssh.end()
