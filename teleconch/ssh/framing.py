@@ -15,12 +15,14 @@ from twisted.python.failure import Failure
 from teleconch.ssh import limits, messages, packet
 from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
-from teleconch.ssh.wire import StreamWire, Wire, make_wire
+from teleconch.ssh.wire import READ_SIZE, StreamWire, Wire, make_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SEQUENCE: Final = 0xFFFFFFFF
+_PACKETS_A_READ: Final = 512
+_READ_SMALL: Final = 16 * 1024
 
 
 class PacketStream(Protocol):
@@ -68,6 +70,7 @@ class PacketStream(Protocol):
 
     def connectionMade(self) -> None:
         self._wire = make_wire(self, self.transport)
+        self._wire.read_size = _READ_SMALL
         line = self.ourVersionString + b"\r\n"
         self._out.append(line)
         self._out_size = len(line)
@@ -119,6 +122,7 @@ class PacketStream(Protocol):
         return at
 
     def _read_packets(self, data: memoryview, at: int, end: int) -> int:
+        begin, count = at, 0
         while not self.ended:
             sequence = self._in_sequence
             found = self._opener.open(sequence, data, at, end, self._longest)
@@ -139,7 +143,16 @@ class PacketStream(Protocol):
             self._packets_left -= 1
             if self._bytes_left < 0 or self._packets_left < 0:
                 self.rekey()
+            count += 1
+        self._suit_reads(at - begin, count)
         return at
+
+    def _suit_reads(self, size: int, count: int) -> None:
+        """Read as much at a time as some hundred packets of this size are: a flood of tiny ones stalls no one else."""
+        wire = self._wire
+        if wire is not None:
+            wanted = size // count * _PACKETS_A_READ if count else wire.read_size * 2
+            wire.read_size = min(max(wanted, _READ_SMALL), READ_SIZE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.ended = True

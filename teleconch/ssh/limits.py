@@ -10,6 +10,7 @@ VERSION_LINE: Final = 255  # RFC 4253 section 4.2
 VERSION_LINES_BEFORE: Final = 32  # other lines that a server may send first; only a client reads them
 PACKET_MAX: Final = 256 * 1024 + 1024  # packet length field; OpenSSH's largest is 256 KiB
 PACKET_MAX_EARLY: Final = 64 * 1024  # before authentication nothing is longer
+MESSAGES_EARLY: Final = 1000  # before authentication has succeeded
 NAME_LIST_MAX: Final = 8 * 1024
 CHANNEL_WINDOW: Final = 2 * 1024 * 1024
 CHANNEL_PACKET: Final = 128 * 1024

@@ -60,6 +60,7 @@ class SSHTransport(PacketStream):
         self._peer_takes_ext_info = False
         self._ext_info_legal = False
         self._rekey_call: IDelayedCall | None = None
+        self._early_messages = 0
         self._data_when_open: Callable[[bytes, int], None] | None = None
 
     def begin(self) -> None:
@@ -115,6 +116,10 @@ class SSHTransport(PacketStream):
     # -- messages --
 
     def message(self, number: int, body: bytes, sequence: int) -> None:
+        if self._data_when_open is None:
+            self._early_messages += 1
+            if self._early_messages > limits.MESSAGES_EARLY:
+                raise ProtocolProblem("too many messages before authentication")
         if number not in self.legal[self.state]:
             if self.state == states.OPEN and number not in states.KNOWN:
                 self.sendUnimplemented(sequence)

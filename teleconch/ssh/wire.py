@@ -46,6 +46,7 @@ class SocketWire:
         self._transport = transport
         self._socket = transport.socket
         self._left = b""
+        self.read_size = READ_SIZE  # the owner may set it
         self._backlog: deque[Any] = deque()
         self._backlog_bytes = 0
         self._closing: Any = None
@@ -62,7 +63,7 @@ class SocketWire:
         have = len(left)
         _view[:have] = left
         try:
-            got = self._socket.recv_into(_view[have : have + READ_SIZE])
+            got = self._socket.recv_into(_view[have : have + self.read_size])
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -193,6 +194,7 @@ class StreamWire:
         self._owner = owner
         self._transport = transport
         self._left = b""
+        self.read_size = READ_SIZE  # without effect: others read
         self._closed = False
         self.congested = False
         if hasattr(transport, "registerProducer"):

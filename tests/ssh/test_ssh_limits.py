@@ -22,6 +22,7 @@ from teleconch.ssh import limits
 from teleconch.ssh import messages as m
 from teleconch.ssh.admission import Admission, source_of
 from teleconch.ssh.limits import Limits
+from teleconch.ssh.wire import READ_SIZE
 
 
 class Connection:
@@ -144,6 +145,34 @@ def test_long_packets_and_lists_before_login() -> None:
     assert server.ended
     assert log[0]["error"] == "a list of algorithms is too long"
     pair.end()
+
+
+def test_a_flood_of_messages_before_login() -> None:
+    """Nobody can keep the server busy with messages that say nothing before logging in."""
+    ignore = b"\0\0\0\x0c\x0a\x02" + bytes(10)
+    pair, server = server_hears(b"SSH-2.0-x\r\n", *([ignore] * limits.MESSAGES_EARLY))
+    assert not server.ended
+    server.dataReceived(ignore)
+    assert server.ended
+    pair.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tiny_packets_are_read_in_small_portions() -> None:
+    """A flood of tiny packets is read in small portions, so that others get their turn; big ones in big portions."""
+    factory = make_factory()
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    connection = await login(port.getHost().port)
+    (server,) = factory.connections
+    await execute(connection, b"count", bytes(3_000_000))
+    assert server._wire.read_size == READ_SIZE
+    for _ in range(20_000):
+        connection.transport.sendPacket(m.IGNORE, bytes(4))
+    await execute(connection, b"hello")
+    assert server._wire.read_size <= 32 * 1024
+    connection.close()
+    await connection.disconnected
+    await maybeDeferred(port.stopListening)
 
 
 @settings(deadline=None, max_examples=300)
