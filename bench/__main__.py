@@ -14,6 +14,7 @@ from bench.measures import MEASURES
 from bench.peer_scripts import AsyncSSH, Go, StockConch
 from bench.peer_teleconch import Teleconch
 from bench.peers import Missing, OpenSSH, Peer
+from bench.processes import NotReady
 from bench.workspace import MIB, Workspace, workspace
 
 PEERS: tuple[type[Peer], ...] = (Teleconch, OpenSSH, StockConch, AsyncSSH, Go)
@@ -59,7 +60,7 @@ def start(kinds: Sequence[type[Peer]], space: Workspace) -> list[Peer]:
     for kind in kinds:
         try:
             peers.append(kind(space))
-        except Missing as reason:
+        except (Missing, NotReady) as reason:
             print(f"left out: {reason}", file=sys.stderr)
     return peers
 
@@ -86,6 +87,8 @@ def main(arguments: Sequence[str]) -> None:
     begin, before = time.monotonic(), report.load()
     with workspace(options.size * MIB) as space:
         peers = start(options.peers, space)
+        if not peers:
+            sys.exit("There is nobody to measure.")
         figures = measure(peers, options.only, options.rounds)
     seconds, after = time.monotonic() - begin, report.load()
     machine = report.machine()

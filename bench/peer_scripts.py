@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 from bench.peers import CTR, Missing, Peer
-from bench.processes import wait_for_port
 
 _SERVERS = Path(__file__).parent / "servers"
 
@@ -37,9 +36,7 @@ class Script(Peer):
         # The commands' shell, and what makes bash read its start-up file, as with servers that log users in.
         env = {**os.environ, "SHELL": pwd.getpwuid(os.getuid()).pw_shell, "SSH_CLIENT": "127.0.0.1 0 0"}
         env.pop("SHLVL", None)
-        pid = self.space.daemon(*self._program, str(port), key, f"{self.space.key}.pub", env=env)
-        wait_for_port(port)
-        return pid
+        return self.space.daemon(port, *self._program, str(port), key, f"{self.space.key}.pub", env=env)
 
 
 class StockConch(Script):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from bench.peers import CTR, LOGIN, Peer
-from bench.processes import NotReady, free_port, wait_for_port
+from bench.processes import NotReady, free_port
 
 BIN = Path(sys.executable).parent
 NODE = "target"
@@ -61,9 +61,7 @@ class Teleconch(Peer):
         return path
 
     def _daemon(self, role: str, port: int) -> int:
-        pid = self.space.daemon(BIN / "teleport", "start", "-c", self.folder / f"{role}.yaml")
-        wait_for_port(port)
-        return pid
+        return self.space.daemon(port, BIN / "teleport", "start", "-c", self.folder / f"{role}.yaml")
 
     def _sign(self, config: Path) -> None:
         """A user, and a key and certificate for ``ssh``."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.processes import NotReady, free_port, wait_for_port
+from bench.processes import NotReady, free_port
 from bench.workspace import Workspace
 
 LOGIN = getpass.getuser()
@@ -147,6 +147,4 @@ class OpenSSH(Peer):
             f"AuthorizedKeysFile {self.space.key}.pub\nPermitRootLogin yes\nPasswordAuthentication no\n"
             "UseDNS no\nMaxStartups 1000\nMaxSessions 1000\nPrintMotd no\nPrintLastLog no\n"
         )
-        pid = self.space.daemon(self._program, "-D", "-e", "-f", config)
-        wait_for_port(port)
-        return pid
+        return self.space.daemon(port, self._program, "-D", "-e", "-f", config)

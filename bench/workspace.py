@@ -10,11 +10,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.processes import NotReady, listens
+
 MIB = 1 << 20
+_START_SECONDS = 30
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -48,8 +52,8 @@ class Workspace:
     def same(self, path: Path, size: int) -> bool:
         return filecmp.cmp(self.data(size), path, shallow=False)
 
-    def daemon(self, *arguments: str | Path, env: dict[str, str] | None = None) -> int:
-        """Start a server; gives its process number. Its output goes to a file beside the data."""
+    def daemon(self, port: int, *arguments: str | Path, env: dict[str, str] | None = None) -> int:
+        """Start a server and wait until it listens; gives its process number. NotReady with what it said last."""
         self._number += 1
         log = self.root / f"{self._number}-{Path(str(arguments[0])).name}.log"
         with log.open("wb") as file:
@@ -58,6 +62,12 @@ class Workspace:
                 start_new_session=True, preexec_fn=_die_with_the_benchmark, env=env,
             )  # fmt: skip
         self._daemons[process.pid] = process
+        deadline = time.monotonic() + _START_SECONDS
+        while not listens(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                name, said = Path(str(arguments[0])).name, log.read_text(errors="replace").strip()[-500:]
+                raise NotReady(f"{name} does not listen on port {port}: {said or 'it says nothing'}")
+            time.sleep(0.05)
         return process.pid
 
     def end(self, pid: int) -> None:

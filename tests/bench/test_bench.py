@@ -29,9 +29,9 @@ def space() -> Iterator[Workspace]:
     with workspace(MIB) as made:
         daemon = made.daemon
 
-        def marked(*arguments: str | Path, env: dict[str, str] | None = None) -> int:
+        def marked(port: int, *arguments: str | Path, env: dict[str, str] | None = None) -> int:
             """Servers outlive one test; see the fixture that looks for what a test left."""
-            return daemon(*arguments, env={**(os.environ if env is None else env), "TELECONCH_TEST_DAEMON": "1"})
+            return daemon(port, *arguments, env={**(os.environ if env is None else env), "TELECONCH_TEST_DAEMON": "1"})
 
         made.daemon = marked  # type: ignore[method-assign]
         yield made
