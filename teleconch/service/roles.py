@@ -81,11 +81,11 @@ class Roles(Service):
         self._readiness.role_ready(role.name)
 
     def _not_started(self, failure: Failure) -> None:
-        if failure.check(CancelledError) and not self.running:
-            return
         error = failure.value
         if isinstance(error, FirstError):  # of gatherResults, around what the first role raised
             error = error.subFailure.value
+        if isinstance(error, CancelledError) and not self.running:
+            return  # told to stop while it was still waiting, say for the auth server
         if not isinstance(error, TeleconchError):
             log.failure("the start failed", failure=failure)
         assert error is not None
