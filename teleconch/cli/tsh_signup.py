@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from teleconch.client.web import WebClient
     from teleconch.resources.login import Signup
     from teleconch.resources.secret import Secret
+
+T = TypeVar("T")
 
 _TRIES = 3
 
@@ -63,17 +66,24 @@ def _show(started: Signup) -> None:
 
 
 def _finish(web: WebClient, token: Secret, started: Signup) -> str:
-    """Ask, and ask again at a terminal where an answer was no good. The user's name."""
-    for last in (*(False,) * (_TRIES - 1), True):
+    """Ask for a password, then for a code. The user's name. A wrong code does not ask for the password anew."""
+    password = _patiently(_new_password)
+
+    def finish() -> str:
+        code = ask_text("Code from the authenticator").replace(" ", "") if started.otp_secret is not None else ""
+        return web.finish_signup(token, password, code)
+
+    return _patiently(finish)
+
+
+def _patiently(step: Callable[[], T]) -> T:
+    """What ``step`` gives; at a terminal it is asked again where an answer was no good. BadParameter."""
+    for _ in range(_TRIES - 1 if sys.stdin.isatty() else 0):
         try:
-            password = _new_password()
-            code = ask_text("Code from the authenticator").replace(" ", "") if started.otp_secret is not None else ""
-            return web.finish_signup(token, password, code)
+            return step()
         except BadParameter as problem:
-            if last or not sys.stdin.isatty():
-                raise
             boundary.say_error(f"{problem} Once more:")
-    raise AssertionError("the last try returns or raises")
+    return step()
 
 
 def _new_password() -> Secret:
