@@ -14,6 +14,16 @@ from teleconch.errors import BadParameter, NotFound
 
 _META = "teleconch.tsh"
 
+LATER = {
+    "scp": ": use `scp` itself, with what `tsh config` prints",
+    "join": "",
+    "play": "",
+    "sessions": "",
+    "bench": "",
+    "clusters": ": `tsh status` shows the cluster that you are logged in to",
+}
+"""Verbs that users of Teleport 4.2 will try, and what to do instead."""
+
 
 def given() -> Given:
     """The global flags of this run."""
@@ -73,6 +83,8 @@ class UserGroup(click.Group):
         """As click's, but a mistyped verb gets the names that it may have been."""
         from difflib import get_close_matches
 
+        if args[0] in LATER:
+            raise click.UsageError(f"tsh {args[0]} is not built yet{LATER[args[0]]}.", context)
         if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
             close = get_close_matches(args[0], self.list_commands(context), n=2)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""

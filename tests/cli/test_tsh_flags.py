@@ -124,3 +124,12 @@ def test_sentences(line, status, sentence, tmp_path):
     done = subprocess.run([TSH, *line], env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
     assert (done.returncode, sentence in done.stderr) == (status, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_verbs_of_teleport_that_are_not_built():
+    """Who knows Teleport and types `tsh scp` reads what to use instead, not a guess at a typing error."""
+    done = subprocess.run([TSH, "scp", "a", "n:b"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "tsh scp is not built yet: use `scp` itself" in done.stderr
+    done = subprocess.run([TSH, "join", "x"], capture_output=True, text=True, check=False)
+    assert "tsh join is not built yet." in done.stderr
