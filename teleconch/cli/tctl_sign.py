@@ -29,7 +29,10 @@ def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool
         use = f"tsh -i {out} --proxy={web_address(load_config()) or NO_PROXY} ssh LOGIN@NODE"
     else:
         write_openssh(out, ssh_private, signed.ssh_cert)
-        use = f"ssh -i {out} -J LOGIN@{ssh_address(load_config())} LOGIN@NODE"
+        host, _, port = ssh_address(load_config()).rpartition(":")
+        # Not `ssh -i KEY -J PROXY`: for the proxy, ssh would not look at KEY.
+        way = f"ssh -i {out} -p {port} LOGIN@{host.strip('[]')} -s proxy:%h:%p"
+        use = f"ssh -i {out} -o ProxyCommand='{way}' LOGIN@NODE"
     _tell(paths, f"user {signed.user} (logins {', '.join(signed.logins)})", utc_text(signed.valid_before))
     click.echo(f"\nUse it:\n\n    {use}")
 

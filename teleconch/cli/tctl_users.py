@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from teleconch import defaults
 from teleconch.cli.tables import Column, format_option, write_document, write_table
 from teleconch.cli.tctl_params import AdminGroup, CommaList, ttl_option
 from teleconch.resources.login import SignupToken
+
+if TYPE_CHECKING:
+    from teleconch.api.client import AuthClient
 
 _TTL = ttl_option("1h", defaults.TOKEN_TTL_MAX, "How long the sign-up link is valid; at most 48h.")
 
@@ -31,9 +37,9 @@ def add(account: str, logins: tuple[str, ...] | None, ttl: float, output_format:
     from teleconch.resources.user import User
 
     user = User(account, traits={"logins": logins or (account,)})
-    token = call(lambda api: api.create_user(user, ttl))
+    token, pin = call(lambda api: _with_pin(api, lambda: api.create_user(user, ttl)))
     what = f"User {account} has been added; allowed logins: {', '.join(user.logins)}."
-    _write_signup(token, ttl, what, output_format)
+    _write_signup(token, pin, ttl, what, output_format)
 
 
 @users.command(short_help="Void a user's password and give a new sign-up link.")
@@ -44,9 +50,9 @@ def reset(account: str, ttl: float, output_format: str) -> None:
     """Void a user's password and second factor, end a lock-out, and print a new sign-up link."""
     from teleconch.cli.tctl_admin import call
 
-    token = call(lambda api: api.reset_user(account, ttl))
+    token, pin = call(lambda api: _with_pin(api, lambda: api.reset_user(account, ttl)))
     what = f"User {account} has been reset: password and second factor do not work any more."
-    _write_signup(token, ttl, what, output_format)
+    _write_signup(token, pin, ttl, what, output_format)
 
 
 @users.command("ls")
@@ -78,7 +84,13 @@ def remove(accounts: tuple[str, ...]) -> int:
     return each.told()
 
 
-def _write_signup(token: SignupToken, ttl: float, what: str, output_format: str) -> None:
+async def _with_pin(api: AuthClient, make: Callable[[], Awaitable[SignupToken]]) -> tuple[SignupToken, str]:
+    """A sign-up link, and the pin by which ``tsh`` knows the proxy; the pin first, so that no link is made in vain."""
+    status = await api.status()
+    return await make(), status.ca_pins[0]
+
+
+def _write_signup(token: SignupToken, pin: str, ttl: float, what: str, output_format: str) -> None:
     from teleconch.cli.tctl_admin import load_config
     from teleconch.cli.tctl_where import NO_PROXY, web_address
     from teleconch.resources.times import duration_text, rfc3339, utc_text
@@ -94,7 +106,7 @@ def _write_signup(token: SignupToken, ttl: float, what: str, output_format: str)
         f"\nSign-up link, valid for {duration_text(ttl)} (until {utc_text(token.expires)}). Share it with the user:\n"
     )
     click.echo(f"    {url}\n")
-    click.echo(f"or, to sign up in a terminal:\n\n    tsh signup {url}\n")
+    click.echo(f"or, to sign up in a terminal:\n\n    tsh signup --ca-pin={pin} {url}\n")
     if proxy is None:
         click.echo(
             f"NOTE: put the address of your proxy in the place of {NO_PROXY}; the user must be able to reach it."

@@ -143,7 +143,8 @@ async def test_users(cluster):
     url = next(word for word in added.split() if word.startswith("https://"))
     start, _, token = url.rpartition("/")
     assert start == "https://tele.example.com:3080/web/newuser"
-    assert f"tsh signup {url}" in added
+    pin = (await cluster.server.status()).ca_pins[0]
+    assert f"tsh signup --ca-pin={pin} {url}" in added
     assert (await cluster.server.start_signup(Secret(token))).user == "joe"
 
     assert "exists already" in await cluster.refused("users", "add", "joe")
@@ -306,7 +307,8 @@ async def test_sign_for_a_user(cluster):
     assert read_identity(path).ssh_cert != identity.ssh_cert
 
     said = await cluster.ok("auth", "sign", "--user=jenkins", "-o", "id", "--format=openssh")
-    assert "ssh -i id -J LOGIN@tele.example.com:3023 LOGIN@NODE" in said
+    way = "ssh -i id -p 3023 LOGIN@tele.example.com -s proxy:%h:%p"
+    assert f"ssh -i id -o ProxyCommand='{way}' LOGIN@NODE" in said
     shown = subprocess.run(
         ["ssh-keygen", "-L", "-f", cluster.folder / "id-cert.pub"], capture_output=True, text=True, check=True
     ).stdout
