@@ -53,9 +53,11 @@ def tls_context(trust: Trust, host: str, port: int) -> ssl.SSLContext:
             _allow_own_root(context)
             return context
     context = ssl.create_default_context()
-    for pem in trust.authorities:
+    # A pin that was given says which cluster is meant: what was stored of another one does not stand in for it.
+    known = [pem for pem in trust.authorities if trust.pin is None or ca_pin(pem) == trust.pin]
+    for pem in known:
         context.load_verify_locations(cadata=pem)
-    if trust.authorities:
+    if known:
         _allow_own_root(context)
     return context
 

@@ -70,6 +70,14 @@ def test_trust_on_first_contact(world, tmp_path):
     assert done.stderr.startswith(b"WARNING: With --insecure")
 
 
+def test_wrong_pin_for_a_known_proxy(world):
+    """A pin that was typed counts also where an earlier login is remembered: no password goes out before it fits."""
+    proxy = f"--proxy=localhost:{world.web}"
+    done = world.tsh("login", proxy, f"--ca-pin=sha256:{'0' * 64}", stdin=f"{PASSWORD}\n".encode())
+    assert (done.returncode, b"No authority with the pin" in done.stderr) == (1, True)
+    assert world.tsh("status").returncode == 0
+
+
 def test_host_name_is_checked(world, tmp_path):
     """With the right pin, the certificate must still be for the name that was typed."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
