@@ -56,7 +56,9 @@ def qr_code(text: str) -> Tag:
     svg = segno.make(text, error="m", micro=False).svg_inline(
         scale=4, border=4, dark="#000", light="#fff", omitsize=True, svgclass="qr", lineclass=None
     )
-    return tags.div(XMLString(svg).load(), class_="code", role="img", aria_label="QR code for your authenticator app")
+    return tags.div(
+        XMLString(svg).load(), class_="code", role="img", **{"aria-label": "QR code for your authenticator app"}
+    )
 
 
 def _grouped(secret: str) -> str:

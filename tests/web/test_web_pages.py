@@ -204,6 +204,7 @@ async def test_qr_code() -> None:
     """The QR code is the one of the very URL that the app must read, black on white with its quiet zone."""
     url = "otpauth://totp/example.test:alice?secret=JBSWY3DPEHPK3PXP&issuer=example.test"
     body = await html(pages.qr_code(url))
+    assert 'role="img" aria-label="QR code' in body
     size = segno.make(url, error="m", micro=False).symbol_size(border=4)[0]
     assert f'viewBox="0 0 {size * 4} {size * 4}"' in body or f'viewBox="0 0 {size} {size}"' in body
     assert 'fill="#fff"' in body
