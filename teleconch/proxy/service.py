@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerE
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from teleconch.config.addresses import Address
 from teleconch.proxy.dial import Dialler
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
@@ -83,7 +84,7 @@ class ProxyServer(Service):
         """Open the port, once."""
         if self._port is None:
             self._port = await self._endpoint.listen(self._factory)
-            log.info("the proxy listens for SSH on {address}", address=str(self._port.getHost()))
+            log.info("the proxy listens for SSH on {address}", address=_shown(self._port.getHost()))
         return self._port.getHost()
 
     async def stopService(self) -> None:
@@ -112,3 +113,8 @@ class ProxyServer(Service):
             self._host_key = HostKey(key.reveal(), certificate)
             self._host_key_from = current
         return (self._host_key,)
+
+
+def _shown(address: Any) -> str:
+    """``host:port``, as the configuration writes it."""
+    return str(Address(address.host, address.port))

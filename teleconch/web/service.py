@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from teleconch.config.addresses import Address
 from teleconch.web.app import WebApp, WebSettings
 from teleconch.web.front import WebApi
 from teleconch.web.site import WebConnections
@@ -47,7 +48,8 @@ class WebServer(Service):
         """Open the port, once."""
         if self._port is None:
             self._port = await self._endpoint.listen(self._connections)
-            log.info("the web listens on {address}", address=str(self._port.getHost()))
+            host: Any = self._port.getHost()
+            log.info("the proxy listens for HTTPS on {address}", address=str(Address(host.host, host.port)))
         return self._port.getHost()
 
     async def stopService(self) -> None:
