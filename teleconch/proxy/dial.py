@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -69,6 +69,18 @@ class NodeEnd(RelayProtocol):
             self.is_ssh.errback(ConnectionProblem(why))
 
 
+class AuthEnd(RelayProtocol):
+    """The socket to an auth server. ``gone`` is called when it was open and is not any more."""
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        super().__init__()
+        self._gone = gone
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._gone()
+
+
 class _One(Factory[RelayProtocol]):
     noisy = False
 
@@ -103,10 +115,10 @@ class Dialler:
                 late.cancel()
         return end
 
-    async def auth(self) -> RelayProtocol:
-        """An end at the first auth server that can be reached. ConnectionProblem."""
+    async def auth(self, gone: Callable[[], None]) -> AuthEnd:
+        """An end at the first auth server that can be reached; ``gone`` is called when it closed. ConnectionProblem."""
         for host, port in self._auth:
-            end = RelayProtocol()
+            end = AuthEnd(gone)
             try:
                 await self._connect(end, host, port or AUTH_PORT)
             except ConnectionProblem as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.conch.interfaces import IConchUser
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import CancelledError, Deferred
@@ -34,6 +35,7 @@ from teleconch.ssh.relay import RelayProtocol
 log = Logger()
 
 DIALS_AT_ONCE: Final = 64  # of one connection
+API_AT_ONCE: Final = 32  # connections of one user to the auth server, whose peer for all users is this proxy
 _T = TypeVar("_T")
 
 
@@ -47,6 +49,29 @@ class Road:
     directory: Directory
     router: Router
     dialler: Dialler
+    api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, those on their way among them
+
+    async def auth_api(self, user: str) -> RelayProtocol:
+        """An end at the auth server for ``user``. LimitExceeded for one who holds too many: the auth server counts
+        them all as this proxy's, and would end those of others."""
+        if self.api_ends[user] >= API_AT_ONCE:
+            raise LimitExceeded("You have too many connections to the auth server open: end some of them.")
+        self.api_ends[user] += 1
+        held = True
+
+        def gone() -> None:  # once: a dial that was given up may tell of its end as well
+            nonlocal held
+            if held:
+                held = False
+                self.api_ends[user] -= 1
+                if not self.api_ends[user]:
+                    del self.api_ends[user]
+
+        try:
+            return await self.dialler.auth(gone)
+        except BaseException:
+            gone()
+            raise
 
 
 class ProxyUser:
@@ -126,7 +151,7 @@ class ProxyUser:
     async def auth_api(self) -> RelayProtocol:
         """An end at the auth server. The user's own TLS runs inside: the proxy adds no power and reads nothing."""
         try:
-            return await self._waiting(self._road.dialler.auth)
+            return await self._waiting(lambda: self._road.auth_api(self.identity.user))
         except TeleconchError as error:
             self._refused("proxy.auth", error, "auth-api")
             raise

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from teleconch.ca.authority import new_authority
 from teleconch.errors import AccessDenied
+from teleconch.proxy import server
 from teleconch.resources.secret import Secret
 from teleconch.ssh import client, messages
 from teleconch.ssh.channel import Channel
@@ -632,6 +633,35 @@ async def test_auth_api(world: World, ports: Ports) -> None:
     assert channel.status == 1
     connection.close()
     await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_user_has_a_share_of_the_auth_api(world: World, ports: Ports, monkeypatch) -> None:
+    """A user who opens connections to the auth server without end does not use up what it takes from this proxy."""
+    monkeypatch.setattr(server, "API_AT_ONCE", 3)
+    addr, peers = await ports.listen(type("Raw", (Echo,), {"greeting": b""}))
+    await world.start(auth_addresses=(addr,))
+    connections = [await login(world) for _ in range(2)]
+    channels = [(await subsystem(connections[number % 2], "auth-api"))[0] for number in range(4)]
+    await channels[3].end
+    assert channels[3].err.startswith(b"You have too many connections to the auth server open")
+    channels[0].loseConnection()
+    await channels[0].end
+    await peers[0].lost
+    road = world.server._factory.portal.realm._road
+    while sum(road.api_ends.values()) > 2:
+        await deferLater(reactor, 0.01)
+    channel, granted = await subsystem(connections[1], "auth-api")
+    assert granted
+    channel.write(b"hello")
+    await channel.until(5)
+    for connection in connections:
+        connection.close()
+        await connection.disconnected
+    for peer in peers:
+        await peer.lost
+    while road.api_ends:
+        await deferLater(reactor, 0.01)
 
 
 @pytest_twisted.ensureDeferred
