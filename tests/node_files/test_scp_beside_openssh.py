@@ -116,11 +116,21 @@ SINKS: dict[str, tuple[tuple[str, ...], bytes]] = {
     "data cut off": (("-t", "dir"), b"C0644 10 y\n"),
     "line cut off": (("-t", "dir"), b"C0644 10"),
     "nothing sent": (("-t", "dir"), b""),
-    "a full disk": (("-t", "/dev/full"), b"C0644 5 y\nhello\0"),
-    "a device": (("-t", "/dev/null"), b"C0644 5 y\nhello\0"),
+    "a full disk": (("-t", "full device"), b"C0644 5 y\nhello\0"),
+    "a device": (("-t", "null device"), b"C0644 5 y\nhello\0"),
     "flags together": (("-vrpt", "dir"), b"T5 0 6 0\nC0600 1 x\nA\0"),
     "behind two dashes": (("-t", "--", "-x"), b"C0600 1 x\nA\0"),
 }
+
+
+def devices(folder: Path) -> None:
+    """Devices of our own: OpenSSH's scp sets the mode of what it writes to, which as root would spoil ``/dev/null``."""
+    for name, minor in ("null", 3), ("full", 7):
+        path = folder / f"{name} device"
+        if os.geteuid() == 0:
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+        else:
+            path.symlink_to(f"/dev/{name}")
 
 
 @pytest.mark.parametrize("name", SINKS)
@@ -131,6 +141,8 @@ def test_sink(tmp_path: Path, name: str) -> None:
     results = []
     for program in OPENSSH, OURS:
         here = tree(tmp_path / "parent" / "here")
+        if arguments[-1].endswith("device"):
+            devices(here)
         results.append((run(program, here, arguments, sent), snapshot(here.parent)))
         subprocess.run(["rm", "-rf", here.parent], check=True)
     assert results[1] == results[0]
