@@ -97,7 +97,7 @@ async def _say_what_next(roles: Roles, config: Config) -> None:
     web = str((config.proxy_service.public_addr or (config.proxy_service.web_listen_addr,))[0])
     link = await _signup_link(roles, user, web)
     node = config.teleport.nodename
-    steps = [f"cd {shlex.quote(os.getcwd())} && export PATH={_bin()}:$PATH"]
+    steps = [f'cd {shlex.quote(os.getcwd())} && export PATH={_bin()}:"$PATH"']
     trust = f"--ca-pin={status.ca_pins[0]}"
     click.echo(
         f"\nteleport is ready: cluster {status.cluster}, node {node}, on loopback."
@@ -134,7 +134,7 @@ async def _signup_link(roles: Roles, user: str, web: str) -> str | None:
 def _bin() -> str:
     folder = os.path.relpath(os.path.dirname(sys.executable))
     return (
-        f"$PWD/{shlex.quote(folder)}" if not folder.startswith("..") else shlex.quote(os.path.dirname(sys.executable))
+        f'"$PWD"/{shlex.quote(folder)}' if not folder.startswith("..") else shlex.quote(os.path.dirname(sys.executable))
     )
 
 
