@@ -56,10 +56,11 @@ def many(peer: Peer, figures: Figures, count: int = MANY) -> None:
         before = pss(peer.target_pid)
         client = subprocess.Popen(
             [
-                sys.executable, Path(__file__).parent / "light_client.py",
+                sys.executable, "-m", "bench.light_client",
                 str(peer.target_port), peer.key, peer.certificate or "", str(count),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=Path(__file__).parents[1],
         )  # fmt: skip
         try:
             assert client.stdout is not None
