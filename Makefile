@@ -41,19 +41,25 @@ clean:
 python:
 	@test -n "$(PYTHON)" || { \
 	  echo "teleconch needs Python 3.11 or newer; on Debian 12 or later: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is no Python 3.11 or newer: name another with make PYTHON=..., or leave PYTHON away" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python has no venv or pip here; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # One virtual environment; a stamp per set of extras, so that `make start` fetches no test tools.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable
+NOT_INSTALLED = { echo "The packages that teleconch needs could not be installed (see above; is there a network?)." \
+	"Run make again, or make clean first." >&2; exit 1; }
+
 .venv/bin/python: | python
 	@$(PYTHON) -m venv .venv
 
 .venv/run: setup.cfg pyproject.toml .venv/bin/python
 	@echo "Installing teleconch into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --config-settings editable_mode=compat
+	@$(INSTALL) . || $(NOT_INSTALLED)
 	@touch $@
 
 .venv/test .venv/lint .venv/bench: .venv/%: setup.cfg pyproject.toml .venv/bin/python
 	@echo "Installing teleconch into .venv (with what '$*' needs) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]' --config-settings editable_mode=compat
+	@$(INSTALL) '.[$*]' || $(NOT_INSTALLED)
 	@touch .venv/run $@
