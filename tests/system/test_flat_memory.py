@@ -1,0 +1,138 @@
+"""Whoever does not read costs a fixed amount of memory; nobody else's session waits for him (LESSONS, broken 17)."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import BIN, STATIC, Cluster, Daemon, run
+
+ME = getpass.getuser()
+ALLOWED = 16 << 20
+pytestmark = pytest.mark.program("ssh")
+
+
+def rss(daemon: Daemon) -> int:
+    """Resident memory of one process, without its children, in bytes."""
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+class Pair:
+    """A node in one process, auth and proxy in another, and how ssh reaches the node directly and through the proxy."""
+
+    def __init__(self, folder: Path) -> None:
+        cluster = self.cluster = Cluster(folder, second_factor="off")
+        cluster.config = cluster.write(folder / "front.yaml", "front", "auth", "proxy")
+        self.front = Daemon([BIN / "teleport", "start", "-c", cluster.config], folder / "front.log").ready()
+        join = f"  auth_token: {STATIC}\n  ca_pin: '{cluster.pin()}'\n  auth_servers: ['127.0.0.1:{cluster.auth}']\n"
+        node = cluster.write(folder / "node.yaml", "node1", "ssh", extra=join)
+        self.node = Daemon([BIN / "teleport", "start", "-c", node], folder / "node.log").ready()
+        cluster.tctl("users", "add", "joe", ME)
+        config = cluster.ssh_config(folder, cluster.sign("joe", folder / "joe"))
+        self.direct = ["ssh", "-F", config, "-p", str(cluster.node), f"{ME}@localhost"]
+        self.jump = ["ssh", "-F", config, "-J", f"{ME}@localhost:{cluster.proxy}", f"{ME}@node1"]
+        deadline = time.monotonic() + 20
+        while run(*self.jump, "true", check=False).returncode:
+            assert time.monotonic() < deadline
+
+    def stop(self) -> None:
+        self.node.stop()
+        self.front.stop()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    made = Pair(tmp_path_factory.mktemp("flat"))
+    for road in (made.direct, made.jump):  # what is allocated once is no growth
+        run(*road, "head -c 64M /dev/zero", text=False)
+        run(*road, "cat > /dev/null", stdin=bytes(64 << 20), text=False)
+    yield made
+    made.stop()
+
+
+@contextmanager
+def stuck(arguments: list, seconds: float, push: int = 0, read: bool = False) -> Iterator[None]:
+    """A client that does not read, or one that pushes ``push`` bytes; both for a while."""
+    client = subprocess.Popen(
+        [str(each) for each in arguments],
+        stdin=subprocess.PIPE if push else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if read else subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"TELECONCH_TEST_DAEMON": "1", "PATH": "/usr/bin:/bin"},
+    )
+    pushing = None
+    if push:
+        assert client.stdin is not None
+
+        def pushed() -> None:
+            block = bytes(1 << 20)
+            try:
+                for _ in range(push >> 20):
+                    client.stdin.write(block)
+            except (OSError, ValueError):
+                pass  # the client was ended
+
+        pushing = threading.Thread(target=pushed, daemon=True)
+        pushing.start()
+    try:
+        time.sleep(seconds)  # as long as a flood would need to do harm
+        yield
+    finally:
+        client.kill()
+        client.wait()
+        if pushing is not None:
+            pushing.join(10)
+        for pipe in (client.stdin, client.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+
+
+def _flat(pair: Pair, arguments: list, size: int, seconds: float, **how: object) -> None:
+    before = rss(pair.node), rss(pair.front)
+    with stuck(arguments, seconds, **how):
+        began = time.monotonic()
+        assert run(*pair.jump, "echo still here", timeout=20).stdout == "still here\n"
+        waited = time.monotonic() - began
+        grown = rss(pair.node) - before[0], rss(pair.front) - before[1]
+    assert max(grown) <= ALLOWED, f"grown by {grown} bytes"
+    assert waited < 15, waited
+
+
+@pytest.mark.parametrize("road", ["direct", "jump"])
+@pytest.mark.parametrize("size", [256 << 20, pytest.param(4 << 30, marks=pytest.mark.soak)])
+def test_a_client_that_stopped_reading(pair: Pair, road: str, size: int) -> None:
+    """A log that scrolls toward a closed laptop does not fill the node's memory."""
+    seconds = 3 if size < 1 << 30 else 20
+    _flat(pair, [*getattr(pair, road), f"head -c {size} /dev/zero"], size, seconds)
+
+
+@pytest.mark.parametrize("road", ["direct", "jump"])
+@pytest.mark.parametrize("size", [256 << 20, pytest.param(4 << 30, marks=pytest.mark.soak)])
+def test_a_process_that_does_not_read(pair: Pair, road: str, size: int) -> None:
+    """A copy to a stopped process does not fill the node's memory."""
+    seconds = 3 if size < 1 << 30 else 20
+    _flat(pair, [*getattr(pair, road), "sleep 60"], size, seconds, push=size, read=True)
+
+
+@pytest.mark.parametrize("size", [256 << 20, pytest.param(4 << 30, marks=pytest.mark.soak)])
+def test_a_target_that_never_reads(pair: Pair, size: int) -> None:
+    """A forwarded port whose server hangs does not fill the node's memory."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        target = f"127.0.0.1:{deaf.getsockname()[1]}"
+        command = [*pair.direct[:-1], "-W", target, pair.direct[-1]]
+        _flat(pair, command, size, 3 if size < 1 << 30 else 20, push=size, read=True)
