@@ -112,7 +112,7 @@ def writing(peer: Peer) -> Iterator[bytes]:
     handle = peer.open(b"file")
     yield peer.ask(p.READ, handle, uint64(0), uint32(300))
     yield peer.ask(p.WRITE, string(b"none"), uint64(0), string(b"x"))
-    yield peer.ask(p.WRITE, peer.open(b"/dev/full", WRITE), uint64(0), string(b"x"))
+    yield peer.ask(p.WRITE, peer.open(b"full", WRITE), uint64(0), string(b"x"))
 
 
 def listing(peer: Peer) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 ASK, ANSWER = 4, 5  # where the shell and its children find the pipes
+KEPT = 6  # where `scp` of our folder keeps its three streams, while it says and hears something
 WORD_MAX = 128 * 1024  # Linux's MAX_ARG_STRLEN
 ASKED_MAX = 2 * 1024 * 1024  # Linux's usual ARG_MAX
 
@@ -46,7 +47,9 @@ else
   ours=yes
 fi
 if [ "$ours" ]; then
+  exec 6<&0 7>&1 8>&2
   {{ printf '%s\\0' "$#" "$$" "$name" "$@" >&{ASK} && read -r status <&{ANSWER}; }} 2>/dev/null && exit "$status"
+  exec 6<&- 7>&- 8>&-
 fi
 [ "$name" = scp ] || exit 127
 path=:$PATH:
@@ -54,7 +57,7 @@ while [ "$path" != "${{path#*:"$folder":}}" ]; do path=${{path%%:"$folder":*}}:$
 path=${{path#:}} PATH=${{path%:}}
 exec scp "$@"
 """
-NAMES = ("scp", "sftp-server")
+SCP, SFTP = NAMES = ("scp", "sftp-server")
 
 
 def lend(to_close: int, report: int | None) -> None:
@@ -103,7 +106,9 @@ def _serve(shell: int, ask: int, answer: int, report: int | None) -> NoReturn:
             if not data or len(heard) > ASKED_MAX:
                 poll.unregister(ask)
         elif ended in ready:
-            _end(os.waitpid(shell, 0)[1])
+            status = os.waitpid(shell, 0)[1]
+            _wait_for_lenders()
+            _end(status)
         _reap(shell)
 
 
@@ -114,6 +119,15 @@ def _reap(shell: int) -> None:
         if ended is None or ended.si_pid == shell:
             return
         os.waitpid(ended.si_pid, 0)
+
+
+def _wait_for_lenders() -> None:
+    """They have a file to report; each ends when its streams do, or with the group's hang-up."""
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        return
 
 
 def requests(heard: bytearray) -> list[list[bytes]]:
@@ -140,13 +154,13 @@ def _start(words: list[bytes], answer: int, report: int | None) -> None:
         return
     status = 255
     try:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         pid, name, *arguments = words
         _take_place(int(pid))
-        if name == b"scp":
+        if name == SCP.encode():
             status = scp.run(arguments, Report("scp", report))
-        elif name == b"sftp-server":
+        elif name == SFTP.encode():
             status = sftp_server.main(report)
     finally:
         os.write(answer, b"%d\n" % status)
@@ -156,7 +170,7 @@ def _start(words: list[bytes], answer: int, report: int | None) -> None:
 def _take_place(pid: int) -> None:
     """Take on the streams, the working directory and the umask of ``pid``, which waits for us."""
     for stream in range(3):
-        where = f"/proc/{pid}/fd/{stream}"
+        where = f"/proc/{pid}/fd/{stream + KEPT}"
         if not os.path.samestat(os.stat(where), os.fstat(stream)):
             fd = os.open(where, os.O_WRONLY if stream else os.O_RDONLY)
             os.dup2(fd, stream)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from teleconch.node.files import hung_up
+from teleconch.node.files.hung_up import HungUp
 from teleconch.node.files.report import Report
 from teleconch.node.files.scp_sink import Fatal, Sink
 from teleconch.node.files.scp_source import Source
@@ -46,6 +48,7 @@ def run(arguments: list[bytes], to: Report, stdin: int = 0, stdout: int = 1) -> 
     except Usage:
         os.write(2, b"usage: scp -t [-dprv] target, or scp -f [-prv] source ...\n")
         return 1
+    hung_up.catch()
     wire = Wire(stdin, stdout)
     recursive, preserve = ord("r") in flags, ord("p") in flags
     sys.setrecursionlimit(10_000)  # a path has at most 2,048 directories
@@ -58,7 +61,7 @@ def run(arguments: list[bytes], to: Report, stdin: int = 0, stdout: int = 1) -> 
                 os.umask(umask)
             sink = Sink(wire, to, recursive=recursive, preserve=preserve, umask=umask)
             sink.run(paths, must_be_directory=ord("d") in flags)
-    except (Lost, Fatal):
+    except (Lost, Fatal, HungUp):
         return 1
     return 1 if wire.errors else 0
 

@@ -11,6 +11,7 @@ import os
 import stat
 
 from teleconch.node.files import report, scp_wire
+from teleconch.node.files.hung_up import HungUp
 from teleconch.node.files.scp_wire import Lost, ProtocolError, Wire
 
 TYPE_CHECKING = False
@@ -170,7 +171,7 @@ class Sink:
                 problems.add("the other side failed", told=True)
             if times is not None and not problems.written_short:
                 problems.attempt("set times", lambda: os.utime(path, times))
-        except Lost:
+        except (Lost, HungUp):
             problems.add("the connection ended", told=True)
             raise
         finally:

@@ -6,6 +6,7 @@ import os
 import stat
 
 from teleconch.node.files import report, scp_wire
+from teleconch.node.files.hung_up import HungUp
 from teleconch.node.files.scp_wire import Wire
 
 _CHUNK = 256 * 1024
@@ -61,7 +62,7 @@ class Source:
                 self._wire.error(_shown(path) + b": " + os.fsencode(failed))
             if not self._wire.accepted():
                 failed = failed or "the other side failed"
-        except scp_wire.Lost:
+        except (scp_wire.Lost, HungUp):
             failed = failed or "the connection ended"
             raise
         finally:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from struct import Struct
 
-from teleconch.node.files import extensions, packets
+from teleconch.node.files import extensions, hung_up, packets
+from teleconch.node.files.hung_up import HungUp
 from teleconch.node.files.operations import OK, OPERATIONS, Client, position
 from teleconch.node.files.packets import DATA_MAX, PACKET_MAX, Malformed, Reader, Refused
 from teleconch.node.files.report import Report
@@ -59,7 +60,7 @@ class Server:
             status = 0
         except End as end:
             status = end.status
-        except BrokenPipeError:
+        except (BrokenPipeError, HungUp):
             status = 0
         self._client.handles.close_all("the connection ended before the file was closed")
         return status
@@ -192,4 +193,5 @@ class Server:
 
 def main(report_fd: int | None = None) -> int:
     """Serve on stdin and stdout; the exit status."""
+    hung_up.catch()
     return Server(0, 1, Report("sftp", report_fd)).run()

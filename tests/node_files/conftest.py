@@ -1,0 +1,36 @@
+"""A running node, and OpenSSH's programs for files as its clients."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "node"))
+
+from files_world import FilesWorld
+from node_world import running_node
+
+
+@pytest_twisted.async_yield_fixture
+async def files(tmp_path: Path) -> AsyncIterator[FilesWorld]:
+    """A running node that lets root in."""
+    (tmp_path / "world").mkdir()
+    world = FilesWorld(await running_node(tmp_path / "world"))
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+def other_user() -> Iterator[str]:
+    """An OS user made for the test."""
+    name = f"tc{secrets.token_hex(3)}"
+    subprocess.run(["useradd", "-m", "-s", "/bin/bash", name], check=True)
+    yield name
+    subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+    subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
