@@ -14,7 +14,9 @@ from node_world import World
 
 from teleconch.errors import BadParameter
 from teleconch.node.forward import x11
+from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import boolean, string, uint32
+from teleconch.ssh.problems import RequestRefused
 
 pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 
@@ -166,3 +168,23 @@ def test_x11_cookie_is_no_command(protocol: bytes, cookie: bytes, screen: int) -
     """What a client calls a cookie cannot be a command to xauth."""
     with pytest.raises(BadParameter):
         x11.parse(boolean(False) + string(protocol) + string(cookie) + uint32(screen))
+
+
+@pytest.mark.program("xauth")
+@pytest_twisted.ensureDeferred
+async def test_single_connection(world: World) -> None:
+    """A display that was asked for one connection takes one; a session has one display."""
+    connection = await world.connect()
+    session = Channel()
+    session.name = b"session"
+    await connection.open(session)
+    asked = boolean(True) + string(b"MIT-MAGIC-COOKIE-1") + string(b"00" * 16) + uint32(0)
+    assert await connection.sendRequest(session, b"x11-req", asked, wantReply=1)  # type: ignore[misc]
+    with pytest.raises(RequestRefused):
+        await connection.sendRequest(session, b"x11-req", asked, wantReply=1)  # type: ignore[misc]
+    (event,) = world.logged("x11-forward", success=True)
+    address = ("127.0.0.1", 6000 + int(event["addr"].split(":")[1].split(".")[0]))
+    assert listens(address)
+    await until(lambda: not listens(address))
+    connection.close()
+    await connection.disconnected

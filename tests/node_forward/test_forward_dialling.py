@@ -6,6 +6,7 @@ import errno
 import select
 import socket
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,3 +114,10 @@ def test_gateway_ports_client_specified() -> None:
 def test_host_names() -> None:
     """A host name of an ordinary length passes as it is."""
     assert _host(b"a" * 255) == b"a" * 255
+
+
+def test_low_port_whatever_the_kernel_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that gives low ports to anyone does not make them a user's."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(PermissionError):
+        listen_tcp(LOOPBACK, 999)

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from forward_world import ask, children, free_port, listens, master, program, until, upper
-from node_world import World
+from node_world import World, running_node
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from teleconch.errors import ConnectionProblem
 from teleconch.node.forward.errands import Errands
+from teleconch.node.start import LoginRules
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "ssh-add", "useradd", "runuser")]
 
@@ -266,3 +267,34 @@ async def test_preloading_has_no_effect(world: World, users: tuple[str, str]) ->
         await world.ssh(options=("-W", f"localhost:{server.getsockname()[1]}"), login=user)
     assert done.is_set()
     assert not os.path.exists(f"/tmp/{user}.trapped")
+
+
+@pytest_twisted.ensureDeferred
+async def test_through_pam(tmp_path: Path, users: tuple[str, str]) -> None:
+    """With PAM around each process of the user, forwarding works and leaves nothing, as without."""
+    user, _ = users
+    world = await running_node(tmp_path, rules=LoginRules(pam_service="sshd"))
+    world.allow(user)
+    path = f"/tmp/{user}.listener"
+    with program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        assert (await world.ssh(options=("-W", target), login=user, stdin=b"pam")).out == b"PAM"
+        ssh = await master(world, "-R", f"{path}:{target}", login=user)
+        await until(lambda: os.path.exists(path))
+        assert await ask(path, b"back") == b"BACK"
+        ssh.client.kill()
+        await ssh.client.done
+    await until(lambda: not os.path.exists(path) and not children(world))
+    await world.close()
+
+
+@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
+@pytest_twisted.ensureDeferred
+async def test_account_without_a_shell(world: World, users: tuple[str, str], shell: str) -> None:
+    """An account that is there only to forward (its shell runs nothing) forwards, as with sshd."""
+    user, _ = users
+    subprocess.run(["usermod", "-s", shell, user], check=True)
+    world.allow(user)
+    with program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        assert (await world.ssh(options=("-W", target), login=user, stdin=b"only")).out == b"ONLY"

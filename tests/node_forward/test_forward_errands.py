@@ -1,0 +1,106 @@
+"""The user's child, asked directly, and what many aborted connections leave behind."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+import pytest_twisted
+from forward_world import agent_folders, children, free_port, listens, master, program, until, upper
+from node_world import World
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred, gatherResults
+
+from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound
+from teleconch.node.forward import errands as module
+from teleconch.node.forward.errands import Errands
+
+pytestmark = pytest.mark.program("ssh")
+
+
+def _errands(world: World, login: str = "root") -> Errands:
+    return Errands(reactor, world.node.launcher, login)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_names_at_once(world: World) -> None:
+    """Many names that are looked up at the same time are all answered, good and bad, by one process."""
+    errands = _errands(world)
+    with program(upper) as server:
+        port = server.getsockname()[1]
+        good = [Deferred.fromCoroutine(errands.dial(b"localhost", port)) for _ in range(60)]
+        bad = Deferred.fromCoroutine(errands.dial(b"nowhere.invalid", port))
+        for sock in await gatherResults(good):
+            assert sock.getpeername()[1] == port
+            sock.close()
+        with pytest.raises(ConnectionProblem, match="not known"):
+            await bad
+        assert len(children(world)) == 1
+    errands.close()
+    await until(lambda: not children(world))
+
+
+@pytest_twisted.ensureDeferred
+async def test_bounds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for the child is bounded; what waits when the connection ends is told so."""
+    monkeypatch.setattr(module, "ERRANDS_MAX", 3)
+    errands = _errands(world)
+    waiting = [Deferred.fromCoroutine(errands.dial(b"192.0.2.1", 9)) for _ in range(3)]
+    with pytest.raises(LimitExceeded):
+        await errands.dial(b"192.0.2.1", 9)
+    errands.close()
+    for each in waiting:
+        with pytest.raises(ConnectionProblem):
+            await each
+    with pytest.raises(ConnectionProblem, match="closed"):
+        await errands.dial(b"127.0.0.1", 9)
+    await until(lambda: not children(world))
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_such_account(world: World) -> None:
+    """Where the account is gone, that is what is said."""
+    errands = _errands(world, "nosuchuser")
+    with pytest.raises(NotFound, match="no user nosuchuser"):
+        await errands.agent()
+    errands.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_in_the_child(world: World) -> None:
+    """A request that the child cannot make sense of is refused and logged; the next one works."""
+    errands = _errands(world)
+    with pytest.raises(ConnectionProblem, match="did not work"):
+        await errands._ask("dial-unix", path=5)
+    assert [event for event in world.events if "AttributeError" in str(event.get("detail"))]
+    with program(upper) as server:
+        (await errands.dial(b"127.0.0.1", server.getsockname()[1])).close()
+    errands.close()
+    await until(lambda: not children(world))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_grows(world: World) -> None:
+    """Connections with every kind of forwarding, killed at random moments, leave no descriptor, file or process."""
+    chance = random.Random(4)
+    folders = agent_folders()
+    with program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        counts = []
+        for number in range(6):
+            port, path = free_port(), world.path / f"listener{number}"
+            ssh = await master(
+                world, "-A", "-R", f"0:{target}", "-R", f"{path}:{target}", "-L", f"127.0.0.1:{port}:{target}"
+            )
+            sessions = [world.start("sleep 60", options=("-S", ssh.path), stdin=None) for _ in range(2)]
+            await task.deferLater(reactor, chance.random() / 3)
+            ssh.client.kill()
+            await gatherResults([ssh.client.done, *(session.done for session in sessions)])
+            os.unlink(ssh.path)
+            await until(lambda: not children(world) and not world.node.factory.connections)
+            assert not path.exists()
+            assert not listens(("127.0.0.1", port))
+            counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[-1] <= counts[1]
+    assert agent_folders() == folders
