@@ -63,6 +63,8 @@ def login(
         return None
     if out:
         _may_write(Path(out), file_format, overwrite)
+    else:
+        store.check_writable()
     if flags.insecure:
         boundary.say_warning("With --insecure nobody checks who the proxy is: it learns your password, whoever it is.")
     address = proxy or ProxyAddress(known.host, known.web_port)  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ PROXY is the proxy's host name, with ``_PORT`` behind it where HTTPS is not on p
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -94,9 +95,11 @@ class Profiles:
     # --- which profile ---
 
     def current(self) -> Profile | None:
-        """The profile of the last login."""
+        """The profile of the last login. BadParameter where the directory is closed to this user."""
         try:
             name = os.readlink(self.directory / "profile")
+        except PermissionError as error:
+            raise self._closed("read", error) from None
         except OSError:
             return None
         return self._read(self.directory / os.path.basename(name))
@@ -173,6 +176,25 @@ class Profiles:
         return Identity(key, cert, Secret(tls_key), tls_cert, self.authorities(profile))
 
     # --- writing ---
+
+    def check_writable(self) -> None:
+        """Whether a login can be kept: to be asked before a password is asked for. BadParameter."""
+        path = self.directory / "keys"
+        try:
+            while not path.exists():
+                path = path.parent
+            if not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise self._closed("written", error) from None
+
+    def _closed(self, done: str, error: OSError) -> BadParameter:
+        return BadParameter(
+            f"{self.directory}, where tsh keeps logins, cannot be {done} ({error.strerror}): make it yours, with mode"
+            " 700, or name another directory in TELEPORT_HOME."
+        )
 
     def save(self, profile: Profile, identity: Identity, public_key: str) -> None:
         """Keep a login, and make it the current one. What was kept before goes first, so that nobody meanwhile reads

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -147,3 +149,29 @@ def test_split_pem():
     one, two = make_identity().tls_cert, make_identity().tls_cert
     assert split_pem(one + two) == (one, two)
     assert split_pem("") == ()
+
+
+@pytest.mark.root
+def test_closed_directory(tmp_path):
+    """Who may not read or write ~/.tsh reads that, before a password is asked for, and not that nobody is logged in."""
+    tmp_path.chmod(0o700)  # root's: closed to nobody
+    code = (
+        "import os, sys; from pathlib import Path; from teleconch.client.profile import Profiles\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "getattr(Profiles(Path(sys.argv[1])), sys.argv[2])()"
+    )
+    for method, done in ("current", "read"), ("check_writable", "written"):
+        ran = subprocess.run(
+            [sys.executable, "-c", code, tmp_path, method], capture_output=True, text=True, check=False
+        )
+        assert f"cannot be {done} (Permission denied)" in ran.stderr
+        assert "TELEPORT_HOME" in ran.stderr
+
+
+def test_a_file_in_the_way(tmp_path):
+    """$TELEPORT_HOME that names a file is told before a password is asked for."""
+    (tmp_path / "file").touch()
+    with pytest.raises(BadParameter, match="Not a directory"):
+        Profiles(tmp_path / "file").check_writable()
+    Profiles(tmp_path / "not" / "yet").check_writable()
+    assert not (tmp_path / "not").exists()
