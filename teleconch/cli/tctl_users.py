@@ -79,7 +79,7 @@ def remove(accounts: tuple[str, ...]) -> int:
     """Delete users. Certificates that they hold stay valid until they end."""
     from teleconch.cli.tctl_admin import Each, call
 
-    each = Each()
+    each = Each("{} has been deleted. SSH certificates that it holds work until they end.")
     call(lambda api: each.run((f"User {name}", api.delete_user, name) for name in accounts))
     return each.told()
 
