@@ -42,9 +42,10 @@ class Admission:
 
     log = Logger()
 
-    def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, now: Callable[[], float], service: str = "ssh") -> None:
         self._limits = limits
         self._now = now
+        self._service = service  # whose connections these are, for the log
         self._sources: dict[Connecting, str] = {}
         self._users: dict[Connecting, str] = {}
         self._waiting: dict[Connecting, str] = {}  # not authenticated yet, oldest first
@@ -106,6 +107,7 @@ class Admission:
             self.log.warn(
                 "connection refused: {error} ({count} since the last such line)",
                 event="session.rejected",
+                service=self._service,
                 error=why,
                 count=count,
                 addr_remote=source,

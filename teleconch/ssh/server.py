@@ -164,7 +164,7 @@ class SSHServerFactory(_Factory):
         )
         self.log_name = log_name
         self._host_keys = host_keys
-        self.admission = Admission(self.options.limits, reactor.seconds)
+        self.admission = Admission(self.options.limits, reactor.seconds, log_name)
         self.connections: set[SSHServerTransport] = set()
 
     def offered_host_keys(self) -> dict[bytes, tuple[HostKey, bytes]]:

@@ -229,6 +229,7 @@ class UserAuthServer(SSHService):
         self.log.warn(
             "access denied: {error}",
             event="auth",
+            service=self.transport.factory.log_name,
             success=False,
             login=login[:255].decode("utf-8", "replace"),
             addr_remote=self.transport.peer_name(),

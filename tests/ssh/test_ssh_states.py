@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ssh_world import Memory, Pair, make_client
+from ssh_world import ClientSession, Memory, Pair, make_client
 from twisted.internet.task import Clock
 
 from teleconch.ssh import messages as m
 from teleconch.ssh import states
 from teleconch.ssh.client import SSHClientTransport
+from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.server import SSHServerTransport
 
 # A body with which a message that is legal here does no harm.
@@ -160,6 +161,28 @@ def test_only_the_exchange_before_the_first_keys() -> None:
             pair.pump()
             assert pair.server.ended, (number, state)
             pair.end()
+
+
+def test_only_the_exchange_during_a_rekey() -> None:
+    """Who has begun a key exchange must end it before anything else, data of an open channel too."""
+    for number in range(256):
+        pair = Pair()
+        pair.pump()
+        pair.client.rekey()
+        pair.client._seal(bytes((number,)), HARMLESS.get(number, b""))
+        pair.pump()
+        assert pair.server.ended or number in (m.IGNORE, m.UNIMPLEMENTED, m.DEBUG), number
+        pair.end()
+    pair = Pair()
+    pair.pump()
+    channel = ClientSession()
+    pair.client.service.open(channel)
+    pair.pump()
+    pair.client.rekey()
+    pair.client._seal(bytes((m.CHANNEL_DATA,)), uint32(0) + string(b"data"))
+    pair.pump()
+    assert pair.server.ended
+    pair.end()
 
 
 def test_extensions_only_at_their_moment() -> None:
