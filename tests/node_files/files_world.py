@@ -11,7 +11,7 @@ from attrs import define
 from node_world import Client, Result, World
 from twisted.internet import reactor, task
 
-DEADLINE = 15
+DEADLINE = 30
 
 
 @define
@@ -31,7 +31,7 @@ class FilesWorld:
         ]
 
     def start(
-        self, *line: str | bytes, stdin: bytes = b"", deadline: float = DEADLINE, cwd: Path | None = None
+        self, *line: str | bytes, stdin: bytes | None = b"", deadline: float = DEADLINE, cwd: Path | None = None
     ) -> Client:
         """Run a client program."""
         client = Client(stdin)

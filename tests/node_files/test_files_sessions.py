@@ -258,3 +258,56 @@ async def test_rsync(files: FilesWorld, tmp_path: Path) -> None:
     assert {each.name: each.read_text() for each in here.iterdir()} == {
         each.name: each.read_text() for each in there.iterdir()
     }
+
+
+# --- users among each other ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", ["sftp", "scp -O", "scp -s"])
+async def test_another_users_files(files: FilesWorld, other_user: str, tmp_path: Path, way: str) -> None:
+    """A user gets and overwrites nobody's files, neither by name nor through links (issue 4, point 5)."""
+    files.world.allow(other_user)
+    home = Path(pwd.getpwnam(other_user).pw_dir)
+    secret = Path("/root") / f"{other_user}-secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    (home / "link").symlink_to(secret)
+    (home / "folder").symlink_to("/root")
+    try:
+        for path in str(secret), "link", f"folder/{secret.name}", f"../../{secret}", f"/proc/self/root/{secret}":
+            for source, target in (
+                (f"{other_user}@127.0.0.1:{path}", f"{tmp_path}/got"),
+                ("/etc/passwd", f"{other_user}@127.0.0.1:{path}"),
+            ):
+                if way == "sftp":
+                    verb = f"get {path} {tmp_path}/got" if source != "/etc/passwd" else f"put /etc/passwd {path}"
+                    result = await files.sftp(verb, login=other_user)
+                else:
+                    result = await files.scp(way.split()[1], source, target)
+                assert result.code != 0
+        assert secret.read_text() == "secret"
+        assert not (tmp_path / "got").exists() or not (tmp_path / "got").read_bytes()
+        assert not any(each[3] for each in files.moved("sftp") + files.moved("scp"))
+    finally:
+        secret.unlink()
+
+
+@pytest.mark.root
+@pytest_twisted.ensureDeferred
+async def test_child_is_the_user(files: FilesWorld, other_user: str) -> None:
+    """The process that serves SFTP has no way back to root, and nothing of the daemon's."""
+    files.world.allow(other_user)
+    client = files.start("sftp", *files.options(), f"{other_user}@127.0.0.1", stdin=None)
+    await files.until(lambda: files.world.logged("session.start"))
+    pid = files.world.logged("session.start")[0]["pid"]
+    uid = pwd.getpwnam(other_user).pw_uid
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert status["Uid"].split() == [str(uid)] * 4
+    assert {status[name].strip().strip("0") for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {""}
+    targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    assert len(targets) == 4, targets
+    assert not [each for each in targets if not each.startswith(("pipe:", "socket:"))]
+    client.kill()
+    await client.done

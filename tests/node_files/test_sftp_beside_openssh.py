@@ -220,7 +220,7 @@ def extensions(peer: Peer) -> Iterator[bytes]:
 
 def _volume(reply: bytes) -> bytes:
     """Free blocks and files change from one moment to the next."""
-    return reply[:25] + reply[49:57] + reply[73:] if reply[0] == p.EXTENDED_REPLY else reply
+    return reply[:25] + reply[65:] if reply[0] == p.EXTENDED_REPLY else reply
 
 
 def copying(peer: Peer) -> Iterator[bytes]:

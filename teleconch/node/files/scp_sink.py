@@ -157,10 +157,9 @@ class Sink:
             return
         problems = _Problems(path)
         self._wire.ok()
-        written = 0
         try:
             try:
-                written = self._receive(fd, size, problems)
+                self._receive(fd, size, problems)
                 if before is None or stat.S_ISREG(before.st_mode):
                     problems.attempt("truncate", lambda: os.ftruncate(fd, size))
                 if self._sets_mode(before is None, mode):
@@ -175,7 +174,7 @@ class Sink:
             problems.add("the connection ended", told=True)
             raise
         finally:
-            self._report.moved(path, report.WRITE, written, problems.first)
+            self._report.moved(path, report.WRITE, problems.written, problems.first)
         if problems.sentence is None:
             self._wire.ok()
         else:
@@ -185,9 +184,8 @@ class Sink:
         """Whether the mode is to be set at the end: it was made writable to be filled, or it was there and ``-p``."""
         return (made and not mode & stat.S_IWUSR) or (not made and self._preserve)
 
-    def _receive(self, fd: int, size: int, problems: _Problems) -> int:
-        """Take ``size`` bytes from the wire, and write them as long as that works; how many were written."""
-        written = 0
+    def _receive(self, fd: int, size: int, problems: _Problems) -> None:
+        """Take ``size`` bytes from the wire, and write them as long as that works."""
         left = size
         while left:
             try:
@@ -199,22 +197,22 @@ class Sink:
             try:
                 while data and not problems.written_short:
                     count = os.write(fd, data)
-                    written += count
+                    problems.written += count
                     data = data[count:]
             except OSError as error:
                 problems.written_short = True
                 problems.add(error.strerror or "")
-        return written
 
 
 class _Problems:
-    """What went wrong with one file. The client hears of the first."""
+    """What went wrong with one file, of which the client hears the first, and how much was written."""
 
     def __init__(self, path: bytes) -> None:
         self._path = path
         self.first: str | None = None
         self.sentence: bytes | None = None
         self.written_short = False
+        self.written = 0
 
     def add(self, what: str, told: bool = False) -> None:
         """``told``: the client knows already."""

@@ -20,6 +20,7 @@ class Source:
         self._report = to
         self._recursive = recursive
         self._preserve = preserve
+        self._sent = 0  # of the file that is being sent
         self._chunk = memoryview(bytearray(_CHUNK))
 
     def run(self, paths: list[bytes]) -> None:
@@ -53,9 +54,10 @@ class Source:
     def _send_file(self, path: bytes, fd: int, info: os.stat_result) -> None:
         if not self._announce(b"C", path, info, info.st_size):
             return
-        sent, failed = 0, None
+        self._sent = 0
+        failed: str | None = None
         try:
-            sent, failed = self._send_data(fd, info.st_size)
+            failed = self._send_data(fd, info.st_size)
             if failed is None:
                 self._wire.ok()
             else:
@@ -66,11 +68,10 @@ class Source:
             failed = failed or "the connection ended"
             raise
         finally:
-            self._report.moved(path, report.READ, sent, failed)
+            self._report.moved(path, report.READ, self._sent, failed)
 
-    def _send_data(self, fd: int, size: int) -> tuple[int, str | None]:
-        """Send ``size`` bytes, whatever happens to the file; how many of them are its, and what happened."""
-        sent = 0
+    def _send_data(self, fd: int, size: int) -> str | None:
+        """Send ``size`` bytes, whatever happens to the file; what did happen."""
         failed: str | None = None
         left = size
         while left:
@@ -90,9 +91,9 @@ class Source:
                 left -= len(chunk)
                 continue
             self._wire.send(chunk[:count])
-            sent += count
+            self._sent += count
             left -= count
-        return sent, failed
+        return failed
 
     def _send_directory(self, path: bytes, info: os.stat_result) -> None:
         try:

@@ -1,0 +1,166 @@
+"""Whole trees, up and down, by each way to copy: what arrives is what was sent (issue 4; LESSONS.md, pain 19)."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from files_world import FilesWorld
+
+pytestmark = pytest.mark.program("scp", "sftp", "rsync")
+
+PIECES = [
+    b"a",
+    b"name",
+    b" ",
+    b"'",
+    b'"',
+    b"\\",
+    b"\n",
+    b"\t",
+    b"\xff\xfe",
+    "ü".encode(),
+    b"*",
+    b"?",
+    b"[",
+    b"-",
+    b"$HOME",
+    b"\x1b[1m",
+]
+PAST = 1_000_000_000
+KEEPS_LINKS = {"sftp": False, "scp -O": False, "rsync": True}
+
+
+def plant(random: random.Random, folder: bytes, way: str, deep: int, wide: int) -> None:
+    """A tree: deep, wide, with odd names, empty and sparse files, links, and modes that its owner can read."""
+    os.mkdir(folder)
+    at = folder
+    for _ in range(deep):
+        at += b"/" + _name(random, way)
+        os.mkdir(at)
+        _fill(random, at, way, 2)
+    _fill(random, folder, way, wide)
+    with open(folder + b"/sparse", "wb") as file:
+        file.truncate(3_000_000)
+        os.pwrite(file.fileno(), b"middle", 1_234_567)
+    os.mkdir(folder + b"/nothing in it")
+    for path, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            if not os.path.islink(path + b"/" + name):
+                os.chmod(path + b"/" + name, random.choice((0o644, 0o600, 0o755, 0o444, 0o640)))
+        for name in files + folders + [b"."]:
+            when = PAST + random.randrange(10**8)
+            os.utime(path + b"/" + name, (when, when), follow_symlinks=False)
+        os.chmod(path, random.choice((0o755, 0o700, 0o750, 0o555)))
+
+
+def _name(random: random.Random, way: str) -> bytes:
+    while True:
+        name = b"".join(random.choices(PIECES, k=random.randrange(1, 6)))[:200]
+        if way == "scp -O" and b"\n" in name:  # its protocol has lines; OpenSSH's own changes such names
+            continue
+        if name.strip() and name not in (b".", b".."):
+            return name + b"%d" % random.randrange(1000)
+
+
+def _fill(random: random.Random, folder: bytes, way: str, count: int) -> None:
+    for _ in range(count):
+        path = folder + b"/" + _name(random, way)
+        if random.random() < 0.15 and KEEPS_LINKS[way]:
+            os.symlink(random.choice((b"nowhere", b"../x", b"sparse", b"odd\xff")), path)
+        else:
+            with open(path, "wb") as file:
+                file.write(random.randbytes(random.choice((0, 1, 100, 32768, 300_000))))
+
+
+def seen(folder: bytes) -> dict[bytes, tuple[object, ...]]:
+    """What stands for a tree: kinds, modes, times, contents and targets by name."""
+    found: dict[bytes, tuple[object, ...]] = {b"": _one(folder)}
+    for path, folders, files in os.walk(folder):
+        for name in folders + files:
+            whole = path + b"/" + name
+            found[whole[len(folder) + 1 :]] = _one(whole)
+    return found
+
+
+def _one(path: bytes) -> tuple[object, ...]:
+    info = os.lstat(path)
+    if stat.S_ISLNK(info.st_mode):
+        return "link", os.readlink(path)
+    contents = b""
+    if stat.S_ISREG(info.st_mode):
+        with open(path, "rb") as file:
+            contents = file.read()
+    return oct(info.st_mode), int(info.st_mtime), contents
+
+
+async def copy(files: FilesWorld, way: str, here: bytes, there: bytes, back: bytes) -> None:
+    """Up and down again."""
+    if way == "sftp":
+        results = [await files.sftp(b"put -rp %s %s" % (here, there), b"get -rp %s %s" % (there, back))]
+    elif way == "scp -O":
+        results = [
+            await files.scp("-O", "-r", "-p", here, b"root@127.0.0.1:" + there),
+            await files.scp("-O", "-r", "-p", b"root@127.0.0.1:" + there, back),
+        ]
+    else:
+        results = [
+            await files.rsync("-aS", here + b"/", b"root@127.0.0.1:" + there),
+            await files.rsync("-aS", b"root@127.0.0.1:" + there + b"/", back),
+        ]
+    for result in results:
+        assert (result.code, result.err) == (0, b"")
+
+
+async def _there_and_back(files: FilesWorld, tmp_path: Path, way: str, seed: int, deep: int, wide: int) -> None:
+    base = os.fsencode(tmp_path)
+    here, there, back = base + b"/here", base + b"/there", base + b"/back"
+    plant(random.Random(seed), here, way, deep, wide)
+    await copy(files, way, here, there, back)
+    sent = seen(here)
+    assert seen(there) == sent
+    assert seen(back) == sent
+    if way != "rsync":
+        event = way.split()[0]
+        written = sorted(size for _, action, size, ok in files.moved(event) if action == "write" and ok)
+        read = sorted(size for _, action, size, ok in files.moved(event) if action == "read" and ok)
+        assert written == read == sorted(len(each[2]) for each in sent.values() if str(each[0]).startswith("0o100"))  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", KEEPS_LINKS)
+@pytest.mark.parametrize("seed", range(2))
+async def test_tree(files: FilesWorld, tmp_path: Path, way: str, seed: int) -> None:
+    """A tree with all that file systems allow comes up and down with its contents, modes and times; the log tells of
+    each of its files (pain 4)."""
+    await _there_and_back(files, tmp_path, way, seed, deep=8, wide=15)
+
+
+@pytest.mark.soak
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", KEEPS_LINKS)
+@pytest.mark.parametrize("seed", range(100, 120))
+async def test_many_trees(files: FilesWorld, tmp_path: Path, way: str, seed: int) -> None:
+    """The same for many trees."""
+    shape = random.Random(seed)
+    await _there_and_back(files, tmp_path, way, seed, deep=shape.randrange(40), wide=shape.randrange(200))
+
+
+@pytest.mark.soak
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", KEEPS_LINKS)
+async def test_three_gibibytes(files: FilesWorld, tmp_path: Path, way: str) -> None:
+    """A file of 3 GiB comes whole (LESSONS.md, pain 8, 19)."""
+    here = tmp_path / "here"
+    here.mkdir()
+    with open(here / "big", "wb") as file:
+        for _ in range(3 * 64):
+            file.write(os.urandom(1 << 20) * 16)
+    base = os.fsencode(tmp_path)
+    await copy(files, way, base + b"/here", base + b"/there", base + b"/back")
+    for copied in "there", "back":
+        assert os.system(f"cmp {here}/big {tmp_path}/{copied}/big") == 0
