@@ -112,13 +112,15 @@ def _write_rich(heads: list[Column], cells: list[list[str]]) -> None:
 
     console = Console(highlight=False, soft_wrap=False)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
-    needed = 0
-    for i, head in enumerate(heads):
-        longest = max([_cell_len(head.title), *(_cell_len(row[i]) for row in cells)])
-        least = min(longest, max(len(head.title), 12)) if head.fold else longest
-        needed += least + _GAP
-        table.add_column(head.title, no_wrap=not head.fold, overflow="fold", min_width=least)
+    longest = [max([_cell_len(head.title), *(_cell_len(row[i]) for row in cells)]) for i, head in enumerate(heads)]
+    least = [
+        min(width, max(len(head.title), 12)) if head.fold else width for head, width in zip(heads, longest, strict=True)
+    ]
+    gaps = _GAP * len(heads)  # one stands behind the last column too
+    # Too narrow for that: each row in one line, which the terminal wraps, rather than cut names that people copy.
+    fits = sum(least) + gaps <= console.width
+    for head, width in zip(heads, least if fits else longest, strict=True):
+        table.add_column(head.title, no_wrap=not (head.fold and fits), overflow="fold", min_width=width)
     for row in cells:
         table.add_row(*(Text(cell, style=head.style_of(cell)) for cell, head in zip(row, heads, strict=True)))
-    # Narrower than the whole columns: let the terminal wrap rather than cut names that people copy.
-    console.print(table, width=max(console.width, needed), crop=False, no_wrap=None)
+    console.print(table, width=console.width if fits else sum(longest) + gaps, crop=False, no_wrap=None)

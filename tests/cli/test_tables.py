@@ -83,14 +83,16 @@ def on_terminal(code: str, columns: int) -> str:
 
 
 def test_narrow_terminal_keeps_names_whole():
-    """On 40 columns a UUID is still one word to copy, and labels are folded, not cut."""
+    """On 55 columns labels are folded; on 40 they are left whole too, for the terminal to wrap. Nothing is cut."""
     code = (
         "from teleconch.cli.tables import *\n"
         f"write_table(['ID', Column('Labels', fold=True)], [['{UUID}', 'aaaaaaaaaa=1,bbbbbbbbbb=2']])\n"
     )
-    shown = on_terminal(code, 40)
-    assert UUID in shown
-    assert "…" not in shown
+    folded, whole = on_terminal(code, 55).splitlines(), on_terminal(code, 40).splitlines()
+    assert (len(folded), len(whole)) == (3, 2)
+    assert f"{UUID}  aaaaaaaaaa=1,bbb" in folded[1]
+    assert f"{UUID}  aaaaaaaaaa=1,bbbbbbbbbb=2" in whole[1]
+    assert "…" not in str(folded + whole)
 
 
 def test_style_by_cell():
