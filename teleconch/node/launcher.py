@@ -63,16 +63,19 @@ def data(text: str) -> bytes:
 
 
 def environment(entered: login.Entered, session: dict[str, str], own: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Defaults, then the user's file, then PAM's, then the session's (chosen by the daemon's allow-list), then what
-    nobody changes."""
+    """Defaults, then the client's (by the daemon's allow-list), the user's file, PAM's, and above all what the node
+    itself says."""
     account = entered.account
     defaults = {b"PATH": ROOT_PATH if account.uid == 0 else PATH, b"MAIL": f"/var/mail/{account.login}"}
     fixed = {b"USER": account.login, b"LOGNAME": account.login, b"HOME": account.home, b"SHELL": account.shell}
+    asked = {data(name): data(value) for name, value in session.items()}
+    said = {name: value for name, value in asked.items() if name.startswith(b"SSH_") or name in (b"TERM", b"DISPLAY")}
     return {
         **{name: os.fsencode(value) for name, value in defaults.items()},
+        **asked,
         **own,
         **entered.variables,
-        **{data(name): data(value) for name, value in session.items()},
+        **said,
         **{name: os.fsencode(value) for name, value in fixed.items()},
     }
 
