@@ -116,6 +116,7 @@ async def test_malformed_targets(world: World) -> None:
         with pytest.raises(ChannelRefused) as refused:
             await connection.open(channel, data)
         assert refused.value.code == 2
+    assert len(world.logged("port", success=False, user="alice")) == 8
     assert not [event for event in world.events if "log_failure" in event]
     connection.close()
     await connection.disconnected

@@ -93,6 +93,7 @@ class Forwarding:
                 target = path.decode("utf-8", "replace")
                 dial = lambda: self.errands.dial_unix(path)  # noqa: E731
         except (ProtocolProblem, BadParameter) as error:
+            self.gate.refused(kind, "nowhere", BadParameter(str(error)))
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, str(error)) from None
         try:
             self.gate.check(kind, target)
@@ -124,8 +125,10 @@ class Forwarding:
                 return _cancel(self._ports.get((reader.string(), reader.uint32())))
             if name == b"cancel-streamlocal-forward@openssh.com":
                 return _cancel(self._paths.get(reader.string()))
-        except (ProtocolProblem, BadParameter, AccessDenied):
-            pass  # a denial is in the log already
+        except AccessDenied:  # in the log already
+            return False
+        except (ProtocolProblem, BadParameter) as error:
+            self.gate.refused(name, "nowhere", BadParameter(str(error)))
         return False
 
     async def _tcpip_forward(self, host: bytes, port: int) -> bool | bytes:
