@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ESTABLISHED = "01"
+_given: set[int] = set()  # ports that this process has handed out
 
 
 class NotReady(Exception):
@@ -78,11 +79,14 @@ def free_port() -> int:
     """A port that nobody has, below the range from which the kernel takes outgoing ones."""
     while True:
         port = random.randrange(20000, 32000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.add(port)
         return port
 
 
