@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def users() -> Iterator[tuple[str, str]]:
     """Two OS users made for the test."""
     made: list[str] = []
     yield _account(made), _account(made)
+    for number in ("-TERM", "-KILL"):  # a forwarding process that is still there cleans up on the first
+        for name in made:
+            subprocess.run(["pkill", number, "-u", name], check=False)
+        time.sleep(0.05)
     for name in made:
-        subprocess.run(["pkill", "-KILL", "-u", name], check=False)
-        subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+        subprocess.run(["userdel", "-f", "-r", name], check=False, capture_output=True)
