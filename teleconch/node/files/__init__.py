@@ -2,14 +2,15 @@
 
 ::
 
-    daemon (Twisted)                        launcher (root)              child: the user, for good
-    ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-    node.session ── programs ── start ────▶ fork, become the user ─────▶ serve ─┬─ sftp: sftp_server
-         │                                                                      │     packets, attributes, handles,
-    transfers ◀══ report socket: one JSON record for each closed file ══ report │     operations, extensions
-         │                                                                      └─ scp: borrow ── the user's shell
-    log: events ``sftp`` and ``scp``                                                  │ argv     └ `scp` of our folder
-                                                                                      └ scp_source, scp_sink
+    daemon (Twisted)                       launcher (root)              child: the user, for good
+    ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    node.session ── programs (folder) ───▶ fork, become the user ─────▶ child ─┬─ sftp_server
+         │                                                                     │    packets, attributes, names,
+    transfers ◀═ report socket: one JSON record for each closed file ═ report  │    handles, operations, extensions
+         │                                                                     └─ lend ── the user's shell
+    log: events ``sftp`` and ``scp``                                              │ ▲       └ `scp` of our folder
+                                                                                  │ └──── pid and arguments ┘
+                                                                                  └ scp: scp_source, scp_sink, scp_wire
 
 The child is a fork of the launcher that never execs: Python and these modules are loaded already, so that it serves
 within a few milliseconds, and it runs where the user may not read the interpreter or this package. What it imports is
