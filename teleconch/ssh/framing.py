@@ -57,6 +57,9 @@ class PacketStream(Protocol):
     def rekey(self) -> None:
         """Begin a key exchange, unless one runs."""
 
+    def version_read(self) -> None:
+        """The peer's version line is there."""
+
     def message(self, number: int, body: bytes, sequence: int) -> None:
         """A message came."""
 
@@ -119,6 +122,7 @@ class PacketStream(Protocol):
         if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")) or b"\0" in line:
             raise SSHProblem("only SSH 2.0 is spoken here", messages.DISCONNECT_VERSION_NOT_SUPPORTED)
         self.otherVersionString = line
+        self.version_read()
         return at
 
     def _read_packets(self, data: memoryview, at: int, end: int) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
@@ -44,6 +45,10 @@ class ServerOptions:
     version: bytes = VERSION
 
 
+PATIENCE: Final = 1.0  # seconds that a client is given to send its KEXINIT before ours
+_HAS_STRICT: Final = re.compile(rb"SSH-2\.0-(?:OpenSSH_(\d{1,3})\.(\d{1,3})|Teleconch)")
+
+
 class SSHServerTransport(SSHTransport):
     """One client's connection."""
 
@@ -70,6 +75,30 @@ class SSHServerTransport(SSHTransport):
     def _too_slow(self) -> None:
         self._grace = None
         self.fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
+
+    # Our KEXINIT waits for the client's, unless the version line proves that the client has strict key exchange:
+    # without it only AES-GCM is safe, and the client's order, not ours, decides among what we offer (RFC 4253 section
+    # 7.1). So a client without it is offered nothing else, and gets in, where it could only be turned away later.
+
+    def begin(self) -> None:
+        self._flush()  # the version line
+        self._call_later(PATIENCE, self._wait_no_more)
+
+    def version_read(self) -> None:
+        found = _HAS_STRICT.match(self.otherVersionString)
+        if found is not None and (found[1] is None or (int(found[1]), int(found[2])) >= (9, 6)):
+            self._wait_no_more()
+
+    def _wait_no_more(self) -> None:
+        if self._our_kexinit is None and self.sessionID is None and not self.ended:
+            self._send_kexinit()
+
+    def _peer_goes_first(self, kexinit: bytes) -> None:
+        if self.sessionID is None:
+            theirs = kex.parse_kexinit(bytes((messages.KEXINIT,)) + kexinit)
+            safe = tuple(name for name in self.offered.ciphers if name in algorithms.SAFE_WITHOUT_STRICT)
+            if safe and algorithms.STRICT_CLIENT not in theirs.kex:
+                self.offered = evolve(self.offered, ciphers=safe)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_grace()

@@ -215,6 +215,7 @@ class SSHTransport(PacketStream):
         self.state = states.KEYS
         self._data_received = None
         if self._our_kexinit is None:
+            self._peer_goes_first(body)
             self._send_kexinit()
             self.choked()
         assert self._our_kexinit is not None
@@ -234,6 +235,9 @@ class SSHTransport(PacketStream):
         self._agreed = kex.agree(client, server, strict=self._strict, peer_is_client=not self.isClient)
         self._drop_next_kex = self._agreed.guess_wrong
         self.kex_agreed(self._agreed)
+
+    def _peer_goes_first(self, kexinit: bytes) -> None:
+        """The peer's KEXINIT is there before ours was sent."""
 
     def kex_agreed(self, agreed: kex.Agreed) -> None:
         """Both KEXINITs are there."""

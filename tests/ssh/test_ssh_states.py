@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from teleconch.ssh import messages as m
 from teleconch.ssh import states
-from teleconch.ssh.client import SSHClientTransport
+from teleconch.ssh.client import ClientOptions, SSHClientTransport
 from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.server import SSHServerTransport
 
@@ -238,8 +238,6 @@ def test_a_peer_without_strict_kex_gets_only_gcm() -> None:
                 self._our_kexinit = head
             super()._seal(head, body)
 
-    from teleconch.ssh.client import ClientOptions
-
     for cipher, good in (
         ("aes128-gcm@openssh.com", True),
         ("aes256-gcm@openssh.com", True),
@@ -249,6 +247,52 @@ def test_a_peer_without_strict_kex_gets_only_gcm() -> None:
         pair = Pair(lambda clock, c=cipher: make_client(clock, Lax, options=ClientOptions(ciphers=(c,))))
         pair.pump()
         assert (pair.server.state == states.OPEN) is good, cipher
+        pair.end()
+
+
+class Unmarked(SSHClientTransport):
+    """A client of before strict key exchange, such as OpenSSH up to 9.5."""
+
+    def _seal(self, head: bytes, body: Any = b"") -> None:
+        if head[0] == m.KEXINIT and self.sessionID is None:
+            head = head.replace(b"kex-strict-c-v00@openssh.com", b"kex-string-c-v00@openssh.com")
+            self._our_kexinit = head
+        super()._seal(head, body)
+
+    def _got_kexinit(self, body: bytes) -> None:
+        super()._got_kexinit(body)
+        self._strict = False
+
+
+@pytest.mark.parametrize("version", [b"OpenSSH_7.4", b"OpenSSH_9.2p1 Debian-2", b"PuTTY_Release_0.78"])
+def test_an_old_client_that_prefers_chacha_gets_in_with_gcm(version: bytes) -> None:
+    """OpenSSH 7.4 has no strict KEX and asks for ChaCha20 first: it is offered AES-GCM alone, and works."""
+    options = ClientOptions(ciphers=("chacha20-poly1305@openssh.com", "aes256-ctr", "aes128-gcm@openssh.com"))
+
+    def client(clock: Clock) -> SSHClientTransport:
+        made = make_client(clock, Unmarked, options=options)
+        made.ourVersionString = b"SSH-2.0-" + version
+        return made
+
+    pair = Pair(client)
+    pair.pump()
+    assert pair.server.state == states.OPEN
+    assert not pair.server._strict
+    assert set(pair.server.offered.ciphers) == {b"aes256-gcm@openssh.com", b"aes128-gcm@openssh.com"}
+    pair.end()
+
+
+def test_who_has_strict_kex_or_waits_is_not_kept_waiting() -> None:
+    """A version that has strict KEX gets our KEXINIT at once; one that sends none gets it after a moment."""
+    for version, at_once in ((b"OpenSSH_9.6", True), (b"OpenSSH_10.2p1", True), (b"OpenSSH_9.5", False)):
+        pair = Pair()
+        pair.server.version_read()  # nothing is known yet
+        pair.server.otherVersionString = b"SSH-2.0-" + version
+        pair.server.version_read()
+        assert (pair.server._our_kexinit is not None) is at_once, version
+        pair.clock.advance(1)
+        assert pair.server._our_kexinit is not None
+        assert len(pair.server.offered.ciphers) > 2
         pair.end()
 
 
