@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Roles(Service):
         await gatherResults([Deferred.fromCoroutine(self._run(role)) for role in others], consumeErrors=True)
         if self.auth is not None and others:
             await self.auth.forget_token(how)
+        _raise_file_limit()
         self._readiness.role_ready("start")
 
     def _member(self, name: str, how: JoinHow) -> Role:
@@ -96,6 +98,7 @@ class Roles(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        log.info("teleport is stopping")
         self._readiness.stopping()
         if self._starting is not None:
             self._starting.cancel()
@@ -105,6 +108,13 @@ class Roles(Service):
                 await role.stop()
             except Exception:  # noqa: BLE001 - the other roles are to be stopped all the same
                 log.failure("the role {role} did not stop in good order", role=role.name)
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system allows, one per connection. Done last: the node's launcher runs already, and
+    its sessions keep the usual soft limit, which programs that use select() count on."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def readiness_of(config: Config) -> Readiness:

@@ -48,7 +48,7 @@ def run(
 
     def failed(error: BaseException) -> None:
         problems.append(error)
-        if reactor.running:
+        if reactor.running and len(problems) == 1:
             reactor.stop()
 
     roles = Roles(reactor, config, readiness, failed)
@@ -60,7 +60,9 @@ def run(
     for problem in problems:
         if isinstance(problem, TeleconchError):
             raise problem
-        raise TeleconchError(f"teleport could not start: {problem!r}. The log has the details.") from problem
+        raise TeleconchError(
+            f"teleport could not start for a reason that nobody expected ({type(problem).__name__}); the log has it."
+        ) from problem
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import PASSWORD, Cluster, Daemon, Home, run
+from cluster import BIN, PASSWORD, Cluster, Daemon, Home, run
 
 ME = getpass.getuser()
 pytestmark = pytest.mark.program("ssh")
@@ -129,3 +129,23 @@ def test_other_names_in_one_process(tmp_path: Path) -> None:
         assert "node1" not in cluster.tctl("nodes", "ls").stdout
     finally:
         assert daemon.stop() == 0
+
+
+def test_open_files(tmp_path: Path) -> None:
+    """The daemon may hold as many connections as the system allows; a session's soft limit is the one it began with."""
+    cluster = Cluster(tmp_path / "c", second_factor="off")
+    cluster.write(cluster.config, "node1", "auth", "ssh", "proxy")
+    limited = ["sh", "-c", 'ulimit -S -n 1024; exec "$0" "$@"', BIN / "teleport", "start", "-c", cluster.config]
+    daemon = Daemon(limited, tmp_path / "log").ready()
+    try:
+        cluster.tctl("users", "add", "joe", ME)
+        config = cluster.ssh_config(tmp_path, cluster.sign("joe", tmp_path / "id"))
+        jump = ["ssh", "-F", config, "-J", f"{ME}@localhost:{cluster.proxy}"]
+        assert run(*jump, f"{ME}@node1", "ulimit -S -n").stdout == "1024\n"
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+        soft, hard = re.search(r"Max open files\s+(\d+)\s+(\d+)", limits).groups()
+        assert soft == hard
+        assert int(soft) > 1024
+    finally:
+        assert daemon.stop() == 0
+    assert "teleport is stopping" in daemon.output()
