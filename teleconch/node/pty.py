@@ -37,7 +37,7 @@ _CHARACTERS: Final[Mapping[int, int]] = {
     14: termios.VLNEXT,
     18: termios.VDISCARD,
 }
-# opcode -> (index into tcgetattr's list, flag); not CS7 to PARODD, since a PTY has 8 bits and no parity, always
+# opcode -> (index into tcgetattr's list, flag); of CS7 to PARODD, a PTY's driver keeps only what it can
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 _FLAGS: Final[Mapping[int, tuple[int, int]]] = {
     30: (_IFLAG, termios.IGNPAR),
@@ -72,6 +72,10 @@ _FLAGS: Final[Mapping[int, tuple[int, int]]] = {
     73: (_OFLAG, termios.OCRNL),
     74: (_OFLAG, termios.ONOCR),
     75: (_OFLAG, termios.ONLRET),
+    90: (_CFLAG, termios.CS7),
+    91: (_CFLAG, termios.CS8),
+    92: (_CFLAG, termios.PARENB),
+    93: (_CFLAG, termios.PARODD),
 }
 _SPEEDS: Final[Mapping[int, int]] = {
     int(name[1:]): getattr(termios, name) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()

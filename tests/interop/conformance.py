@@ -1,0 +1,279 @@
+"""What the conformance table is made of: behaviours, measured on OpenSSH's sshd and on the node, on one machine.
+
+To add rows, write a module ``conformance_NAME.py`` here, name it in ``test_conformance.MODULES``, and in it::
+
+    @behaviour("Files", "sftp: rename onto an existing file")
+    async def rename(side: Side) -> str:
+        ...do it with side.ssh(...), side.start(...), side.sftp_line(...) as side.user...
+        return "refused"
+
+The function is run twice, with the side of sshd and with the side of the node, and gives in a few words what was seen:
+a text that is the same on every machine (no pids, times, ports). Both texts must be equal, or ``reason=`` must say why
+not; a reason where nothing differs fails too. ``pam=True`` runs it on the sides with PAM. Groups are the table's
+headings, in the order of their first row. Each side has its own account ``side.user``, made for the group, with an
+entry in the certificate; what a function changes on the machine, it puts back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import node_world
+from attrs import define, field, frozen
+from node_world import Client, Result, World, running_node
+from twisted.internet import reactor, task
+
+from teleconch.ca.keys import new_ssh_key
+from teleconch.node.start import LoginRules
+from teleconch.ssh.connection import Connection
+
+SSHD = "/usr/sbin/sshd"
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "conformance.rst"
+
+
+@define
+class Side:
+    """One of the two servers. ``name`` is ``sshd`` or ``node``; ``stack`` is its PAM service's file, or ``None``."""
+
+    name: str
+    world: World
+    user: str
+    stack: Path | None = None
+    facts: dict[str, Any] = field(factory=dict)
+
+    async def ssh(self, *command: str, **how: Any) -> Result:
+        """Run OpenSSH's ssh to its end (as ``user`` unless ``login=`` says otherwise)."""
+        return await self.world.ssh(*command, **{"login": self.user} | how)
+
+    def start(self, *command: str, **how: Any) -> Client:
+        """Start OpenSSH's ssh."""
+        return self.world.start(*command, **{"login": self.user} | how)
+
+    async def connect(self, login: str = "") -> Connection:
+        """Our own client, for what OpenSSH's would not do."""
+        return await self.world.connect(login or self.user)
+
+    @property
+    def home(self) -> Path:
+        return Path(os.path.expanduser(f"~{self.user}"))
+
+
+@frozen
+class Behaviour:
+    """One row."""
+
+    group: str
+    name: str
+    measure: Callable[[Side], Awaitable[str]]
+    reason: str
+    pam: bool
+
+
+@frozen
+class Row:
+    """A row that was measured."""
+
+    behaviour: Behaviour
+    sshd: str
+    node: str
+
+    @property
+    def problem(self) -> str | None:
+        """Why this row fails."""
+        name = f"{self.behaviour.group}: {self.behaviour.name}"
+        if self.sshd != self.node and not self.behaviour.reason:
+            return f"{name}\n    sshd: {self.sshd}\n    node: {self.node}"
+        if self.sshd == self.node and self.behaviour.reason:
+            return f"{name}\n    both: {self.sshd}\n    and yet there is a reason: {self.behaviour.reason}"
+        return None
+
+
+BEHAVIOURS: list[Behaviour] = []
+
+
+def behaviour(
+    group: str, name: str, *, reason: str = "", pam: bool = False
+) -> Callable[[Callable[[Side], Awaitable[str]]], Callable[[Side], Awaitable[str]]]:
+    """Register a row; see the module's docstring."""
+
+    def register(measure: Callable[[Side], Awaitable[str]]) -> Callable[[Side], Awaitable[str]]:
+        BEHAVIOURS.append(Behaviour(group, name, measure, reason, pam))
+        return measure
+
+    return register
+
+
+async def until(condition: Callable[[], object], seconds: float = 10) -> bool:
+    """Let time pass until ``condition()`` holds; whether it came to hold."""
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return True
+        await task.deferLater(reactor, 0.02)
+    return False
+
+
+# --- the two servers -------------------------------------------------------------------------------------------------
+
+_CONFIG = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {path}/host
+HostCertificate {path}/host-cert.pub
+TrustedUserCAKeys {path}/users
+PidFile none
+LogLevel ERROR
+PermitRootLogin yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM {pam}
+PermitUserEnvironment yes
+PrintMotd {motd}
+AcceptEnv LANG LC_* COLORTERM TERM TELEPORT_SESSION
+AllowStreamLocalForwarding yes
+GatewayPorts clientspecified
+X11Forwarding yes
+StrictModes no
+MaxStartups 100
+MaxSessions 100
+Subsystem sftp /usr/lib/openssh/sftp-server
+"""
+_STACK = """
+account required pam_unix.so
+account required pam_nologin.so
+session required pam_limits.so conf={path}/limits.conf
+session required pam_env.so conffile=/dev/null envfile={path}/pam.env
+session optional pam_umask.so umask=0027
+session required pam_exec.so quiet {path}/hook
+session optional pam_motd.so motd={motd}
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _account() -> str:
+    name = f"tc{secrets.token_hex(3)}"
+    subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-p", "*", name], check=True)
+    return name
+
+
+def _forget(name: str) -> None:
+    subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+    subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+
+
+def _stack(path: Path, service: str) -> Path:
+    (path / "limits.conf").write_text("* hard nofile 321\n")
+    (path / "pam.env").write_text("FROM_PAM=yes\nLANG=en_GB.UTF-8\n")
+    motd = Path(tempfile.gettempdir(), f"{service}.motd")  # read with the user's rights
+    motd.write_text("The stack's word of the day\n")
+    hook = path / "hook"
+    hook.write_text(f'#!/bin/sh\necho "$PAM_TYPE $PAM_USER $PAM_RHOST $PAM_TTY $(id -u)" >> {path}/pam.log\n')
+    hook.chmod(0o755)
+    file = Path("/etc/pam.d", service)
+    file.write_text(_STACK.format(path=path, motd=motd))
+    return file
+
+
+@asynccontextmanager
+async def sides(path: Path, pam: bool) -> AsyncIterator[tuple[Side, Side]]:
+    """Both servers, which trust the same authority. All is gone afterwards."""
+    service = f"teleconch-test-{secrets.token_hex(4)}"
+    stack = _stack(path, service) if pam else None
+    users = [_account(), _account()]
+    world = await running_node(path, rules=LoginRules(service if pam else None, user_environment=True))
+    world.allow("root", *users)
+    port = _free_port()
+    theirs = attrs.evolve(world, port=port, events=[], clients=[])
+    daemon = None
+    try:
+        daemon = _sshd(path, world, port, service, pam)
+        assert await until(lambda: _listens(port))
+        yield Side("sshd", theirs, users[0], stack), Side("node", world, users[1], stack)
+    finally:
+        for client in theirs.clients:
+            if not client.done.called:
+                client.kill()
+                await client.done
+        if daemon is not None:
+            daemon.terminate()
+            daemon.wait()
+        await world.close()
+        for name in users:
+            _forget(name)
+        if stack is not None:
+            stack.unlink()
+            Path(tempfile.gettempdir(), f"{service}.motd").unlink()
+
+
+def _sshd(path: Path, world: World, port: int, service: str, pam: bool) -> subprocess.Popen[bytes]:
+    private, public = new_ssh_key()
+    (path / "host").touch(0o600)
+    (path / "host").write_text(private.reveal())
+    (path / "host-cert.pub").write_text(world.authorities.host_cert(public) + "\n")
+    (path / "users").write_text(world.authorities.user.ssh_public_key + "\n")
+    config = path / "sshd_config"
+    words = {"pam": "yes" if pam else "no", "motd": "no" if pam else "yes"}
+    config.write_text(_CONFIG.format(port=port, path=path, **words))
+    program = path / service  # the PAM service has the name of the program
+    program.symlink_to(SSHD)
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    return subprocess.Popen([str(program), "-D", "-e", "-f", str(config)], env={"PATH": os.environ["PATH"]})
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+_HEAD = """Conformance with OpenSSH's sshd
+===============================
+
+Made by a test run, and not by hand: each behaviour was measured on the sshd ({version})
+and on the node, on one machine, with the same client, certificate and kind of account. To measure again::
+
+    CONFORMANCE=write .venv/bin/python -m pytest tests/interop/test_conformance.py
+
+Rows without a reason are equal. The tests fail when a row differs without a reason.
+"""
+
+
+def write_table(rows: list[Row]) -> None:
+    """Write docs/conformance.rst."""
+    said = subprocess.run([SSHD, "-V"], capture_output=True, text=True).stderr
+    found = re.search(r"OpenSSH_[\w.]+", said) or re.search("(?P<x>OpenSSH)", "OpenSSH")
+    assert found is not None
+    lines = [_HEAD.format(version=found[0].replace("_", " "))]
+    for group in dict.fromkeys(row.behaviour.group for row in rows):
+        lines += [group, "-" * len(group), "", ".. list-table::", "   :header-rows: 1", "   :widths: 28 24 24 24", ""]
+        lines += ["   * - Behaviour", "     - sshd", "     - node", "     - Reason"]
+        for row in rows:
+            if row.behaviour.group == group:
+                node = "the same" if row.node == row.sshd else _cell(row.node)
+                lines += [f"   * - {_cell(row.behaviour.name)}", f"     - {_cell(row.sshd)}", f"     - {node}"]
+                lines += [f"     - {row.behaviour.reason}".rstrip()]
+        lines.append("")
+    TABLE.write_text("\n".join(lines))
+
+
+def _cell(text: str) -> str:
+    """On one line, with nothing that is markup."""
+    return re.sub(r"([\\*`|_])", r"\\\1", " ".join(text.split()))
+
+
+__all__ = ["BEHAVIOURS", "Behaviour", "Row", "Side", "behaviour", "node_world", "sides", "until", "write_table"]

@@ -1,0 +1,320 @@
+"""Rows for logins without PAM: variables, accounts, greeting and records."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from conformance import Side, behaviour, until
+
+VARIABLES = "Variables"
+ACCOUNTS = "Accounts"
+GREETING = "Greeting and records"
+
+
+async def env(side: Side, *sent: str, login: str = "", **how: object) -> dict[str, str]:
+    """The environment of a command; ``sent`` are the client's variables."""
+    options = ("-o", "SetEnv=" + " ".join(sent)) if sent else ()
+    said = await side.ssh("exec env", login=login or side.user, options=options, **how)
+    return dict(line.split("=", 1) for line in said.out.decode().splitlines() if "=" in line)
+
+
+def _same(side: Side, text: str) -> str:
+    return text.replace(side.user, "USER").replace(str(side.world.port), "PORT")
+
+
+@behaviour(VARIABLES, "USER, LOGNAME, HOME, SHELL, MAIL, PATH")
+async def usual(side: Side) -> str:
+    found = await env(side)
+    names = ("USER", "LOGNAME", "HOME", "SHELL", "MAIL", "PATH")
+    return _same(side, " ".join(f"{name}={found.get(name)}" for name in names))
+
+
+@behaviour(VARIABLES, "PATH of root")
+async def root_path(side: Side) -> str:
+    return (await env(side, login="root"))["PATH"]
+
+
+@behaviour(VARIABLES, "SSH_CLIENT, SSH_CONNECTION")
+async def connection(side: Side) -> str:
+    found = await env(side)
+    text = f"{found['SSH_CLIENT']}; {found['SSH_CONNECTION']}"
+    return re.sub(r"\b\d{4,5}\b", "PORT", text)
+
+
+@behaviour(
+    VARIABLES,
+    "Other variables of a command",
+    reason="A session is to know which session of which cluster it is; the names are Teleport's.",
+)
+async def others(side: Side) -> str:
+    usual = {"USER", "LOGNAME", "HOME", "SHELL", "MAIL", "PATH", "SSH_CLIENT", "SSH_CONNECTION", "PWD", "SHLVL", "_"}
+    return " ".join(sorted(set(await env(side)) - usual - {"OLDPWD"})) or "none"
+
+
+@behaviour(VARIABLES, "Variables that a client may set (AcceptEnv as the node's list)")
+async def accepted(side: Side) -> str:
+    names = ("LANG", "LC_TIME", "COLORTERM", "TELEPORT_SESSION", "FOO", "PATH", "LD_PRELOAD", "BASH_ENV", "IFS")
+    found = await env(side, *(f"{name}=C.UTF-8" for name in names))
+    return " ".join(name for name in names if found.get(name) == "C.UTF-8")
+
+
+def _own_file(side: Side, text: str) -> None:
+    entry = pwd.getpwnam(side.user)
+    folder = side.home / (".ssh" if side.name == "sshd" else ".tsh")
+    folder.mkdir(exist_ok=True)
+    (folder / "environment").write_text(text)
+    for each in (folder, folder / "environment"):
+        os.chown(each, entry.pw_uid, entry.pw_gid)
+
+
+@behaviour(VARIABLES, "The user's file of variables (~/.ssh/environment, ~/.tsh/environment), turned on")
+async def own_file(side: Side) -> str:
+    _own_file(side, "# mine\nFOO=a b\n\nEDITOR=vi\nPATH=/bin:/opt/own\n")
+    found = await env(side)
+    return " ".join(f"{name}={found.get(name)}" for name in ("FOO", "EDITOR", "PATH"))
+
+
+@behaviour(
+    VARIABLES,
+    "LD_PRELOAD, BASH_ENV, IFS, HOME in the user's file",
+    reason="What changes how programs load or shells start never passes, by no road: a restricted shell stays one.",
+)
+async def own_bad(side: Side) -> str:
+    names = ("LD_PRELOAD", "BASH_ENV", "IFS", "HOME")
+    _own_file(side, "".join(f"{name}=/evil\n" for name in names))
+    found = await env(side)
+    _own_file(side, "")
+    return " ".join(name for name in names if found.get(name) == "/evil") or "none is taken"
+
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+
+@behaviour(
+    ACCOUNTS,
+    "Home directory is missing",
+    reason="The same place and the same status; the sentence is the node's own, and says where the session goes on.",
+)
+async def no_home(side: Side) -> str:
+    subprocess.run(["usermod", "-d", "/nonexistent", side.user], check=True)
+    said = await side.ssh("pwd", login=side.user)
+    subprocess.run(["usermod", "-d", f"/home/{side.user}", side.user], check=True)
+    return f"{said.out.decode()} {said.code}; {said.err.decode()}"
+
+
+@behaviour(ACCOUNTS, "Shell is nologin")
+async def nologin_shell(side: Side) -> str:
+    subprocess.run(["usermod", "-s", "/usr/sbin/nologin", side.user], check=True)
+    said = await side.ssh("id", login=side.user)
+    subprocess.run(["usermod", "-s", "/bin/bash", side.user], check=True)
+    return f"{said.out.decode()} {said.code}"
+
+
+async def _entry(side: Side) -> str:
+    said = await side.ssh("echo in", login=side.user)
+    words = said.err.decode().strip().splitlines()
+    told = re.sub(r"^.*(Permission denied).*$", r"\1", words[-1]) if words else ""
+    return f"{said.out.decode().strip() or 'refused'} ({said.code}) {told}".replace(side.user, "USER").strip()
+
+
+@behaviour(
+    ACCOUNTS,
+    "Shell is missing",
+    reason="sshd refuses the login itself; the node lets the certificate in and refuses each session with a sentence.",
+)
+async def no_shell(side: Side) -> str:
+    subprocess.run(["usermod", "-s", "/bin/nothere", side.user], check=True, capture_output=True)
+    said = await _entry(side)
+    subprocess.run(["usermod", "-s", "/bin/bash", side.user], check=True)
+    return said
+
+
+@behaviour(
+    ACCOUNTS,
+    "/etc/nologin, for a user",
+    reason="The same text. 255 is the node's status for every session that could not start.",
+)
+async def nologin(side: Side) -> str:
+    file = Path("/etc/nologin")
+    file.write_text("Down for repair\n")
+    try:
+        return await _entry(side)
+    finally:
+        file.unlink()
+
+
+@behaviour(ACCOUNTS, "/etc/nologin, for root")
+async def nologin_root(side: Side) -> str:
+    file = Path("/etc/nologin")
+    file.write_text("Down for repair\n")
+    try:
+        said = await side.ssh("echo in", login="root")
+    finally:
+        file.unlink()
+    return said.out.decode()
+
+
+@behaviour(
+    ACCOUNTS,
+    "Expired account",
+    reason="sshd refuses the login itself, without a word; the node refuses each session and says why.",
+)
+async def expired(side: Side) -> str:
+    subprocess.run(["chage", "-E", str(int(time.time() // 86400) - 1), side.user], check=True)
+    said = await _entry(side)
+    subprocess.run(["chage", "-E", "-1", side.user], check=True)
+    return said
+
+
+@behaviour(ACCOUNTS, "Account on its last day")
+async def last_day(side: Side) -> str:
+    subprocess.run(["chage", "-E", str(int(time.time() // 86400)), side.user], check=True)
+    said = await _entry(side)
+    subprocess.run(["chage", "-E", "-1", side.user], check=True)
+    return said
+
+
+@behaviour(ACCOUNTS, "Expired password")
+async def expired_password(side: Side) -> str:
+    subprocess.run(["chage", "-d", "0", side.user], check=True)
+    said = await _entry(side)
+    subprocess.run(["chage", "-d", str(int(time.time() // 86400)), side.user], check=True)
+    return said
+
+
+@behaviour(
+    ACCOUNTS,
+    "Locked password ('!' in shadow)",
+    reason="Nobody logs in to a node with a password, and accounts made for certificates have none: only an expired "
+    "account or shell keeps out. sshd with UsePAM, Debian's default, lets it in as well.",
+)
+async def locked(side: Side) -> str:
+    subprocess.run(["usermod", "-p", "!", side.user], check=True)
+    said = await _entry(side)
+    subprocess.run(["usermod", "-p", "*", side.user], check=True)
+    return said
+
+
+# --- greeting and records --------------------------------------------------------------------------------------------
+
+
+async def _login(side: Side, *lines: str) -> str:
+    client = side.start(options=("-tt",), login=side.user, pty=True, stdin=None)
+    await client.until(b"$ ")
+    client.write("".join(f"{line}\n" for line in (*lines, "exit")).encode())
+    return (await client.done).out.decode().replace("\r", "")
+
+
+def _greeting(said: str) -> str:
+    motd = Path("/etc/motd").read_text().strip() if Path("/etc/motd").exists() else ""
+    last = re.search(r"Last login: \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}( from [\d.]+)?\n", said)
+    found = [last is not None and f"Last login: DATE{last[1]}", bool(motd) and motd in said and "message of the day"]
+    return ", ".join(each for each in found if each) or "nothing"
+
+
+@behaviour(GREETING, "First login, second login, ~/.hushlogin")
+async def greeting(side: Side) -> str:
+    seen = [_greeting(await _login(side)), _greeting(await _login(side))]
+    (side.home / ".hushlogin").touch()
+    seen.append(_greeting(await _login(side)))
+    (side.home / ".hushlogin").unlink()
+    return "; ".join(seen)
+
+
+@behaviour(GREETING, "A command on a terminal")
+async def quiet_command(side: Side) -> str:
+    return _greeting((await side.ssh("true", options=("-tt",), login=side.user, pty=True)).out.decode())
+
+
+@behaviour(
+    GREETING,
+    "/run/motd.dynamic, without PAM",
+    reason="With PAM, Debian shows it through pam_motd, which the node without PAM stands in for.",
+)
+async def dynamic(side: Side) -> str:
+    file = Path("/run/motd.dynamic")
+    before = file.read_bytes() if file.exists() else None
+    file.write_text("It is raining\n")
+    try:
+        said = await _login(side)
+    finally:
+        if before is None:
+            file.unlink()
+        else:
+            file.write_bytes(before)
+    return "shown" if "It is raining" in said else "not shown"
+
+
+@contextmanager
+def _utmp() -> Iterator[None]:
+    """The file of who is logged in, where the machine has none."""
+    made = not Path("/run/utmp").exists()
+    if made:
+        Path("/run/utmp").touch(0o664)
+    try:
+        yield
+    finally:
+        if made:
+            Path("/run/utmp").unlink()
+
+
+def _who(side: Side) -> str:
+    lines = subprocess.run(["who"], capture_output=True, text=True).stdout.splitlines()
+    mine = [line for line in lines if line.startswith(f"{side.user} ")]
+    return re.sub(r"pts/\d+ +\S+ \S+", "pts/N DATE", " ".join(mine)).replace(side.user, "USER") or "nobody"
+
+
+@behaviour(GREETING, "who, during and after a login, and after a connection that breaks")
+async def who(side: Side) -> str:
+    seen = []
+    with _utmp():
+        for cut in (False, True):
+            client = side.start(options=("-tt",), login=side.user, pty=True, stdin=None)
+            client.write(b"echo $((41+1))_\n")
+            await client.until(b"42_")
+            seen.append(_who(side))
+            if cut:
+                client.kill()
+            else:
+                client.write(b"exit\n")
+            await client.done
+            await until(lambda: _who(side) == "nobody", 5)
+            seen.append(_who(side))
+    return "; ".join(seen)
+
+
+def _last(side: Side) -> str:
+    lines = subprocess.run(["last", "-w", side.user], capture_output=True, text=True, check=True).stdout.splitlines()
+    return lines[0].replace("gone - ", "gone: ")
+
+
+@behaviour(GREETING, "last, and lastlog")
+async def last(side: Side) -> str:
+    with _utmp():
+        await _login(side)
+        await until(lambda: " - " in _last(side), 5)
+    said = _last(side)
+    log = subprocess.run(["lastlog", "-u", side.user], capture_output=True, text=True).stdout.splitlines()[-1]
+    shown = re.sub(r"pts/\d+", "pts/N", f"{said}; {log}").replace(side.user, "USER")
+    return re.sub(r"\w{3} \w{3} [ \d]\d \d\d:\d\d(:\d\d \+\d+ \d+)?( - \d\d:\d\d +\(00:0\d\))?", "DATE", shown)
+
+
+@behaviour(
+    GREETING,
+    "~/.ssh/rc and /etc/ssh/sshrc",
+    reason="They are sshd's own files. What they are used for (xauth, agent links) the node and the shell's start do.",
+)
+async def rc(side: Side) -> str:
+    folder = side.home / ".ssh"
+    folder.mkdir(exist_ok=True)
+    (folder / "rc").write_text("echo from rc\n")
+    said = await side.ssh("echo in", login=side.user)
+    (folder / "rc").unlink()
+    return said.out.decode()

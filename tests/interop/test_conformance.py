@@ -1,0 +1,60 @@
+"""The node beside sshd: each behaviour is measured on both; what differs has a reason. Makes docs/conformance.rst."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from conformance import BEHAVIOURS, TABLE, Behaviour, Row, Side, sides, write_table
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
+LIMIT = 45  # seconds for one behaviour on one side
+MODULES = ("conformance_sessions", "conformance_logins", "conformance_pam")
+for module in MODULES:
+    import_module(module)
+
+GROUPS = tuple(dict.fromkeys(each.group for each in BEHAVIOURS))
+_measured: list[Row] = []
+
+
+async def _seen(behaviour: Behaviour, side: Side) -> str:
+    measuring = Deferred.fromCoroutine(behaviour.measure(side)).addTimeout(LIMIT, reactor)
+    try:
+        return str(await measuring)
+    except (AssertionError, LookupError, DeferredTimeout) as error:
+        return f"not measured: {error!r}"[:300]
+
+
+@pytest.mark.program("ssh", "sshd")
+@pytest.mark.root
+@pytest.mark.parametrize("group", GROUPS)
+@pytest_twisted.ensureDeferred
+async def test_as_sshd(tmp_path: Path, group: str) -> None:
+    """A user or tool that is used to sshd finds the same here, or the table says what is different and why."""
+    tmp_path.chmod(0o755)
+    rows: list[Row] = []
+    for pam in (False, True):
+        wanted = [each for each in BEHAVIOURS if each.group == group and each.pam == pam]
+        if not wanted:
+            continue
+        async with sides(tmp_path, pam) as (sshd, node):
+            for each in wanted:
+                rows.append(Row(each, await _seen(each, sshd), await _seen(each, node)))
+    _measured.extend(rows)
+    if os.environ.get("CONFORMANCE") == "write":
+        write_table(_measured)
+    problems = [row.problem for row in rows if row.problem is not None]
+    problems += [row.behaviour.name for row in rows if "not measured" in row.sshd + row.node]
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def test_the_table_is_whole() -> None:
+    """docs/conformance.rst has a row for each behaviour that is measured, and none else."""
+    if os.environ.get("CONFORMANCE") == "write":
+        pytest.skip("it is being written")
+    assert TABLE.read_text().count("\n   * - ") == len(BEHAVIOURS) + len(GROUPS)
