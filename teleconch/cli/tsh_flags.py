@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 
 class Flag(NamedTuple):
-    """``value`` names the flag's argument; a flag without one is a switch. ``later``: what to use until it is built."""
+    """``value`` names the flag's argument; a flag without one is a switch. ``many``: may be given again."""
 
     names: tuple[str, ...]
     field: str
     value: str | None
     help: str
-    later: str = ""
+    many: bool = False
 
 
 GLOBAL_FLAGS = (
@@ -37,10 +37,30 @@ SSH_FLAGS = (
     Flag(("-T", "--no-tty"), "no_tty", None, "Ask for no terminal."),
     Flag(("-n",), "no_input", None, "Read standard input from /dev/null."),
     Flag(("--local",), "local", None, "Run COMMAND here once the node is reached."),
-    Flag(("-o", "--option"), "option", "OPTION", "OpenSSH option; has no effect yet.", "-"),
-    Flag(("-A", "--forward-agent"), "forward_agent", None, "Not built yet.", "`ssh -A` with `tsh config`"),
-    Flag(("-L", "--forward"), "forward", "SPEC", "Not built yet.", "`ssh -L` with `tsh config`"),
-    Flag(("-D", "--dynamic-forward"), "dynamic_forward", "PORT", "Not built yet.", "`ssh -D` with `tsh config`"),
+    Flag(("-N", "--no-exec"), "no_exec", None, "Run nothing: forward only, until Ctrl-C."),
+    Flag(("-o", "--option"), "option", "NAME=VALUE", "An option of OpenSSH's client.", many=True),
+    Flag(("-A", "--forward-agent"), "forward_agent", None, "Let the node use your ssh-agent."),
+    Flag(
+        ("-L", "--forward"),
+        "forward",
+        "[BIND:]PORT:HOST:PORT",
+        "Connections to PORT here go to HOST:PORT as the node sees it. A path is a Unix socket.",
+        many=True,
+    ),
+    Flag(
+        ("-R", "--remote-forward"),
+        "remote_forward",
+        "[BIND:]PORT:HOST:PORT",
+        "Connections to PORT on the node go to HOST:PORT as this machine sees it.",
+        many=True,
+    ),
+    Flag(
+        ("-D", "--dynamic-forward"),
+        "dynamic_forward",
+        "[BIND:]PORT",
+        "A SOCKS proxy at PORT here that connects from the node.",
+        many=True,
+    ),
 )
 
 ENVIRONMENT = {
@@ -108,8 +128,12 @@ def _long(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag], 
         return at
     if not equals:
         value, at = _next(name, flag, arguments, at)
-    given.values[flag.field] = value
+    _set(given, flag, value)
     return at
+
+
+def _set(given: Given, flag: Flag, value: str) -> None:
+    given.values[flag.field] = [*given.values.get(flag.field, ()), value] if flag.many else value
 
 
 def _short(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag], given: Given) -> int:
@@ -124,7 +148,7 @@ def _short(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag],
         value = word[place + 1 :]
         if not value:
             value, at = _next(name, flag, arguments, at)
-        given.values[flag.field] = value
+        _set(given, flag, value)
         return at
     return at
 
@@ -157,14 +181,13 @@ def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
     at += 1 + take_flags(arguments[at + 1 :], flags, given)
     if given.help:
         return None
-    warnings = []
-    for flag in SSH_FLAGS:
-        if flag.later and flag.field in given.values:
-            if flag.later != "-":
-                raise WrongUsage(f"tsh ssh has no {flag.names[0]} yet: use {flag.later}.")
-            warnings.append(f"{flag.names[0]} {given.values[flag.field]} has no effect yet.")
+    warnings: tuple[str, ...] = ()
+    if given.option:
+        from teleconch.cli.tsh_options import apply_options
+
+        warnings = apply_options(given)
     words = arguments[at:]
-    return SSHCommand(given, destination, " ".join(words) if words else None, tuple(warnings))
+    return SSHCommand(given, destination, " ".join(words) if words else None, warnings)
 
 
 def find_verb(arguments: Sequence[str]) -> tuple[Given, str | None, Sequence[str]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from teleconch.cli.tsh_flags import SSHCommand, WrongUsage
+from teleconch.cli.tsh_reactor import SIGNALS, Interrupted
 from teleconch.client.address import ProxyAddress, parse_proxy, split_address
 from teleconch.client.tcp import Dialling
 from teleconch.defaults import PROXY_PORT
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FAILED = 255
 _STARTED = time.perf_counter()
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOCALE = ("LANG", "LC_")
 
 
@@ -40,14 +40,6 @@ class Phases:
         if self._wanted:
             passed, worked = (time.perf_counter() - _STARTED) * 1000, time.process_time() * 1000
             sys.stderr.write(f"tsh: {passed:7.1f} ms, {worked:7.1f} ms of work: {what}\n")
-
-
-class Interrupted(BaseException):
-    """A signal asked this process to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def run_ssh(command: SSHCommand) -> int:
@@ -78,11 +70,11 @@ def run_ssh(command: SSHCommand) -> int:
     return FAILED
 
 
-def say(kind: str, sentence: str) -> None:
+def say(kind: str, sentence: str, end: str = "\n") -> None:
     """One line on stderr. What a peer may have put into it cannot steer the terminal."""
     text = "".join(c if c.isprintable() or c == "\n" else "?" for c in sentence)
     try:
-        sys.stderr.write(f"{kind}: {text}\n")
+        sys.stderr.write(f"{kind}: {text}{end}")
         sys.stderr.flush()
     except OSError:
         pass
@@ -99,12 +91,17 @@ def _run(command: SSHCommand) -> int:
     given = command.given
     phases = Phases(bool(given.debug))
     for warning in command.warnings:
-        say("WARNING", warning)
+        _warn(given, warning)
     login, host = _destination(command.destination)
     port = _port(given.port)
+    if given.local and command.command is None:
+        raise WrongUsage("--local needs a COMMAND.")
+    if given.no_exec and command.command is not None and not given.local:
+        raise WrongUsage("-N runs no COMMAND: leave one of them away.")
     proxy_text = given.text("proxy")
     proxy = parse_proxy(proxy_text) if proxy_text else None
-    dialling = _dial_early(given, proxy)
+    by_reactor = _needs_reactor(command, host)
+    dialling = None if by_reactor else _dial_early(given, proxy)
     phases.done("command line and profile read")
 
     # From here on modules are loaded that take their time, while the proxy already answers.
@@ -117,6 +114,10 @@ def _run(command: SSHCommand) -> int:
     insecure = bool(given.insecure)
     if insecure:
         say("WARNING", "With --insecure nobody checks who the proxy and the node are.")
+    if given.add_keys:
+        _add_keys(standing, given)
+    if by_reactor:
+        return _run_on_reactor(command, standing, login, host, port, insecure)
     if "=" in host:
         host = _node_with_label(standing, host, insecure)
         phases.done("node found by its label")
@@ -144,14 +145,77 @@ def _run(command: SSHCommand) -> int:
             lambda name: _host_check(standing, name, insecure),
             None if given.local else request,
             raw if request.terminal and os.isatty(0) else None,
-            lambda text: say("WARNING", text),
+            lambda text: _warn(given, text),
             phases.done,
+            b"~" if given.escape is None else given.escape,
         )
         gc.freeze()  # what was loaded stays: the collector need not look at it again
         gc.enable()
         status = road.run()
         phases.done("session ended")
     return _run_here(command.command) if given.local else status
+
+
+def _warn(given: Any, text: str, end: str = "\n") -> None:
+    if not given.quiet:
+        say("WARNING", text, end)
+
+
+def _needs_reactor(command: SSHCommand, host: str) -> bool:
+    """Whether more than one plain session is wanted."""
+    given = command.given
+    several = "=" in host and command.command is not None
+    forwards = given.forward or given.remote_forward or given.dynamic_forward or given.forward_agent
+    return bool(several or forwards or given.no_exec)
+
+
+def _run_on_reactor(command: SSHCommand, standing: Standing, login: str, host: str, port: int, insecure: bool) -> int:
+    gc.enable()
+    from teleconch.cli import tsh_forward, tsh_reactor
+    from teleconch.client.terminal import RawTerminal
+
+    forwards = tsh_forward.Forwards(command)
+    request = _request(command)
+    if command.given.no_input:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    with RawTerminal(0) as raw:
+
+        def tell(kind: str, text: str) -> None:
+            if kind != "WARNING" or not command.given.quiet:
+                say(kind, text, "\r\n" if raw.entered else "\n")
+
+        async def main(reactor: Any) -> int:
+            place = await tsh_reactor.Place.reach(reactor, standing, login, insecure)
+            try:
+                name = host
+                if "=" in name:
+                    found = await place.nodes_with_label(name)
+                    if len(found) > 1 and command.command is not None and not forwards and not command.given.local:
+                        return await tsh_forward.run_on_all(place, found, port, command.command, tell)
+                    name = the_one(name, found)
+                return await tsh_forward.run(reactor, place, command, name, port, request, raw, tell)
+            finally:
+                place.close()
+
+        from teleconch.client.cluster import the_one
+
+        return tsh_reactor.run(main)
+
+
+def _add_keys(standing: Standing, given: Any) -> None:
+    """``-o AddKeysToAgent=yes``: the certificate goes into the ssh-agent for as long as it holds."""
+    from teleconch.client.agent import add_key, agent_path
+
+    path = agent_path()
+    if path is None:
+        return
+    lifetime = int(standing.summary.valid_before - time.time())
+    comment = f"teleport:{standing.summary.key_id}@{standing.profile.cluster}"
+    try:
+        if not add_key(path, standing.private_key, standing.certificate, comment, lifetime):
+            _warn(given, "The ssh-agent did not take the certificate; tsh works without it.")
+    except TeleconchError as problem:
+        _warn(given, f"{problem} tsh works without it.")
 
 
 def _host_check(standing: Standing, host: str, insecure: bool) -> Callable[[bytes], None]:
@@ -218,7 +282,8 @@ def _request(command: SSHCommand) -> SessionRequest:
     from teleconch.client.session import SessionRequest
 
     given = command.given
-    terminal = not given.no_tty and (bool(given.tty) or (command.command is None and os.isatty(0)))
+    wanted = bool(given.tty_if_terminal) or command.command is None
+    terminal = not given.no_tty and (bool(given.tty) or (wanted and os.isatty(0)))
     environment = tuple((name, value) for name, value in os.environ.items() if name.startswith(_LOCALE))
     return SessionRequest(command.command, terminal, bool(given.tty), environment)
 
@@ -235,6 +300,6 @@ def _end_on_signals() -> None:
     def interrupted(number: int, _frame: object) -> None:
         raise Interrupted(number)
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, interrupted)

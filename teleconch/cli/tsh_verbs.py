@@ -48,8 +48,9 @@ def tsh() -> None:
 def ssh(**_: object) -> None:
     """Open a shell on NODE, or run COMMAND there.
 
-    NODE is a node's name, its UUID, or a label key=value that one node has. The exit status is the command's; 255 if
-    there was no connection. In a session, ~. at the start of a line leaves at once.
+    NODE is a node's name, its UUID, or a label key=value. A COMMAND runs on all nodes that have the label. The exit
+    status is the command's, of several the worst; 255 if there was no connection. In a session, ~. at the start of a
+    line leaves at once; ~? lists the other escapes.
     """
     raise AssertionError("tsh ssh does not come here")
 

@@ -120,13 +120,23 @@ def parse_label(text: str) -> tuple[str, str]:
     return key, value
 
 
-async def node_with_label(client: AuthClient, label: str) -> str:
-    """The UUID of the one node with a label. NotFound, BadParameter with the candidates."""
+async def nodes_with_label(client: AuthClient, label: str) -> list[NodeStatus]:
+    """The nodes with a label, at least one. NotFound, BadParameter."""
     key, value = parse_label(label)
     found = [status for status in await all_nodes(client) if status.node.labels.get(key) == value]
     if not found:
         raise NotFound(f"No node has the label {label}: see `tsh ls`.")
+    return found
+
+
+def the_one(label: str, found: list[NodeStatus]) -> str:
+    """The UUID of the one node that was found. BadParameter with the candidates."""
     if len(found) > 1:
         names = "; ".join(f"{status.node.nodename} {status.node.uuid}" for status in found[:8])
         raise BadParameter(f"{len(found)} nodes have the label {label}; name the one you mean: {names}.")
     return found[0].node.uuid
+
+
+async def node_with_label(client: AuthClient, label: str) -> str:
+    """The UUID of the one node with a label. NotFound, BadParameter with the candidates."""
+    return the_one(label, await nodes_with_label(client, label))

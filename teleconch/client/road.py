@@ -49,11 +49,12 @@ class Road:
         raw: RawTerminal | None,
         warn: Callable[[str], None],
         reached: Callable[[str], None] = lambda _: None,
+        escape: bytes = b"~",
     ) -> None:
         self._socket = connected
         self._proxy, self._host = proxy, host
         self._reached = reached
-        self.session = Session(request, raw, warn)
+        self.session = Session(request, raw, warn, escape)
         self._way = Way()
         # RFC 4254 section 7.2; no originator: nobody needs to know
         target = string(host.encode()) + struct.pack(">I", port) + string(b"127.0.0.1") + struct.pack(">I", 0)

@@ -12,12 +12,14 @@ again for output that was not written.
 from __future__ import annotations
 
 import os
+import signal
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
+from teleconch.client import terminal
 from teleconch.client.link import ChannelUser, Link
 from teleconch.client.stdio import Output, read_input
 from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of, term_name
@@ -44,9 +46,15 @@ class Session(ChannelUser):
     ``warn`` takes a sentence for the person at the terminal.
     """
 
-    link: Link
+    link: Any  # a Link, or what stands for one on a reactor
 
-    def __init__(self, request: SessionRequest | None, raw: RawTerminal | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        request: SessionRequest | None,
+        raw: RawTerminal | None,
+        warn: Callable[[str], None],
+        escape: bytes = b"~",
+    ) -> None:
         self.status: int | None = None
         self.problem: BaseException | None = None
         self.over = False
@@ -55,8 +63,12 @@ class Session(ChannelUser):
         self._raw = raw
         self._warn = warn
         self._asked: list[str] = []
+        self._escape = escape
         self._escapes: Escapes | None = None
+        self.ways: Callable[[], list[str]] = lambda: ["session"]
+        self.rekey: Callable[[], None] = lambda: self.link.rekey()
         self._reading = True
+        self._own = 0
         self.output = Output(1)
         self.error = Output(2)
 
@@ -82,16 +94,51 @@ class Session(ChannelUser):
             self.link.write_eof()
             return
         if self._escapes is not None:
-            data = self._escapes.feed(data)
-            if self._escapes.leave:
-                self._fail(ConnectionProblem("You left the session."))
-                self.over = True
-                return
+            data, actions = self._escapes.feed(data)
+            if data and terminal.LEAVE not in actions:
+                self.link.write(data)
+            for action in actions:
+                self._act(action)
+            return
         self.link.write(data)
+
+    def _act(self, action: str) -> None:
+        """Do what an escape asks for."""
+        if action == terminal.LEAVE:
+            self._fail(ConnectionProblem("You left the session."))
+            self.over = True
+        elif action == terminal.BREAK:
+            self.link.send_request(b"break", struct.pack(">I", 1000), False)
+        elif action == terminal.REKEY:
+            self.rekey()
+        elif action == terminal.SUSPEND:
+            self._suspend()
+        elif action == terminal.LIST:
+            lines = "".join(f"  #{number} {way}\n" for number, way in enumerate(self.ways()))
+            self._show(f"The following connections are open:\n{lines}")
+        elif action == terminal.EXPLAIN and self._escapes is not None:
+            self._show(self._escapes.help)
+
+    def _show(self, text: str) -> None:
+        text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+        self._own += len(shown := ("\r\n" + text.replace("\n", "\r\n")).encode())
+        self.error.write(shown)
+
+    def _suspend(self) -> None:
+        """Stop this process until its shell lets it go on."""
+        if self._raw is None:
+            return
+        self._raw.restore()
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._raw.enter()
+        self.resized()
 
     def written(self) -> None:
         """Some output was written: the server may send as much again."""
-        self.link.credit(self.output.consumed() + self.error.consumed())
+        consumed = self.output.consumed() + self.error.consumed()
+        own = min(consumed, self._own)  # what escapes showed did not come from the server
+        self._own -= own
+        self.link.credit(consumed - own)
         error = self.output.error or self.error.error
         if error is not None and not self.over:
             self._fail(error)
@@ -135,7 +182,7 @@ class Session(ChannelUser):
             if success:
                 if self._raw is not None:
                     self._raw.enter()
-                    self._escapes = Escapes()
+                    self._escapes = Escapes(self._escape)
             elif self._request is not None and self._request.forced:
                 self._fail(AccessDenied("The node gives you no terminal: your roles may not allow one."))
                 self.link.close()

@@ -1,4 +1,4 @@
-"""The user's terminal: raw while a session runs and always put back; its size, its modes, the escape ``~.``."""
+"""The user's terminal: raw while a session runs and always put back; its size, its modes, the escapes (``~.``)."""
 
 from __future__ import annotations
 
@@ -127,6 +127,11 @@ class RawTerminal:
         raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
         termios.tcsetattr(self._fd, termios.TCSADRAIN, raw)
 
+    @property
+    def entered(self) -> bool:
+        """Whether it is raw: a line has to end with CR LF."""
+        return self._before is not None
+
     def restore(self) -> None:
         """Put it back now. Idempotent."""
         before, self._before = self._before, None
@@ -142,40 +147,57 @@ class RawTerminal:
         self.restore()
 
 
+HELP: Final = """Supported escape sequences:
+  {0}.   - end the connection
+  {0}B   - send a BREAK to the node
+  {0}R   - change the keys of the connection
+  {0}^Z  - suspend tsh
+  {0}#   - list what goes through the connection
+  {0}?   - this message
+  {0}{0}   - send the escape character by typing it twice
+(Escapes are only seen right after Enter.)
+"""
+LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN = ".", "B", "R", "\x1a", "#", "?"
+_ACTIONS: Final = frozenset((LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN))
+
+
 class Escapes:
-    """Finds ``~.`` at the start of a line (leave now) and ``~~`` (one ``~``) in what is typed."""
+    """Finds the escape character at the start of a line in what is typed, as OpenSSH's client does. Twice, it is sent
+    once."""
 
-    def __init__(self) -> None:
+    def __init__(self, character: bytes = b"~") -> None:
+        self._character = character[0] if character else -1
         self._line_start = True
-        self._tilde = False
-        self.leave = False
+        self._pending = False
 
-    def feed(self, typed: bytes) -> bytes:
-        """What of ``typed`` goes to the other end; ``leave`` is set once ``~.`` was typed."""
-        if (
-            not self._tilde
-            and not (self._line_start and typed[:1] == b"~")
-            and b"\r~" not in typed
-            and b"\n~" not in typed
-        ):
-            self._line_start = typed[-1:] in (b"\r", b"\n")
-            return typed
-        out = bytearray()
+    def feed(self, typed: bytes) -> tuple[bytes, list[str]]:
+        """What of ``typed`` goes to the other end, and what the user asked of us. Nothing follows :data:`LEAVE`."""
+        if self._character < 0 or (self._character not in typed and not self._pending):
+            self._line_start = typed[-1:] in (b"\r", b"\n") if typed else self._line_start
+            return typed, []
+        out, actions = bytearray(), []
         for key in typed:
-            if self._tilde:
-                self._tilde = False
-                if key == 0x2E:
-                    self.leave = True
-                    return bytes(out)
-                if key != 0x7E:
-                    out.append(0x7E)
-            elif self._line_start and key == 0x7E:
-                self._tilde = True
-                self._line_start = False
+            if self._pending:
+                self._pending = False
+                if chr(key) in _ACTIONS:
+                    actions.append(chr(key))
+                    if chr(key) == LEAVE:
+                        break
+                    continue
+                if key != self._character:
+                    out.append(self._character)
+            elif self._line_start and key == self._character:
+                self._pending = True
                 continue
             out.append(key)
             self._line_start = key in (0x0D, 0x0A)
-        return bytes(out)
+        return bytes(out), actions
+
+    @property
+    def help(self) -> str:
+        """What the escapes are."""
+        character = self._character
+        return HELP.format(chr(character) if character >= 32 else f"^{chr(character + 64)}")
 
 
 def term_name() -> str:

@@ -54,12 +54,13 @@ def test_wrong_usage(line):
         read(line)
 
 
-def test_what_is_not_built_is_named():
-    """-A, -L and -D say what to use instead; -o is ignored with a warning."""
-    for flag in (["-A"], ["-L", "1:a:2"], ["-D", "1"]):
-        with pytest.raises(WrongUsage, match="tsh config"):
-            read(["ssh", *flag, "node"])
-    assert read(["ssh", "-o", "X=y", "node"]).warnings == ("-o X=y has no effect yet.",)
+def test_forwards_may_be_repeated():
+    """-L, -R, -D and -o may be given several times."""
+    command = read(["ssh", "-L", "1:a:2", "-L3:b:4", "-R", "5:c:6", "-D", "7", "-AN", "node"])
+    given = command.given
+    assert (given.forward, given.remote_forward, given.dynamic_forward) == (["1:a:2", "3:b:4"], ["5:c:6"], ["7"])
+    assert given.forward_agent
+    assert given.no_exec
 
 
 @given(st.lists(st.text(max_size=6), max_size=6))

@@ -25,7 +25,7 @@ auth_service:
 ssh_service:
   enabled: yes
   listen_addr: 127.0.0.1:{node}
-  labels: {{env: test}}
+  labels: {{env: test, pair: both}}
 proxy_service:
   enabled: yes
   listen_addr: 127.0.0.1:{ssh}

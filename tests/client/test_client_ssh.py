@@ -15,12 +15,12 @@ import pytest
 from client_world import BIN
 
 
-def terminal_run(world, *arguments, talk, size=(24, 80)):
+def terminal_run(world, *arguments, talk, size=(24, 80), program="tsh"):
     """tsh at a terminal; ``talk(write, expect, terminal, process)`` is the person. Gives output and exit status."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, size)
     process = subprocess.Popen(
-        [BIN / "tsh", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=world.env, start_new_session=True,
+        [BIN / program, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=world.env, start_new_session=True,
         preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     seen = bytearray()
@@ -211,6 +211,25 @@ def test_escape_leaves(world):
     assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk) == 255
 
 
+def test_escape_suspends_and_tells(world):
+    """Enter ~^Z stops tsh with a sane terminal, fg goes on; ~? and ~# tell, and nothing of it reaches the node."""
+
+    def talk(write, expect, terminal, process):
+        expect(rb"[#$] ")
+        write(b"\r~?")
+        expect(rb"(?s)Supported escape sequences:\r\n.*~\^Z")
+        write(b"~#")
+        expect(rb"#0 session")
+        write(b"~\x1a")
+        expect(rb" icanon")
+        expect(rb"tsh.* ssh")
+        write(b"echo $((6*7))on; exit 3\r")
+        expect(rb"42on")
+
+    line = f'"{BIN}/tsh" ssh {world.login}@alpha; stty -a | grep -o " icanon"; fg; exit $?'
+    assert terminal_run(world, "-mc", line, talk=talk, program="/bin/bash") == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
@@ -218,7 +237,8 @@ def test_escape_leaves(world):
         (("other@alpha", "true"), 255, rb"ERROR: joe may not log in as other; the certificate allows"),
         (("env=prod", "true"), 255, rb"ERROR: No node has the label env=prod"),
         (("--cluster=other", "alpha", "true"), 255, rb"ERROR: This proxy serves the cluster example.test"),
-        (("-A", "alpha"), 2, rb"ERROR: tsh ssh has no -A yet: use `ssh -A` with `tsh config`"),
+        (("-L", "1", "alpha"), 255, rb"ERROR: -L 1: give it as \[BIND:\]PORT:HOST:PORT"),
+        (("-N", "alpha", "true"), 2, rb"ERROR: -N runs no COMMAND"),
         (("-p", "x", "alpha"), 2, rb"ERROR: -p x: ports go from 1 to 65535"),
         (("--local", "alpha"), 2, rb"ERROR: --local needs a COMMAND"),
         (("--proxy=localhost:1", "alpha", "true"), 255, rb"ERROR: You are not logged in to localhost"),

@@ -66,18 +66,35 @@ def test_what_is_no_terminal(tmp_path):
         (b"~x", b"~x", False),
         (b"a\r~~\r", b"a\r~\r", False),
         (b"~\r~.", b"~\r", True),
+        (b"a\r~?~.", b"a\r", True),
+        (b"~.rm -rf\r", b"", True),
     ],
 )
 def test_escapes(typed, sent, leave):
     """~. at the start of a line leaves a session that hangs; everything else reaches the other side."""
     for pieces in ([typed], [typed[i : i + 1] for i in range(len(typed))]):
         escapes = Escapes()
-        assert b"".join(escapes.feed(piece) for piece in pieces) == sent
-        assert escapes.leave is leave
+        out, actions = b"", []
+        for piece in pieces:
+            passed, asked = escapes.feed(piece)
+            out, actions = out + passed, actions + asked
+            if "." in actions:
+                break
+        assert out == sent
+        assert ("." in actions) is leave
+
+
+def test_other_escapes():
+    """~? ~# ~^Z ~B ~R are told one by one and do not reach the node; another character may take the tilde's place."""
+    assert Escapes().feed(b"~?~#a\r~\x1a~B~R~~") == (b"a\r~", ["?", "#", "\x1a", "B", "R"])
+    assert Escapes(b"\x02").feed(b"~.\r\x02.") == (b"~.\r", ["."])
+    assert Escapes(b"").feed(b"~.") == (b"~.", [])
+    assert "~." in Escapes().help
+    assert "^B." in Escapes(b"\x02").help
 
 
 @given(st.binary())
 def test_ordinary_keys_pass(typed):
     """Without a tilde nothing is changed."""
     typed = typed.replace(b"~", b"")
-    assert Escapes().feed(typed) == typed
+    assert Escapes().feed(typed) == (typed, [])

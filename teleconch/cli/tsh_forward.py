@@ -1,0 +1,199 @@
+"""``tsh ssh`` with forwarding, or with nothing but forwarding (``-N``), and on several nodes at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from teleconch.cli.tsh_flags import SSHCommand
+from teleconch.cli.tsh_reactor import Place
+from teleconch.client.forward.specs import Forward, parse_dynamic, parse_forward
+from teleconch.errors import ConnectionProblem, TeleconchError
+
+if TYPE_CHECKING:
+    from teleconch.client.session import SessionRequest
+    from teleconch.client.terminal import RawTerminal
+    from teleconch.ssh.client import ClientConnection
+
+Say = Callable[[str, str], None]
+
+
+class Forwards:
+    """All that the command line wants to be forwarded."""
+
+    def __init__(self, command: SSHCommand) -> None:
+        given = command.given
+        self.agent = bool(given.forward_agent)
+        self.strict = bool(given.exit_on_failure)
+        self.here: list[Forward] = [parse_forward("-L", text) for text in given.forward or ()]
+        self.here += [parse_dynamic("-D", text) for text in given.dynamic_forward or ()]
+        self.there: list[Forward] = [parse_forward("-R", text) for text in given.remote_forward or ()]
+
+    def __bool__(self) -> bool:
+        return bool(self.agent or self.here or self.there)
+
+
+async def run(
+    reactor: Any,
+    place: Place,
+    command: SSHCommand,
+    host: str,
+    port: int,
+    request: SessionRequest,
+    raw: RawTerminal,
+    say: Say,
+) -> int:
+    """The exit status of the session on one node, of the local command, or 0. A TeleconchError."""
+    from teleconch.client.forward.inward import Inward
+
+    given = command.given
+    forwards = Forwards(command)
+    warn: Callable[[str], None] = lambda text: say("WARNING", text)  # noqa: E731
+    agent = os.environ.get("SSH_AUTH_SOCK") if forwards.agent else None
+    if forwards.agent and not agent:
+        warn("There is no ssh-agent to forward: SSH_AUTH_SOCK is not set.")
+    inward = Inward(reactor, agent, warn)
+    connection = await place.to_node(host, port, inward)
+    closing = await _begin(reactor, connection, forwards, inward, say)
+    try:
+        if given.local:
+            return await _here(reactor, command.command or "", connection)
+        if given.no_exec:
+            await connection.disconnected
+            raise ConnectionProblem(f"The connection to {host} was lost.")
+        return await _session(reactor, connection, request, raw, agent is not None, given.escape, warn)
+    finally:
+        for close in closing:
+            close()
+        connection.transport.loseConnection()
+
+
+async def _begin(
+    reactor: Any, connection: ClientConnection, forwards: Forwards, inward: Any, say: Say
+) -> list[Callable[[], Any]]:
+    from teleconch.client.forward.outward import listen
+
+    closing: list[Callable[[], Any]] = []
+    for forward in (*forwards.here, *forwards.there):
+        try:
+            if forward in forwards.here:
+                closing.append(listen(reactor, connection, forward, lambda text: say("WARNING", text)))
+            else:
+                port = await inward.ask(connection, forward)
+                if port:
+                    to = forward.target or "where SOCKS says"
+                    say("Allocated port", f"{port} for remote forward to {to}")
+        except TeleconchError as error:
+            if forwards.strict:
+                for close in closing:
+                    close()
+                raise
+            say("WARNING", str(error))
+    return closing
+
+
+async def _session(
+    reactor: Any,
+    connection: ClientConnection,
+    request: SessionRequest,
+    raw: RawTerminal,
+    agent: bool,
+    escape: bytes | None,
+    warn: Callable[[str], None],
+) -> int:
+    from twisted.internet.error import ConnectionLost
+
+    from teleconch.client.session import Session
+    from teleconch.client.session_channel import SessionChannel
+    from teleconch.ssh.problems import ChannelRefused
+
+    session = Session(
+        request, raw if request.terminal and os.isatty(0) else None, warn, b"~" if escape is None else escape
+    )
+    channel = SessionChannel(reactor, session, agent, warn)
+    session.link = channel
+    session.rekey = connection.transport.rekey
+    session.ways = lambda: [
+        f"{each.name.decode()} {getattr(each, 'place', '')}" for each in connection.channels.values()
+    ]
+    signal.signal(signal.SIGWINCH, lambda _number, _frame: reactor.callFromThread(session.resized))
+    try:
+        await connection.open(channel)
+        await channel.over
+    except ChannelRefused as refused:
+        raise ConnectionProblem(f"The node opens no session: {refused.sentence}") from None
+    except ConnectionLost as lost:
+        raise ConnectionProblem("The node closed the connection; try again.") from lost
+    finally:
+        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+        session.output.close()
+        session.error.close()
+    if session.problem is not None:
+        raise session.problem
+    if session.status is None:
+        raise ConnectionProblem("The connection to the node was lost.")
+    return session.status
+
+
+async def _here(reactor: Any, command: str, connection: ClientConnection) -> int:
+    """Run a command on this machine while the connection stands."""
+    from twisted.internet.defer import Deferred
+    from twisted.internet.protocol import ProcessProtocol
+
+    ended: Deferred[int] = Deferred()
+
+    class Command(ProcessProtocol):
+        def processEnded(self, reason: Any) -> None:
+            value = reason.value
+            ended.callback(128 + value.signal if getattr(value, "signal", None) else value.exitCode or 0)
+
+    reactor.spawnProcess(Command(), "/bin/sh", ["sh", "-c", command], None, childFDs={0: 0, 1: 1, 2: 2})
+    return await ended
+
+
+async def run_on_all(place: Place, nodes: list[Any], port: int, command: str, say: Say) -> int:
+    """Run a command on each node at once; lines of output begin with the node's name. The worst exit status."""
+    from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+    names = [status.node.nodename for status in nodes]
+    shown = [
+        name if names.count(name) == 1 else f"{name} {status.node.uuid}"
+        for name, status in zip(names, nodes, strict=True)
+    ]
+    width = max(len(name) for name in shown)
+
+    async def one(name: str, uuid: str) -> int:
+        try:
+            return await _lines(place, uuid, port, command, name.ljust(width))
+        except TeleconchError as error:
+            say("ERROR", f"{name}: {error}")
+            return 255
+
+    running = [Deferred.fromCoroutine(one(name, status.node.uuid)) for name, status in zip(shown, nodes, strict=True)]
+    try:
+        statuses: list[int] = await gatherResults(running, consumeErrors=True)
+    except FirstError as first:  # nobody reads our output any more, or the disk is full
+        first.subFailure.raiseException()
+    return max(statuses)
+
+
+async def _lines(place: Place, uuid: str, port: int, command: str, name: str) -> int:
+    from twisted.internet.error import ConnectionLost
+
+    from teleconch.client.lines import LinesChannel
+    from teleconch.ssh.problems import ChannelRefused
+
+    connection = await place.to_node(uuid, port)
+    channel = LinesChannel(command, name, sys.stdout.buffer, sys.stderr.buffer)
+    try:
+        await connection.open(channel)
+        return await channel.over
+    except ChannelRefused as refused:
+        raise ConnectionProblem(f"The node opens no session: {refused.sentence}") from None
+    except ConnectionLost as lost:
+        raise ConnectionProblem("The node closed the connection; try again.") from lost
+    finally:
+        connection.transport.loseConnection()
