@@ -2,7 +2,7 @@
 
 ::
 
-    service.NodeServer ── heartbeat.Heartbeat (labels) ── auth API: pings
+    service.NodeServer ── heartbeat.Heartbeat (labels, label_run) ── auth API: pings
         │ listener and realm
     server.NodeUser ── access permit ── session.SessionChannel     one for each SSH session channel
                                             │        │ wires (streams, pty): pipes or a terminal, and the bytes
@@ -10,5 +10,6 @@
                                         process.Launcher (start)   the daemon's end
                                             │ one socket           ─────────────────────────────────────────
                                         launcher                   a small process, as root where the node is
-                                            └ accounts             its children become the user and exec
+                                            └ login                its children: who may enter (accounts, greeting, pam), records of it,
+                                   then they become the user and exec; with PAM, one stays (attend)
 """
