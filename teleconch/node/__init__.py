@@ -10,7 +10,7 @@
                                         process.Launcher (start)   the daemon's end
                                             │ one socket           ─────────────────────────────────────────
                                         launcher                   a small process, as root where the node is
-                                            └ login                its children: who may enter (accounts, greeting, pam),
-                                                                   records of it; then they become the user and exec. With
-                                                                   PAM, one stays as root to close the session (attend)
+                                            └ login                who may enter (accounts, greeting, pam), and
+                                                                   records; then its children become the user and exec.
+                                                                   With PAM, one stays to close the session (attend)
 """
