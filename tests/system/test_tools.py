@@ -5,9 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +170,46 @@ def _socks(port: int, target: int) -> socket.socket:
     made.sendall(b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + target.to_bytes(2, "big"))
     assert made.recv(10)[1] == 0
     return made
+
+
+PLAYBOOK = """\
+- hosts: all
+  gather_facts: no
+  tasks:
+    - raw: "true"
+    - copy: {{src: "{data}", dest: "{folder}/copied-{{{{ inventory_hostname }}}}", mode: "0640"}}
+    - template: {{src: "{template}", dest: "{folder}/made-{{{{ inventory_hostname }}}}"}}
+    - command: id -un
+      become: {become}
+      register: who
+    - copy: {{content: "{{{{ who.stdout }}}}", dest: "{folder}/who-{{{{ inventory_hostname }}}}"}}
+"""
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_ansible(node: Node, tmp_path: Path, pipelining: bool) -> None:
+    """A playbook for ten hosts at once copies, fills templates and becomes root, with and without pipelining."""
+    short = Path(tempfile.mkdtemp(prefix="tc"))  # a socket's path has at most 107 bytes
+    data, template = tmp_path / "data", tmp_path / "template.j2"
+    data.write_bytes(os.urandom(100_000))
+    template.write_text("made for {{ inventory_hostname }}\n")
+    become = "yes" if ME == "root" else "no"
+    (tmp_path / "play.yml").write_text(PLAYBOOK.format(data=data, folder=tmp_path, template=template, become=become))
+    hosts = [f"host{number}" for number in range(10)]
+    (tmp_path / "hosts").write_text("".join(f"{host} ansible_host=node1\n" for host in hosts))
+    (tmp_path / "ansible.cfg").write_text(
+        f"[defaults]\nhost_key_checking=True\nforks=10\nlocal_tmp={tmp_path}/local\nremote_tmp={tmp_path}/remote\n"
+        f"interpreter_python={sys.executable}\n[ssh_connection]\npipelining={pipelining}\n"
+        f"ssh_args=-F {node.config} -o ControlMaster=auto -o ControlPersist=10 -o ControlPath={short}/%C\n"
+    )
+    play = [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts", tmp_path / "play.yml"]
+    env = {**os.environ, "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"), "ANSIBLE_HOME": str(tmp_path / "home"),
+           "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}  # fmt: skip
+    run(*play, env=env, timeout=200)
+    for host in hosts:
+        assert (tmp_path / f"copied-{host}").read_bytes() == data.read_bytes()
+        assert (tmp_path / f"made-{host}").read_text() == f"made for {host}\n"
+        assert (tmp_path / f"who-{host}").read_text() == ME
+    for path in short.iterdir():
+        run("ssh", "-o", f"ControlPath={path}", "-O", "exit", "node1", check=False)
+    shutil.rmtree(short)
