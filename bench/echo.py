@@ -12,7 +12,7 @@ import tty
 from bench.figures import Figures, Wrong
 from bench.peers import Peer
 
-STROKES, WARM = 300, 20
+STROKES, WARM = 250, 20
 _PAUSE = 0.008
 
 

@@ -18,7 +18,7 @@ ABREAST = 4
 TSH_RUNS = 20
 
 
-def connections(peer: Peer, figures: Figures, seconds: float = 3.0) -> None:
+def connections(peer: Peer, figures: Figures, seconds: float = 2.5) -> None:
     """Logins by several OpenSSH clients at a time.
 
     A client costs 15 to 30 ms of processor time, which is more than a light server does: on two cores, clients and
