@@ -83,6 +83,7 @@ class NodeUser(ConchUser):
 
     def logout(self) -> None:
         """The connection is gone; its channels were closed before."""
+        self._place.users.discard(self)
         self.forwarding.close()
 
     def _refused(

@@ -99,7 +99,12 @@ class NodeServer(Service):
         )
         checker = CertificateChecker(self._user_authorities, now)
         self.factory = SSHServerFactory(
-            reactor, Portal(NodeRealm(self.place, now), [checker]), self.host_keys, options, log_name="node"
+            reactor,
+            Portal(NodeRealm(self.place, now), [checker]),
+            self.host_keys,
+            options,
+            log_name="node",
+            audit={"server_id": member.uuid},
         )
         self.heartbeat = Heartbeat(
             reactor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from attrs import evolve, field, frozen
@@ -171,7 +171,8 @@ else:
 class SSHServerFactory(_Factory):
     """Listens for SSH. ``host_keys()`` is asked again for each new list of keys, so renewed certificates are taken up.
 
-    ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`.
+    ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`. ``audit`` are fields for the log lines of
+    refused logins.
     """
 
     log = Logger()
@@ -184,6 +185,7 @@ class SSHServerFactory(_Factory):
         host_keys: Callable[[], Sequence[HostKey]],
         options: ServerOptions | None = None,
         log_name: str = "ssh",
+        audit: Mapping[str, str] | None = None,
     ) -> None:
         self.reactor = reactor
         self.portal = portal
@@ -192,6 +194,7 @@ class SSHServerFactory(_Factory):
             ciphers=self.options.ciphers, kex_algos=self.options.kex_algos, mac_algos=self.options.mac_algos
         )
         self.log_name = log_name
+        self.audit = dict(audit or {})
         self._host_keys = host_keys
         self.admission = Admission(self.options.limits, reactor.seconds, log_name)
         self.connections: set[SSHServerTransport] = set()

@@ -234,6 +234,7 @@ class UserAuthServer(SSHService):
             login=login[:255].decode("utf-8", "replace"),
             addr_remote=self.transport.peer_name(),
             error=why,
+            **self.transport.factory.audit,
         )
 
 

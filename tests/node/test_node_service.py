@@ -92,3 +92,12 @@ def test_labels() -> None:
     for bad in ({"": "x"}, {"a b": "x"}, {"a=b": "x"}, {"a": "x\ny"}, {"a": "x" * 256}):
         with pytest.raises(BadParameter):
             Labels(reactor, bad)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_kept_after_leaving(world: World) -> None:
+    """A node that serves thousands of connections keeps nothing of those that are gone."""
+    for _ in range(3):
+        assert (await world.ssh("echo in")).out == b"in\n"
+    await world.node.place.users.empty().addTimeout(10, reactor)
+    assert len(world.node.place.users) == len(world.node.place.live) == 0
