@@ -15,7 +15,6 @@ from teleconch.errors import BadParameter, NotFound
 _META = "teleconch.tsh"
 
 LATER = {
-    "scp": ": use `scp` itself, with what `tsh config` prints",
     "join": "",
     "play": "",
     "sessions": "",

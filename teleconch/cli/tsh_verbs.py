@@ -16,6 +16,7 @@ _COMMANDS = {
     "login": "tsh_login:login",
     "logout": "tsh_login:logout",
     "status": "tsh_login:status",
+    "scp": "tsh_scp:scp",
     "ls": "tsh_ls:list_nodes",
     "config": "tsh_config:config",
     "signup": "tsh_signup:signup",
@@ -26,7 +27,7 @@ class Tsh(UserGroup):
     """Imports a verb when it is asked for."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return ["login", "ssh", "ls", *(name for name in _COMMANDS if name not in ("login", "ls")), "help", "version"]
+        return ["login", "ssh", *(name for name in _COMMANDS if name != "login"), "help", "version"]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:

@@ -133,7 +133,7 @@ def test_ls(world):
     """Nodes are listed with address, labels and state, by label, and for programs."""
     lines = world.tsh("ls").stdout.decode().splitlines()
     assert lines[0].split() == ["Node", "Name", "Address", "Labels", "Status"]
-    assert lines[2].split() == ["alpha", f"127.0.0.1:{world.node}", "env=test", "online"]
+    assert lines[2].split() == ["alpha", f"127.0.0.1:{world.node}", "env=test,pair=both", "online"]
     assert world.tsh("ls", "env=prod").stdout == b""
     assert len(world.tsh("ls", "env=test").stdout.splitlines()) == 3
     (node,) = json.loads(world.tsh("ls", "--format=json").stdout)

@@ -1,0 +1,164 @@
+"""``tsh scp``: copies to, from and between nodes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from teleconch.cli import boundary
+from teleconch.cli.tsh_ls import standing as standing_of_flags
+from teleconch.cli.tsh_params import UserCommand, given
+from teleconch.client.standing import choose_login
+from teleconch.errors import BadParameter, ConnectionProblem
+
+if TYPE_CHECKING:
+    from teleconch.cli.tsh_reactor import Place
+    from teleconch.client.copy.copying import End
+    from teleconch.client.copy.tree import Tree
+
+
+@click.command("scp", cls=UserCommand)
+@click.argument("paths", nargs=-1, required=True, metavar="SOURCE... TARGET", type=click.Path(path_type=bytes))
+@click.option("-r", "recursive", is_flag=True, help="Copy directories with all that is in them.")
+@click.option("-p", "preserve", is_flag=True, help="Keep times and modes.")
+@click.option("-P", "--port", type=click.IntRange(1, 65535), help="SSH port of the node.")
+@click.option("-q", "quiet", is_flag=True, help="Show no progress.")
+def scp(paths: tuple[bytes, ...], recursive: bool, preserve: bool, port: int | None, quiet: bool) -> int:
+    """Copy files to a node, from a node, or between nodes.
+
+    A path on a node is [LOGIN@]NODE:PATH; it may have wildcards, and begins in the login's home. The exit status is 1
+    if anything was not copied.
+    """
+    from teleconch.cli import tsh_reactor
+
+    if len(paths) < 2:
+        raise BadParameter("Say what to copy and where to: tsh scp SOURCE... [LOGIN@]NODE:TARGET.")
+    specs = [split_path(path) for path in paths]
+    if not any(host for host, _ in specs):
+        raise BadParameter("None of these paths is on a node: write one as [LOGIN@]NODE:PATH.")
+    meter = Bar() if not quiet and sys.stdout.isatty() else Silence()
+    try:
+        return tsh_reactor.run(lambda reactor: _copy(reactor, specs, port or 0, recursive, preserve, meter))
+    except tsh_reactor.Interrupted as interrupted:
+        return 128 + interrupted.number
+    finally:
+        meter.stop()
+
+
+def split_path(path: bytes) -> tuple[str, bytes]:
+    """``[LOGIN@]NODE`` (empty: this machine) and the path there. A colon behind a slash belongs to a local name."""
+    if path.startswith(b"[") or b"@[" in path.partition(b":")[0]:
+        before, bracket, after = path.partition(b"]:")
+        if bracket and b"/" not in before:
+            return os.fsdecode(before.replace(b"[", b"", 1)), after or b"."
+    host, colon, rest = path.partition(b":")
+    if not colon or not host or b"/" in host:
+        return "", path
+    return os.fsdecode(host), rest or b"."
+
+
+async def _copy(
+    reactor: Any, specs: list[tuple[str, bytes]], port: int, recursive: bool, preserve: bool, meter: Any
+) -> int:
+    from teleconch.cli.tsh_reactor import Place
+    from teleconch.client.copy.copying import Copying, End
+    from teleconch.client.copy.local import LocalTree
+    from teleconch.client.copy.tree import CopyProblem
+    from teleconch.ssh.problems import ProtocolProblem
+
+    standing, insecure = standing_of_flags(), bool(given().insecure)
+    trees: dict[str, Tree] = {"": LocalTree()}
+    asked = [host.rpartition("@")[0] or given().text("login") for host, _ in specs if host]
+    logins = [choose_login(standing.summary, login) for login in asked]
+    place = await Place.reach(reactor, standing, logins[0], insecure)
+    copying = Copying(recursive, preserve, meter, boundary.say_error)
+    try:
+        ends: list[End] = []
+        for host, path in specs:
+            if host not in trees:
+                trees[host] = await _tree(place, host, port)
+            ends.append(End(trees[host], path, host))
+        target = End(ends[-1].tree, await ends[-1].tree.expand(ends[-1].path), ends[-1].node)
+        try:
+            await copying.run(ends[:-1], target)
+        except CopyProblem as problem:
+            copying.fail(str(problem))
+    except ConnectionProblem as problem:
+        copying.fail(str(problem))
+    except ProtocolProblem as problem:
+        copying.fail(f"The node does not speak SFTP as it should: {problem}.")
+    finally:
+        place.close()
+    return 1 if copying.failures else 0
+
+
+async def _tree(place: Place, host: str, port: int) -> Tree:
+    from teleconch.client.copy.sftp import SftpTree
+
+    login, _, node = host.rpartition("@")
+    if not node or node.startswith("-"):
+        raise BadParameter(f"{host!r} is no [LOGIN@]NODE.")
+    login = choose_login(place.standing.summary, login or given().text("login"))
+    uuid = await place.node_with_label(node) if "=" in node else node
+    return await SftpTree.begin(await place.to_node(uuid, port, login=login), host)
+
+
+class Silence:
+    """Shows nothing."""
+
+    def begin(self, name: str, size: int) -> None: ...
+
+    def moved(self, count: int) -> None: ...
+
+    def end(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Bar:
+    """A line for each file, with its rate and the time that is left."""
+
+    def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            "{task.percentage:>3.0f}%",
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        self._started = False
+        self._task: Any = None
+
+    def begin(self, name: str, size: int) -> None:
+        if not self._started:
+            self._started = True
+            self._progress.start()
+        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+        if self._task is not None:  # the line of the file before stays above
+            task = self._progress.tasks[0]
+            self._progress.console.print(self._progress.make_tasks_table([task]))
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(shown, total=size or None)
+
+    def moved(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+    def end(self) -> None:
+        self._progress.refresh()
+
+    def stop(self) -> None:
+        if self._started:
+            self._progress.stop()
