@@ -2,10 +2,13 @@
 
 import os
 import re
+import signal
 import stat
 import subprocess
+import time
 
 import pytest
+from client_world import BIN
 from test_client_ssh import terminal_run
 
 from teleconch.cli.tsh_scp import split_path
@@ -153,6 +156,25 @@ def test_progress_on_a_terminal(world, tmp_path):
 
     assert terminal_run(world, *flags, talk=talk) == 0
     assert (tmp_path / "out").read_bytes() == bytes(3_000_000)
+
+
+def test_ctrl_c_and_no_set_user_id(world, tmp_path):
+    """Ctrl-C ends a copy at once with the signal's status; a copy never gets the set-user-ID bit."""
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(20_000_000_000)
+    node = f"{world.login}@alpha:{tmp_path}"
+    process = subprocess.Popen(
+        [BIN / "tsh", "scp", f"{node}/big", "/dev/null"], env=world.env, stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (130, b"")
+    (tmp_path / "suid").write_text("x")
+    (tmp_path / "suid").chmod(0o4755)
+    assert world.tsh("scp", "-p", f"{node}/suid", str(tmp_path / "plain")).returncode == 0
+    assert stat.S_IMODE((tmp_path / "plain").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize(

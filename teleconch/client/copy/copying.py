@@ -98,7 +98,7 @@ class Copying:
             raise CopyProblem(f"{source}: directories are nested too deep")
         names = await source.tree.names(source.path)
         there = await target.tree.stat(target.path)
-        mode = status.mode & 0o7777
+        mode = status.mode & 0o1777
         if there is None:
             await target.tree.make_directory(target.path, mode & 0o777 | 0o700)
         elif not there.is_directory:
@@ -119,11 +119,11 @@ class Copying:
             await target.tree.set_status(target.path, mode & 0o777, None)
 
     async def _file(self, source: End, status: Status, target: End) -> None:
-        mode = status.mode & 0o7777
+        mode = status.mode & 0o777  # as OpenSSH: a copy does not run as its owner
         reading = await source.tree.open_source(source.path)
         self._meter.begin(os.path.basename(source.path).decode("utf-8", "replace"), status.size)
         try:
-            writing = await target.tree.open_target(target.path, mode & 0o777 | 0o200)
+            writing = await target.tree.open_target(target.path, mode | 0o200)
             try:
                 await _pump(reading, writing, status.size, self._meter)
                 if self._preserve:
