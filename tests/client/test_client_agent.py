@@ -4,8 +4,10 @@ import os
 import select
 import socket
 import subprocess
+import threading
 
 import pytest
+from client_world import PASSWORD
 from test_client_identity import make_identity
 
 from teleconch.client.agent import add_key, agent_path, remove_key
@@ -55,3 +57,39 @@ def test_no_agent(tmp_path, monkeypatch):
     identity = make_identity()
     with pytest.raises(ConnectionProblem, match="ssh-agent"):
         remove_key(str(tmp_path / "none"), identity.ssh_cert)
+
+
+def test_lifetime_in_the_agent(world, tmp_path):
+    """The agent is told the seconds until the certificate expires; --no-agent tells it nothing; logout removes it."""
+    path, heard = str(tmp_path / "agent"), []
+
+    def serve(server):
+        while True:
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return
+            with peer:
+                size = int.from_bytes(peer.recv(4, socket.MSG_WAITALL), "big")
+                heard.append(peer.recv(size, socket.MSG_WAITALL))
+                peer.sendall(b"\0\0\0\1\6")
+
+    env = {**world.env, "SSH_AUTH_SOCK": path, "TELEPORT_HOME": str(tmp_path / "tsh")}
+    login = ("login", f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}", "--ttl=30m")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        assert world.tsh(*login, "--no-agent", stdin=f"{PASSWORD}\n".encode(), env=env).returncode == 0
+        assert not any(message[0] in (17, 25) for message in heard)
+        heard.clear()
+        assert world.tsh(*login, "--force", stdin=f"{PASSWORD}\n".encode(), env=env).returncode == 0
+        (added,) = (message for message in heard if message[0] in (17, 25))
+        assert (added[0], added[-5]) == (25, 1)
+        assert 1700 < int.from_bytes(added[-4:], "big") <= 1800
+        heard.clear()
+        assert world.tsh("logout", env=env).returncode == 0
+        assert [message[0] for message in heard] == [18]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
