@@ -22,6 +22,7 @@ REKEY_BYTES: Final = 1 << 30
 REKEY_SECONDS: Final = 3600.0
 KEX_SECONDS: Final = 120.0  # for a peer to end a key exchange once it has begun
 REKEY_PACKETS: Final = 1 << 28  # far below the 2**32 of RFC 4344 and any counter
+RELAY_LINGER: Final = 300.0  # that a relayed socket may take nothing of what was sent before it is closed
 AUTH_TRIES: Final = 6
 
 

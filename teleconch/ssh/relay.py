@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from zope.interface import implementer
 
+from teleconch.ssh import limits
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.wire import Wire, make_wire
 
@@ -189,7 +190,7 @@ class RelayProtocol(End, Protocol):
     def loseConnection(self) -> None:
         """Close behind the last byte."""
         if not self.ended:
-            self._socket().close()
+            self._socket().close(limits.RELAY_LINGER)
 
 
 def relay(a: End, b: End) -> None:

@@ -50,6 +50,7 @@ class SocketWire:
         self._backlog: deque[Any] = deque()
         self._backlog_bytes = 0
         self._closing: Any = None
+        self._patience = _CLOSE_SECONDS
         self._half_closing = False
         self._reading_paused = False
         self.congested = False
@@ -119,6 +120,8 @@ class SocketWire:
             except OSError:
                 return main.CONNECTION_LOST
             self._backlog_bytes -= sent
+            if self._closing is not None and sent:
+                self._closing.reset(self._patience)
             while backlog and sent >= len(backlog[0]):
                 sent -= len(backlog.popleft())
             if sent:
@@ -151,12 +154,13 @@ class SocketWire:
         except OSError:  # the peer is gone already; reading tells
             pass
 
-    def close(self) -> None:
-        """Close when all is sent, or after some seconds."""
+    def close(self, patience: float = _CLOSE_SECONDS) -> None:
+        """Close when all is sent, or when nothing of it is taken for ``patience`` seconds."""
         if self._closing is not None:
             return
         self._transport.stopReading()
-        self._closing = self._transport.reactor.callLater(_CLOSE_SECONDS, self.abort)
+        self._patience = patience
+        self._closing = self._transport.reactor.callLater(patience, self.abort)
         if not self._backlog:
             self._close_now()
 
@@ -225,7 +229,7 @@ class StreamWire:
     def half_close(self) -> None:
         getattr(self._transport, "loseWriteConnection", self._transport.loseConnection)()
 
-    def close(self) -> None:
+    def close(self, patience: float = _CLOSE_SECONDS) -> None:
         if not self._closed:
             self._closed = True
             if hasattr(self._transport, "unregisterProducer"):

@@ -85,7 +85,8 @@ def talk(address: Address, data: bytes, timeout: float = 20) -> bytes:
         sock.settimeout(timeout)
         sock.connect(address)
         sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the other side may have closed already
+            sock.shutdown(socket.SHUT_WR)
         answer = b""
         while piece := sock.recv(1 << 16):
             answer += piece

@@ -12,9 +12,10 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 
 from teleconch.node.start import IReactorNode
+from teleconch.ssh import limits
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 
-LINGER: Final = 10.0  # seconds that a program gets to take what was sent before a close
+LINGER: Final = limits.RELAY_LINGER  # seconds that a program gets to take what was sent before a close
 
 
 class SocketEnd(RelayProtocol):
