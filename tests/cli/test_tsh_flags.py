@@ -132,3 +132,5 @@ def test_verbs_of_teleport_that_are_not_built():
     done = subprocess.run([TSH, "clusters"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "tsh clusters is not built yet: `tsh status` shows" in done.stderr
+    done = subprocess.run([TSH, "join", "x"], capture_output=True, text=True, check=False)
+    assert "tsh join is not built yet." in done.stderr
