@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -65,8 +66,8 @@ def must_run(request: pytest.FixtureRequest) -> None:
 def _children() -> set[int]:
     found: set[int] = set()
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children") as file:
-            found.update(map(int, file.read().split()))
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children") as file:
+            found.update(map(int, file.read().split()))  # a thread may end while it is looked at
     return {pid for pid in found if not _is_daemon(pid)}
 
 
