@@ -357,7 +357,7 @@ async def test_lost_terminal_hangs_up(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_nohup_survives(world: World) -> None:
     """`nohup` does what it is for."""
-    client = world.start("nohup sleep 304 >/dev/null 2>&1 & echo $!; wait", stdin=None)
+    client = world.start("nohup sh -c 'echo $$; exec sleep 304 >/dev/null 2>&1' & wait", stdin=None)
     await client.until(b"\n")
     pid = int(client.out)
     client.kill()
