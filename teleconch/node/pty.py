@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -155,7 +156,12 @@ def apply_modes(fd: int, modes: Mapping[int, int]) -> None:
             attributes[_ISPEED] = _SPEEDS[value]
         elif opcode == _SPEED_OUT and value in _SPEEDS:
             attributes[_OSPEED] = _SPEEDS[value]
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+    try:
+        termios.tcsetattr(fd, termios.TCSANOW, attributes)
+    except termios.error as error:
+        if error.args[0] != errno.EINVAL:
+            raise
+        # All that a PTY can take was set; libc complains of the rest (a PTY has no parity, for one). sshd goes on, too.
 
 
 class Terminal:

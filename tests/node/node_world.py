@@ -304,3 +304,8 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def own_signals(status: bytes) -> list[int]:
+    """The masks in lines of ``/proc/PID/status``, without signals 32 and 33: those are libc's, nobody can set them."""
+    return [int(line.split()[1], 16) & ~(3 << 31) for line in status.splitlines()]
