@@ -96,6 +96,16 @@ ssh_service:
     # PAM account and session around users' processes, as in sshd (example):
     #pam: {enabled: yes, service_name: sshd}
 
+    # Users set variables in ~/.tsh/environment.
+    #permit_user_env: no
+
+    # Variables that clients may set besides LANG, LC_* and a few more (example):
+    #accept_env: [EDITOR, "GIT_*"]
+
+    # Whether ports that users forward to their own machines (ssh -R) listen beyond loopback: no, yes
+    # (always), or clientspecified (where the user says so).
+    #gateway_ports: no
+
 # The proxy: where users come in.
 proxy_service:
     enabled: yes

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 import yaml
@@ -145,11 +146,21 @@ class Section:
             return None
         return str(node.value)
 
-    def one_of(self, key: str, allowed: Sequence[str], default: str, *, not_yet: Sequence[str] = ()) -> str:
-        """One of some words, whatever YAML takes them for (``off`` is a boolean to it). ``not_yet`` are Teleport's."""
+    def one_of(
+        self,
+        key: str,
+        allowed: Sequence[str],
+        default: str,
+        *,
+        not_yet: Sequence[str] = (),
+        same: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """One of some words, whatever YAML takes them for (``off`` is a boolean to it). ``not_yet`` are Teleport's;
+        ``same`` are other words for those that are allowed."""
         text = self.one_text(key)
         if text is None:
             return default
+        text = same.get(text.lower(), text)
         if text.lower() in not_yet:
             self._say(key, f"{text!r} is not available in this version. Possible: {', '.join(allowed)}.")
             return default

@@ -16,6 +16,8 @@ from teleconch.errors import BadParameter
 
 _PERIOD = 60.0  # seconds between two runs of a label's command
 _PAM_SERVICE = "sshd"
+_GATEWAY_PORTS = ("no", "yes", "clientspecified")  # sshd's words
+_BOOLEANS = {"off": "no", "false": "no", "on": "yes", "true": "yes"}  # what programs that write YAML make of them
 _ANY = "0.0.0.0"  # noqa: S104 -- servers listen on every address unless told otherwise, as in 4.2
 
 
@@ -65,6 +67,7 @@ def read_ssh(section: Section) -> SSHSection:
         permit_user_env=section.boolean("permit_user_env", False),
         pam_service=_pam_service(section.section("pam")),
         accept_env=_accept_env(section),
+        gateway_ports=section.one_of("gateway_ports", _GATEWAY_PORTS, "no", same=_BOOLEANS),
     )
 
 

@@ -107,7 +107,8 @@ class CommandLabel:
 @frozen
 class SSHSection:
     """The node. ``labels`` are the static ones; ``pam_service`` is ``None`` where PAM is off; ``accept_env`` are
-    patterns of variables that clients may set besides the usual ones."""
+    patterns of variables that clients may set besides the usual ones; ``gateway_ports`` is ``no``, ``yes`` or
+    ``clientspecified``."""
 
     enabled: bool
     listen_addr: Address
@@ -117,6 +118,7 @@ class SSHSection:
     permit_user_env: bool = False
     pam_service: str | None = None
     accept_env: tuple[str, ...] = ()
+    gateway_ports: str = "no"
 
 
 @frozen

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from teleconch.node.files.programs import Programs
+from teleconch.node.forward import bind
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
 
@@ -52,7 +53,8 @@ class Live(Generic[T]):
 
 @frozen
 class Place(Generic[T]):
-    """``new_id`` gives session ids; ``accept_env`` are patterns of variables that clients may set besides the usual."""
+    """``new_id`` gives session ids; ``accept_env`` are patterns of variables that clients may set besides the usual;
+    ``gateway_ports`` is one of ``forward.bind``'s words."""
 
     reactor: IReactorNode
     launcher: Launcher
@@ -60,6 +62,7 @@ class Place(Generic[T]):
     cluster: str
     new_id: Callable[[], str]
     accept_env: tuple[str, ...] = ()
+    gateway_ports: str = bind.NO
     programs: Programs = field(factory=Programs, eq=False, repr=False)
     live: Live[T] = field(factory=Live, eq=False, repr=False)
     users: Live[object] = field(factory=Live, eq=False, repr=False)

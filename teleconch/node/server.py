@@ -58,6 +58,7 @@ class NodeUser(ConchUser):
                 "server_id": place.host_uuid,
                 "addr_remote": "{}:{}".format(*address(peer)),
             },
+            gateway_ports=place.gateway_ports,
         )
 
     def permit(self) -> AccessPermit:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 import teleconch
 from teleconch.api.interface import Hosts
 from teleconch.errors import BadParameter
+from teleconch.node.forward import bind
 from teleconch.node.heartbeat import Heartbeat
 from teleconch.node.labels import LabelCommand, Labels
 from teleconch.node.place import Place
@@ -56,7 +57,8 @@ class Member(Protocol):
 class NodeServer(Service):
     """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies are to dial, or ``None``
     for what the listener got. ``member`` has joined already; its auth server may be down. ``commands`` are labels whose
-    values programs print; ``accept_env`` are patterns of variables that clients may set. BadParameter."""
+    values programs print; ``accept_env`` are patterns of variables that clients may set; ``gateway_ports`` says where
+    ``ssh -R`` listens (sshd's words, ``forward.bind``). BadParameter."""
 
     name = "node"
 
@@ -72,6 +74,7 @@ class NodeServer(Service):
         labels: Mapping[str, str] | None = None,
         commands: Sequence[LabelCommand] = (),
         accept_env: Sequence[str] = (),
+        gateway_ports: str = bind.NO,
         rules: LoginRules = NO_RULES,
         roles: Sequence[str] = ("node",),
         options: ServerOptions | None = None,
@@ -95,7 +98,13 @@ class NodeServer(Service):
         self._port: IListeningPort | None = None
         self.launcher = Launcher(reactor, rules)
         self.place: Place[SessionChannel] = Place(
-            reactor, self.launcher, member.uuid, member.cluster, lambda: str(uuid.uuid4()), tuple(accept_env)
+            reactor,
+            self.launcher,
+            member.uuid,
+            member.cluster,
+            lambda: str(uuid.uuid4()),
+            accept_env=tuple(accept_env),
+            gateway_ports=gateway_ports,
         )
         checker = CertificateChecker(self._user_authorities, now)
         self.factory = SSHServerFactory(

@@ -56,6 +56,7 @@ class NodeRole(Role):
             labels=ssh.labels,
             commands=[LabelCommand(each.name, each.command, each.period) for each in ssh.commands],
             accept_env=ssh.accept_env,
+            gateway_ports=ssh.gateway_ports,
             rules=LoginRules(ssh.pam_service, ssh.permit_user_env),
             options=server_options(config),
             now=self._reactor.seconds,

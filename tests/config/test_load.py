@@ -182,6 +182,12 @@ def test_one_section_is_enough() -> None:
         ("ssh_service: {labels: {'a b': c}}\n", 1, "label name 'a b' is not usable"),
         ('ssh_service: {labels: {a: "b\\nc"}}\n', 1, "on one line"),
         ("ssh_service: {permit_user_env: perhaps}\n", 1, "yes or no"),
+        (
+            "ssh_service: {gateway_ports: client}\n",
+            1,
+            "Did you mean 'clientspecified'? Possible: no, yes, clientspecified",
+        ),
+        ("ssh_service: {gateway_ports: [yes]}\n", 1, "must be one word"),
         ("proxy_service: {https_key_file: /nowhere/k, https_cert_file: /dev/null}\n", 1, "/nowhere/k cannot be read"),
         ("proxy_service: {https_key_file: /etc/passwd}\n", 1, "needs https_cert_file beside it"),
         ("proxy_service: {listen_addr: '127.0.0.1:3022'}\n", 1, "takes the port of ssh_service.listen_addr"),
@@ -267,6 +273,23 @@ proxy_service:
     }  # fmt: skip
     assert [line for _, line, _ in config.warnings] == sorted(line for _, line, _ in config.warnings)
     assert config.auth_service.tokens == (StaticToken(("node",), Secret("x")),)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("yes", "yes"),
+        ("no", "no"),
+        ("clientspecified", "clientspecified"),
+        ("ClientSpecified", "clientspecified"),
+        ("true", "yes"),
+        ("off", "no"),
+        ("~", "no"),
+    ],
+)
+def test_gateway_ports(written: str, read: str) -> None:
+    """sshd's three words are understood, also as a program that writes YAML spells them; without one, none is open."""
+    assert load(f"ssh_service: {{gateway_ports: {written}}}\n").ssh_service.gateway_ports == read
 
 
 def test_label_commands_pam_and_variables() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,19 @@ async def until(true: Callable[[], T], seconds: float = 10) -> T:
 def listens(address: Address) -> bool:
     with socket.socket(address_family(address)) as sock:
         return sock.connect_ex(address) == 0
+
+
+def listeners(port: int) -> set[str]:
+    """The addresses on which something of this machine listens."""
+    found = set()
+    for kind, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                words = struct.unpack(f">{len(address) // 8}I", bytes.fromhex(address))
+                found.add(socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words)))
+    return found
 
 
 def children(world: World) -> list[int]:

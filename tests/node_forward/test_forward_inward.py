@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from forward_world import ask, children, free_port, listens, master, program, until, upper
-from node_world import World
+from forward_world import ask, children, free_port, listeners, listens, master, program, until, upper
+from node_world import World, running_node
 from twisted.internet.defer import Deferred
 
 from teleconch.node.forward import forwarding
+from teleconch.node.forward.bind import CLIENT_SPECIFIED, NO, YES
 from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import RequestRefused
 from teleconch.ssh.relay import RelayChannel
@@ -43,19 +44,50 @@ async def test_remote_forward_port_zero_and_cancel(world: World) -> None:
     await until(lambda: not listens(("127.0.0.1", port)))
 
 
-@pytest.mark.parametrize("bind", ["", "*:", "0.0.0.0:", "localhost:", "[::]:", "192.0.2.7:"])
+BOTH = {"127.0.0.1", "::1"}
+ALL = {"0.0.0.0", "::"}
+
+
+@pytest.mark.parametrize(
+    ("gateway_ports", "listening"),
+    [
+        (NO, {"": BOTH, "*:": BOTH, "0.0.0.0:": BOTH, "[::]:": BOTH, "192.0.2.7:": BOTH, "127.0.0.1:": {"127.0.0.1"}}),
+        (YES, {"": ALL, "localhost:": ALL, "127.0.0.1:": ALL, "192.0.2.7:": ALL}),
+        (
+            CLIENT_SPECIFIED,
+            {"": BOTH, "*:": ALL, "0.0.0.0:": {"0.0.0.0"}, "[::1]:": {"::1"}, "127.0.0.9:": {"127.0.0.9"}},
+        ),
+    ],
+)
 @pytest_twisted.ensureDeferred
-async def test_only_loopback(world: World, bind: str) -> None:
-    """As with sshd's GatewayPorts=no, whatever address ssh asks for, only loopback listens."""
-    port = free_port()
-    ssh = await master(world, "-R", f"{bind}{port}:127.0.0.1:1")
-    await until(lambda: world.logged("port", success=True))
-    lines = [
-        line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().split("\n")[1:-1]
-    ]
-    found = {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")}
-    assert found == {"0100007F", "0" * 24 + "01000000"}
-    await ssh.end()
+async def test_gateway_ports(tmp_path: Path, gateway_ports: str, listening: dict[str, set[str]]) -> None:
+    """Where `ssh -R` listens is the administrator's choice (gateway_ports), and with 'no' it is never the network."""
+    world = await running_node(tmp_path, gateway_ports=gateway_ports)
+    try:
+        ssh = await master(world)
+        for bind, addresses in listening.items():
+            port = free_port()
+            assert (await ssh.control("forward", "-R", f"{bind}{port}:127.0.0.1:1")).code == 0
+            assert listeners(port) == addresses
+            await ssh.control("cancel", "-R", f"{bind}{port}:127.0.0.1:1")
+            await until(lambda port=port: not listeners(port))
+        await ssh.end()
+    finally:
+        await world.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_is_not_here(tmp_path: Path) -> None:
+    """Who asks for another machine's address gets no listener at all, rather than one elsewhere."""
+    world = await running_node(tmp_path, gateway_ports=CLIENT_SPECIFIED)
+    try:
+        port = free_port()
+        options = ("-N", "-o", "ExitOnForwardFailure=yes", "-R", f"198.51.100.7:{port}:127.0.0.1:1")
+        result = await world.ssh(options=options, stdin=None)
+        assert b"remote port forwarding failed" in result.err
+        assert not listeners(port)
+    finally:
+        await world.close()
 
 
 @pytest_twisted.ensureDeferred
