@@ -5,21 +5,45 @@ Runs in the launcher's children only, and so imports the standard library only.
 
 from __future__ import annotations
 
+import mmap
 import os
-import resource
 import signal
+import struct
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+_NOTE = struct.Struct("=q")
 
-def attend(child: int, lent: Iterable[int], close: Callable[[], None]) -> NoReturn:
-    """Wait for ``child``, call ``close``, and end as the child has ended.
+
+class Note:
+    """The status of a user's process, in memory that the launcher shares with the process that attends it.
+
+    The one that attends could end by the same signal, but never with the flag that says a core was dumped.
+    """
+
+    def __init__(self) -> None:
+        """OSError, or ValueError, where there is no memory left."""
+        self._memory = mmap.mmap(-1, _NOTE.size)
+
+    def write(self, status: int) -> None:
+        """``status`` as from ``wait()``."""
+        self._memory[:] = _NOTE.pack(status + 1)
+
+    def read(self, otherwise: int) -> int:
+        """What was written, or ``otherwise`` where nothing was. Once: the memory is given back."""
+        (written,) = _NOTE.unpack(self._memory[:])
+        self._memory.close()
+        return written - 1 if written else otherwise
+
+
+def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Note | None) -> NoReturn:
+    """Wait for ``child``, call ``close``, write down how the child has ended, and end.
 
     The child is reaped last: until then its process group keeps its number, and no signal can meet another's.
     A hang-up (the launcher ends) is passed on. The descriptors ``lent`` to the child are let go of here, so that their
     readers see the end.
     """
-    status = 255 << 8
+    code = 255
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in lent:
@@ -28,14 +52,11 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None]) -> NoRetu
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         close()
         _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            number = os.WTERMSIG(status)
-            if number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        code = os.waitstatus_to_exitcode(status) & 0xFF
+        if note is not None:
+            note.write(status)
     finally:
-        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 255)
+        os._exit(code)
 
 
 def _hang_up(child: int) -> None:

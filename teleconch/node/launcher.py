@@ -12,12 +12,12 @@ Why a process of its own, and no fork in the daemon:
 
 Protocol, one datagram each over a ``SOCK_SEQPACKET`` pair; the daemon is trusted, nobody else has the socket:
 
-- ``start ID KIND`` with descriptors ``request, reply, stdin, stdout, stderr`` (for a terminal, all three the slave).
+- ``start ID KIND...`` with descriptors ``request, reply, stdin, stdout, stderr`` (for a terminal, all three the slave).
   A sixth may follow, for reports of moved files (``files.report``). ``request`` is a readable file with JSON
   (:class:`Request`); ``reply`` is the writing end of a pipe, on which the child tells one JSON object:
   ``{"pid", "uid", "home", "shell"}`` when all is ready for exec, or ``{"code", "error"}``. A second object
   follows only when exec itself fails. It ends with exec. KIND is ``login`` for a shell on a terminal, of which utmp
-  and wtmp know, else ``other``.
+  and wtmp know, and ``attended`` where PAM is used; none, one or both.
 - ``signal ID NUMBER UID PID``: to the process group PID, with the rights of that user. (With PAM, the launcher's child
   stays as root to close the session, and PID is the child's child.)
 - ``kill ID``: the process alone, for a start that takes too long.
@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
 from teleconch.node import accounts, greeting, login, records, variables
+from teleconch.node.attend import Note
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
 
@@ -106,9 +107,9 @@ def _go_home(account: accounts.Account) -> None:
         os.chdir("/")
 
 
-def _session(request: dict[str, Any]) -> NoReturn:
+def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     """Become the user and exec; descriptors 0 to 2 and :data:`REPLY` are in place."""
-    entered = login.enter(request)
+    entered = login.enter(request, note)
     account = entered.account
     accounts.become(account)
     _go_home(account)
@@ -143,7 +144,7 @@ def _session(request: dict[str, Any]) -> NoReturn:
         raise TeleconchError(f"{account.shell} could not be run: {error.strerror}.") from None
 
 
-def _child(descriptors: list[int]) -> NoReturn:
+def _child(descriptors: list[int], note: Note | None) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         signal.alarm(START_LIMIT)
@@ -158,7 +159,7 @@ def _child(descriptors: list[int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - nothing may unwind into the launcher's loop
         os._exit(255)
     try:
-        _session(asked)
+        _session(asked, note)
     except TeleconchError as error:
         _tell(REPLY, code=error.code, error=str(error))
     except BaseException as error:  # noqa: BLE001 - fail closed; the daemon logs it, the peer gets a sentence
@@ -175,6 +176,7 @@ class Loop:
         self._pids: dict[str, int] = {}
         self._ids: dict[int, str] = {}
         self._lines: dict[int, str] = {}  # terminals of logins
+        self._notes: dict[int, Note] = {}
 
     def run(self) -> None:
         """Serve until the daemon's end of the socket is gone; then hang up what still runs."""
@@ -206,7 +208,7 @@ class Loop:
             return False
         verb, id, *rest = message.decode("ascii").split()
         if verb == "start":
-            self._start(id, descriptors, rest == ["login"] and os.geteuid() == 0)
+            self._start(id, descriptors, "login" in rest and os.geteuid() == 0, "attended" in rest)
         elif id not in self._pids:
             pass  # its end is on the way
         elif verb == "kill":
@@ -215,13 +217,14 @@ class Loop:
             self._signal(int(rest[2]), int(rest[0]), int(rest[1]))
         return True
 
-    def _start(self, id: str, descriptors: list[int], login: bool) -> None:
+    def _start(self, id: str, descriptors: list[int], login: bool, attended: bool) -> None:
         try:
+            note = Note() if attended else None
             pid = os.fork()
-        except OSError:
+        except (OSError, ValueError):
             pid = -1  # the reply pipe closes without a word, and the status tells
         if pid == 0:
-            _child(descriptors)
+            _child(descriptors, note)
         line = os.ttyname(descriptors[4]).removeprefix("/dev/") if login else None
         for fd in descriptors:
             os.close(fd)
@@ -230,6 +233,8 @@ class Loop:
             return
         self._pids[id] = pid
         self._ids[pid] = id
+        if note is not None:
+            self._notes[pid] = note
         if line is not None:
             self._lines[pid] = line
 
@@ -259,6 +264,8 @@ class Loop:
             if id is None:
                 continue  # has written a logout
             del self._pids[id]
+            note = self._notes.pop(pid, None)
+            status = status if note is None else note.read(status)
             self._log_out(pid)
             self._control.send(f"exit {id} {status}".encode())
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from teleconch.node import accounts, greeting, records
 from teleconch.node.accounts import Account
-from teleconch.node.attend import attend
+from teleconch.node.attend import Note, attend
 from teleconch.node.pam import Stack
 
 UMASK = 0o022
@@ -32,10 +32,10 @@ class Entered(NamedTuple):
     new_password: bool  # nothing but a change of the password may run
 
 
-def enter(request: Mapping[str, Any]) -> Entered:
+def enter(request: Mapping[str, Any], note: Note | None) -> Entered:
     """Check, open the PAM session and take the terminal (descriptor 0). NotFound, AccessDenied, Unavailable.
 
-    With PAM, this returns in a new child, whose parent stays to close the session.
+    With PAM, this returns in a new child, whose parent stays to close the session and writes the ``note``.
     """
     account = accounts.look_up(request["login"])
     accounts.check(account)
@@ -46,7 +46,7 @@ def enter(request: Mapping[str, Any]) -> Entered:
     host = request["environment"].get("SSH_CLIENT", "").split(" ")[0]
     entered = Entered(account, {}, b"", False)
     if request["pam"] is not None:
-        entered = _through_pam(request, account, line, host)
+        entered = _through_pam(request, account, line, host, note)
     if line is not None:
         accounts.give_terminal(0, account)
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # session leader without a terminal: this one becomes it
@@ -62,7 +62,9 @@ def is_login(request: Mapping[str, Any]) -> bool:
     return bool(request["terminal"] and request["command"] is None and request["serve"] is None)
 
 
-def _through_pam(request: Mapping[str, Any], account: Account, line: str | None, host: str) -> Entered:
+def _through_pam(
+    request: Mapping[str, Any], account: Account, line: str | None, host: str, note: Note | None
+) -> Entered:
     lent = [fd for fd in range(REPLY + 2) if _is_open(fd)]  # the rest will be the modules' own
     stack = Stack(request["pam"], account.login, None if line is None else f"/dev/{line}", host)
     known = {"SSH_CONNECTION": request["environment"].get("SSH_CONNECTION", "")}
@@ -75,7 +77,7 @@ def _through_pam(request: Mapping[str, Any], account: Account, line: str | None,
         stack.close()
         raise
     if child:
-        attend(child, lent, stack.close)
+        attend(child, lent, stack.close, note)
     signal.alarm(left)
     os.setsid()
     os.closerange(max(lent) + 1, 256)  # what modules hold open stays with the parent

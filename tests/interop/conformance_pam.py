@@ -9,6 +9,7 @@ from pathlib import Path
 
 from conformance import Side, behaviour, until
 from conformance_logins import _entry, _login
+from conformance_sessions import _exec, raw
 
 PAM = "PAM"
 
@@ -122,3 +123,9 @@ async def nologin(side: Side) -> str:
     text = said.out.decode() + said.err.decode()
     shown = "text shown" if "Down for repair" in text else "no text"
     return f"{shown}, {said.code}, {'denied' if 'Permission' in text else 'session refused'}"
+
+
+@behaviour(PAM, "exit-signal of a command that dumped core", pam=True)
+async def core(side: Side) -> str:
+    session, _ = await raw(side, _exec("cd && ulimit -c unlimited; kill -SEGV $$"))
+    return "; ".join(each for each in session.heard if each.startswith("exit"))
