@@ -9,9 +9,10 @@ To add rows, write a module ``conformance_NAME.py`` here, name it in ``test_conf
 
 The function is run twice, with the side of sshd and with the side of the node, and gives in a few words what was seen:
 a text that is the same on every machine (no pids, times, ports). Both texts must be equal, or ``reason=`` must say why
-not; a reason where nothing differs fails too. ``pam=True`` runs it on the sides with PAM. Groups are the table's
-headings, in the order of their first row. Each side has its own account ``side.user``, made for the group, with an
-entry in the certificate; what a function changes on the machine, it puts back.
+not; a reason where nothing differs fails too. ``pam=True`` runs it on the sides with PAM; :class:`Settings` has more of
+that kind. Groups are the table's headings, in the order of their first row. Each side has its own account
+``side.user``, made for the group and its settings, with an entry in the certificate; what a function changes on the
+machine, it puts back.
 """
 
 from __future__ import annotations
@@ -69,6 +70,15 @@ class Side:
 
 
 @frozen
+class Settings:
+    """What both servers are told by their administrator."""
+
+    pam: bool = False
+    gateway_ports: str = "no"
+    user_environment: bool = True
+
+
+@frozen
 class Behaviour:
     """One row."""
 
@@ -76,7 +86,7 @@ class Behaviour:
     name: str
     measure: Callable[[Side], Awaitable[str]]
     reason: str
-    pam: bool
+    settings: Settings
 
 
 @frozen
@@ -102,12 +112,12 @@ BEHAVIOURS: list[Behaviour] = []
 
 
 def behaviour(
-    group: str, name: str, *, reason: str = "", pam: bool = False
+    group: str, name: str, *, reason: str = "", **settings: Any
 ) -> Callable[[Callable[[Side], Awaitable[str]]], Callable[[Side], Awaitable[str]]]:
     """Register a row; see the module's docstring."""
 
     def register(measure: Callable[[Side], Awaitable[str]]) -> Callable[[Side], Awaitable[str]]:
-        BEHAVIOURS.append(Behaviour(group, name, measure, reason, pam))
+        BEHAVIOURS.append(Behaviour(group, name, measure, reason, Settings(**settings)))
         return measure
 
     return register
@@ -136,11 +146,11 @@ PermitRootLogin yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM {pam}
-PermitUserEnvironment yes
+PermitUserEnvironment {environment}
 PrintMotd {motd}
 AcceptEnv LANG LC_* COLORTERM TERM TELEPORT_SESSION
 AllowStreamLocalForwarding yes
-GatewayPorts clientspecified
+GatewayPorts {gateway_ports}
 X11Forwarding yes
 StrictModes no
 MaxStartups 100
@@ -189,18 +199,19 @@ def _stack(path: Path, service: str) -> Path:
 
 
 @asynccontextmanager
-async def sides(path: Path, pam: bool) -> AsyncIterator[tuple[Side, Side]]:
+async def sides(path: Path, settings: Settings) -> AsyncIterator[tuple[Side, Side]]:
     """Both servers, which trust the same authority. All is gone afterwards."""
     service = f"teleconch-test-{secrets.token_hex(4)}"
-    stack = _stack(path, service) if pam else None
+    stack = _stack(path, service) if settings.pam else None
     users = [_account(), _account()]
-    world = await running_node(path, rules=LoginRules(service if pam else None, user_environment=True))
+    rules = LoginRules(service if settings.pam else None, settings.user_environment)
+    world = await running_node(path, rules=rules, gateway_ports=settings.gateway_ports)
     world.allow("root", *users)
     port = _free_port()
     theirs = attrs.evolve(world, port=port, events=[], clients=[])
     daemon = None
     try:
-        daemon = _sshd(path, world, port, service, pam)
+        daemon = _sshd(path, world, port, service, settings)
         assert await until(lambda: _listens(port))
         yield Side("sshd", theirs, users[0], stack), Side("node", world, users[1], stack)
     finally:
@@ -219,19 +230,28 @@ async def sides(path: Path, pam: bool) -> AsyncIterator[tuple[Side, Side]]:
             Path(tempfile.gettempdir(), f"{service}.motd").unlink()
 
 
-def _sshd(path: Path, world: World, port: int, service: str, pam: bool) -> subprocess.Popen[bytes]:
+def _sshd(path: Path, world: World, port: int, service: str, settings: Settings) -> subprocess.Popen[bytes]:
     private, public = new_ssh_key()
     (path / "host").touch(0o600)
     (path / "host").write_text(private.reveal())
     (path / "host-cert.pub").write_text(world.authorities.host_cert(public) + "\n")
     (path / "users").write_text(world.authorities.user.ssh_public_key + "\n")
     config = path / "sshd_config"
-    words = {"pam": "yes" if pam else "no", "motd": "no" if pam else "yes"}
+    words = {
+        "pam": _word(settings.pam),
+        "motd": _word(not settings.pam),
+        "environment": _word(settings.user_environment),
+        "gateway_ports": settings.gateway_ports,
+    }
     config.write_text(_CONFIG.format(port=port, path=path, **words))
     program = path / service  # the PAM service has the name of the program
     program.symlink_to(SSHD)
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     return subprocess.Popen([str(program), "-D", "-e", "-f", str(config)], env={"PATH": os.environ["PATH"]})
+
+
+def _word(yes: bool) -> str:
+    return "yes" if yes else "no"
 
 
 def _listens(port: int) -> bool:
@@ -276,4 +296,15 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\*`|_])", r"\\\1", " ".join(text.split()))
 
 
-__all__ = ["BEHAVIOURS", "Behaviour", "Row", "Side", "behaviour", "node_world", "sides", "until", "write_table"]
+__all__ = [
+    "BEHAVIOURS",
+    "Behaviour",
+    "Row",
+    "Settings",
+    "Side",
+    "behaviour",
+    "node_world",
+    "sides",
+    "until",
+    "write_table",
+]

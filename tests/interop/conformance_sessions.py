@@ -156,15 +156,12 @@ async def half_close(side: Side) -> str:
     return result.out.decode()
 
 
-@behaviour(
-    COMMANDS,
-    "Order of what ends a session",
-    reason="RFC 4254 leaves the order open. The node tells the status as soon as it is known, behind the last byte; "
-    "EOF means that no child can write any more.",
-)
+@behaviour(COMMANDS, "What ends a session: all of the output, exit status, EOF, CLOSE")
 async def order(side: Side) -> str:
     session, _ = await raw(side, _exec("head -c 300000 /dev/zero; exit 3"))
-    return ", ".join(session.heard)
+    first, last = session.heard[0], session.heard[-1]  # where the status stands between them is left to chance by sshd
+    told = sorted(set(session.heard) - {first, last})
+    return f"{first} ({len(session.out)} bytes) first, then {' and '.join(told)}, {last} last"
 
 
 @behaviour(COMMANDS, "A command that closes its output early")

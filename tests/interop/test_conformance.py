@@ -38,13 +38,13 @@ async def test_as_sshd(tmp_path: Path, group: str) -> None:
     """A user or tool that is used to sshd finds the same here, or the table says what is different and why."""
     tmp_path.chmod(0o755)
     rows: list[Row] = []
-    for pam in (False, True):
-        wanted = [each for each in BEHAVIOURS if each.group == group and each.pam == pam]
-        if not wanted:
-            continue
-        async with sides(tmp_path, pam) as (sshd, node):
-            for each in wanted:
-                rows.append(Row(each, await _seen(each, sshd), await _seen(each, node)))
+    ours = [each for each in BEHAVIOURS if each.group == group]
+    for settings in dict.fromkeys(each.settings for each in ours):
+        async with sides(tmp_path, settings) as (sshd, node):
+            for each in ours:
+                if each.settings == settings:
+                    rows.append(Row(each, await _seen(each, sshd), await _seen(each, node)))
+    rows.sort(key=lambda row: ours.index(row.behaviour))
     _measured.extend(rows)
     if os.environ.get("CONFORMANCE") == "write":
         write_table(_measured)
