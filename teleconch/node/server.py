@@ -7,7 +7,7 @@ certificate that has ended opens nothing more on a connection that still stands.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import IConchUser
@@ -27,7 +27,9 @@ from teleconch.resources.identity import SSHIdentity
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
-from teleconch.ssh.problems import ChannelRefused
+from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
+
+NO_MORE_SESSIONS: Final = b"no-more-sessions@openssh.com"  # OpenSSH's PROTOCOL, section 2.2
 
 log = Logger()
 
@@ -46,6 +48,7 @@ class NodeUser(ConchUser):
         self._peer = peer
         self._place = place
         self._now = now
+        self._no_more_sessions = False
         self.forwarding = Forwarding(
             self.permit,
             lambda: self.conn,
@@ -72,6 +75,9 @@ class NodeUser(ConchUser):
         except AccessDenied as error:
             raise self._refused(kind, str(error)) from error
         if kind == b"session":
+            if self._no_more_sessions:
+                self.conn.transport.fail(ProtocolProblem("A session was opened after no-more-sessions."))
+                raise self._refused(kind, "The client has said that it opens no more sessions, and opened one.")
             host = self.conn.transport.getHost()
             return SessionChannel(permit, self._place, self._peer, host, SessionForwarding(self.forwarding))
         if kind in Forwarding.CHANNELS:
@@ -79,7 +85,11 @@ class NodeUser(ConchUser):
         raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
 
     def global_request(self, name: bytes, data: bytes) -> bool | Awaitable[bool | bytes]:
-        """Listeners toward the client (RFC 4254 section 7.1); all else is refused."""
+        """Listeners toward the client (RFC 4254 section 7.1), and the client's word that its sessions are all open, so
+        that who takes over its connection gets no other; all else is refused."""
+        if name == NO_MORE_SESSIONS:
+            self._no_more_sessions = True
+            return True
         return self.forwarding.global_request(name, data) if name in Forwarding.REQUESTS else False
 
     def logout(self) -> None:

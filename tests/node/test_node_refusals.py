@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import pytest_twisted
 from node_world import Authorities, World
+from twisted.internet.error import ConnectionLost
 
 from teleconch.ca.keys import new_ssh_key
 from teleconch.errors import TeleconchError
+from teleconch.ssh.channel import Channel
 
 pytestmark = pytest.mark.program("ssh", "ssh-keygen")
 
@@ -201,3 +203,21 @@ async def test_node_of_an_ordinary_user(world: World, other_user: str) -> None:
 
     assert run(other_user) == "in True\n"
     assert f"runs as the user {other_user} and not as root" in run("root")
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_sessions(world: World) -> None:
+    """Once ssh has said that its sessions are all open, who takes over its connection gets no other, but the end."""
+    connection = await world.connect()
+
+    async def session() -> Channel:
+        channel = Channel()
+        channel.name = b"session"
+        return await connection.open(channel)
+
+    await session()
+    assert await connection.sendGlobalRequest(b"no-more-sessions@openssh.com", b"", 1) == b""  # type: ignore[misc]
+    with pytest.raises(ConnectionLost):
+        await session()
+    await connection.disconnected
+    assert "no more sessions" in world.logged("session.start", success=False)[0]["error"]
