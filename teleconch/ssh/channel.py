@@ -2,7 +2,7 @@
 
 Toward the peer a channel is a consumer: its producer is paused while the peer's window is shut, the network is full or
 keys are being exchanged. From the peer it is a push producer: while paused it gives no window credit, so that the peer
-stops by itself; what was granted before may still arrive.
+stops by itself, and keeps what was granted before, in a few objects however small the packets are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 if TYPE_CHECKING:
     from teleconch.ssh.connection import Connection
 
+_SMALL = 4096  # bytes of a packet that waits with others in one object
+
+Held = deque[tuple[int, bytes | bytearray]]
 Answer = bool | int | None | Awaitable[bool | int | None]
 
 
@@ -69,7 +72,11 @@ class Channel(SSHChannel):
         self._pulling = False
         self._taking = True  # the consumer of the peer's data takes more
         self._uncredited = 0
-        self._waiting: deque[Callable[[], None]] = deque()  # what came behind a request that is being answered
+        self._held: Held = deque()  # data for a consumer that takes no more, kinds as in _unsent
+        self._eof_held = False
+        self._giving = False
+        self._waiting: deque[Callable[[], None] | Held] = deque()  # what came behind a request that is being answered
+        self._waiting_bytes = 0  # of requests among it
         self._answering = False
 
     # -- overridden by applications --
@@ -247,6 +254,7 @@ class Channel(SSHChannel):
 
     def resumeProducing(self) -> None:
         self._taking = True
+        self._give_held()
         self._credit()
 
     def stopProducing(self) -> None:
@@ -267,7 +275,9 @@ class Channel(SSHChannel):
     def got_data(self, kind: int, data: bytes) -> None:
         """Data from the peer, its size already checked."""
         if self._answering:
-            self._wait(lambda: self._give_data(kind, data))
+            if not self._waiting or not isinstance(self._waiting[-1], deque):
+                self._waiting.append(deque())
+            _hold(self._waiting[-1], kind, data)  # type: ignore[arg-type]
         else:
             self._give_data(kind, data)
 
@@ -275,7 +285,31 @@ class Channel(SSHChannel):
         if self.localClosed or self.closing:
             self._uncredited += len(data)  # read and dropped, until the peer's CLOSE comes
             self._credit()
+        elif self._taking and not self._held:
+            self._give(kind, data)
+        else:
+            _hold(self._held, kind, data)
+
+    def _give_held(self, whole: bool = False) -> None:
+        """Data, and the end of it, as long as the consumer takes it, or all of it."""
+        if self._giving:
             return
+        self._giving = True
+        try:
+            while self._held and (self._taking or whole):
+                kind, data = self._held.popleft()
+                if self.localClosed or self.closing:
+                    self._uncredited += len(data)
+                else:
+                    self._give(kind, bytes(data))
+        finally:
+            self._giving = False
+        if self._eof_held and (self._taking or whole) and not self._held:
+            self._eof_held = False
+            if not self.localClosed:
+                self.eofReceived()
+
+    def _give(self, kind: int, data: bytes) -> None:
         if kind:
             self.extReceived(kind, data)
         else:
@@ -288,14 +322,15 @@ class Channel(SSHChannel):
         if self._answering:
             self._wait(self.got_eof)
             return
-        if not self.localClosed:
-            self.eofReceived()
+        self._eof_held = True
+        self._give_held()
 
     def got_close(self) -> None:
         self.close_received = True
         if self._answering:
             self._wait(self.got_close)
             return
+        self._give_held(whole=True)
         self.remoteClosed = 1
         if not self.localClosed:
             self._unsent.clear()  # the peer takes nothing more
@@ -306,7 +341,8 @@ class Channel(SSHChannel):
 
     def got_request(self, name: bytes, want_reply: bool, data: bytes) -> None:
         if self._answering:
-            if len(self._waiting) >= limits.PENDING_EVENTS * 64:
+            self._waiting_bytes += len(data)
+            if len(self._waiting) >= limits.PENDING_EVENTS * 64 or self._waiting_bytes > limits.PENDING_BYTES:
                 raise ProtocolProblem("too many requests wait for an answer")
             self._wait(lambda: self.got_request(name, want_reply, data))
             return
@@ -351,11 +387,19 @@ class Channel(SSHChannel):
         if self.closing and not self.localClosed:
             self._send()
         while self._waiting and not self._answering:
-            self._waiting.popleft()()
+            event = self._waiting.popleft()
+            if not self._waiting:
+                self._waiting_bytes = 0
+            if isinstance(event, deque):
+                for kind, data in event:
+                    self._give_data(kind, bytes(data))
+            else:
+                event()
 
     def gone(self) -> None:
         """Both sides have closed, or the connection is gone."""
         self._waiting.clear()
+        self._give_held(whole=True)
         self._unsent.clear()
         self._unsent_bytes = 0
         self.closing = self.localClosed = self.remoteClosed = 1
@@ -363,3 +407,15 @@ class Channel(SSHChannel):
         if producer is not None:
             producer.stopProducing()
         self.closed()
+
+
+def _hold(held: Held, kind: int, data: bytes) -> None:
+    """Keep ``data`` at the end. A peer that sends it byte by byte costs no more than its window."""
+    if len(data) >= _SMALL:
+        held.append((kind, data))
+        return
+    if not held or held[-1][0] != kind or not isinstance(held[-1][1], bytearray) or len(held[-1][1]) >= 16 * _SMALL:
+        held.append((kind, bytearray()))
+    last = held[-1][1]
+    assert isinstance(last, bytearray)
+    last += data

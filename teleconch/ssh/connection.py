@@ -178,6 +178,7 @@ class Connection(SSHConnection):
         channel.conn = self
         channel.remoteWindowLeft = window
         channel.remoteMaxPacket = max(1, min(max_packet, limits.CHANNEL_PACKET))
+        self._narrow(channel)
         self._register(channel, self._number(), sender)
         self.transport.sendPacket(
             messages.CHANNEL_OPEN_CONFIRMATION,
@@ -222,6 +223,11 @@ class Connection(SSHConnection):
                 _TWO.pack(sender, refused.code) + string(refused.sentence.encode()) + string(b""),
             )
 
+    def _narrow(self, channel: Channel) -> None:
+        """One of very many channels gets a small window: all that a peer may have sent has to be kept somewhere."""
+        if len(self.channels) >= limits.WIDE_CHANNELS:
+            channel.localWindowSize = channel.localWindowLeft = min(channel.localWindowSize, limits.NARROW_WINDOW)
+
     def _number(self) -> int:
         number: int = self.localChannelID
         while number in self.channels:
@@ -247,6 +253,7 @@ class Connection(SSHConnection):
             result.errback(Failure(ConnectionLost()))
             return result
         channel.id = self._number()
+        self._narrow(channel)
         self.channels[channel.id] = channel
         self._open_results[channel.id] = result
         self.transport.sendPacket(

@@ -93,7 +93,7 @@ def test_a_reader_that_rests_stops_the_writer() -> None:
     now(pair, connection.open(channel))
     channel.pauseProducing()
     now(pair, connection.sendRequest(channel, b"exec", string(b"send 50000000"), 1))
-    assert channel.size == limits.CHANNEL_WINDOW
+    assert (channel.size, channel.localWindowLeft) == (0, 0)
     (far,) = pair.server.service.channels.values()
     assert far._unsent_bytes <= len(BLOCK)
     channel.resumeProducing()
@@ -120,7 +120,7 @@ def test_a_process_that_does_not_read_stops_the_client() -> None:
     pair.pump()
     assert len(asked) == limits.CHANNEL_WINDOW // len(BLOCK)
     (far,) = pair.server.service.channels.values()
-    assert far.received == limits.CHANNEL_WINDOW
+    assert (far.received, far.localWindowLeft) == (0, 0)
     pair.end()
 
 
@@ -481,3 +481,46 @@ def test_any_order_of_use(steps: list[tuple[str, int, int]]) -> None:
     assert not pair.server.service.channels
     assert not pair.server.ended
     pair.end()
+
+
+def test_tiny_packets_cost_no_more_than_their_window() -> None:
+    """A client that sends byte by byte to a process that does not read fills a window, and not the memory with it."""
+    pair = entered()
+    channel = session(pair, b"mute")
+    (far,) = pair.server.service.channels.values()
+    sent = b"".join(bytes((n % 256, n // 256 % 256)) for n in range(100_000))
+    for at in range(0, len(sent), 2):
+        far.localWindowLeft -= 2
+        far.got_data(0, sent[at : at + 2])
+    channel.conn.sendEOF(channel)
+    pair.pump()
+    assert len(far._held) < 10
+    got: list[bytes] = []
+    far.dataReceived = got.append
+    far.eofReceived = lambda: got.append(b"EOF")
+    far.resumeProducing()
+    assert b"".join(got) == sent + b"EOF"
+    pair.end()
+
+
+def test_one_of_very_many_channels_gets_a_small_window() -> None:
+    """A thousand channels of one client hold what some dozens do, not gigabytes."""
+    pair = entered()
+    for _ in range(200):
+        now(pair, pair.client.service.open(ClientSession()))
+    windows = [channel.localWindowLeft for channel in pair.server.service.channels.values()]
+    assert windows[:32] == [limits.CHANNEL_WINDOW] * 32
+    assert set(windows[32:]) == {limits.NARROW_WINDOW}
+    pair.end()
+
+
+def test_requests_that_wait_are_few() -> None:
+    """A client that sends big requests behind one that is slow to answer is disconnected: they fill no memory."""
+    pair = entered()
+    channel = session(pair, b"mute")
+    (far,) = pair.server.service.channels.values()
+    far._answering = True
+    for _ in range(3):
+        pair.client.service.sendRequest(channel, b"env", bytes(100_000))
+    pair.pump()
+    assert pair.server.ended
