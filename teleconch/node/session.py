@@ -40,7 +40,6 @@ from teleconch.ssh.channel import Answer, Channel
 from teleconch.ssh.codec import Reader, boolean, string
 
 NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures
-EARLY_MAX: Final = 1024 * 1024  # bytes that a peer may send before it says what to run
 SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
     for name in ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
@@ -90,14 +89,13 @@ class SessionChannel(Channel):
         self._process: Process | None = None
         self._transfers: Transfers | None = None
         self._wires = Wires(place.reactor, self, self._check_end, self._input_lost)
-        self._early: list[bytes] = []
-        self._early_size = 0
         self._begun = False
         self._started = False
         self._ended = False  # the process, reaped
         self._status: int | None = None
         self._status_told = False
         self._over = False
+        self.pauseProducing()  # what a hasty client sends waits until there is a process
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
@@ -173,11 +171,7 @@ class SessionChannel(Channel):
         self.registerProducer(self._wires, True)
         if not self._producer_paused:
             self._wires.resumeProducing()
-        for data in self._early:
-            self._wires.to_process(data)
-        self._early.clear()
-        if self.eof_received:
-            self._wires.end_input()
+        self.resumeProducing()
         Deferred.fromCoroutine(self._watch(self._process, command, serve)).addErrback(self._broken)
         return True
 
@@ -245,14 +239,7 @@ class SessionChannel(Channel):
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        if self._process is not None:
-            self._wires.to_process(data)
-        elif not self._begun and self._early_size < EARLY_MAX:
-            self._early.append(data)
-            self._early_size += len(data)
-        elif not self._begun:
-            self._refuse("Too much was sent before anything was started.")
-            self.abortConnection()
+        self._wires.to_process(data)
 
     def eofReceived(self) -> None:
         self._wires.end_input()
@@ -338,7 +325,6 @@ class SessionChannel(Channel):
         self._wires.close()
         if self._terminal is not None:
             self._terminal.close()
-        self._early.clear()
         self._forwarding.close()
         if self._process is not None and not self._ended:
             self._process.hang_up()

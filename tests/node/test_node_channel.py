@@ -13,7 +13,8 @@ from node_world import World
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
-from teleconch.node.session import EARLY_MAX, SessionChannel
+from teleconch.node.session import SessionChannel
+from teleconch.ssh import limits
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import string
 from teleconch.ssh.connection import Connection
@@ -152,10 +153,15 @@ async def test_data_before_the_command(connection: Connection) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_endless_data_before_the_command(connection: Connection) -> None:
-    """A client that sends and never says what to run gets its channel closed, not our memory."""
+    """A client that sends and does not say what to run is stopped by the window; what it runs then gets all of it."""
     session = await _session(connection)
-    session.write(bytes(EARLY_MAX + 500_000))
+    session.write(bytes(3 * limits.CHANNEL_WINDOW))
+    await task.deferLater(reactor, 0.3)
+    assert session._unsent_bytes == 2 * limits.CHANNEL_WINDOW
+    connection.sendEOF(session)
+    await _exec(connection, session, b"wc -c")
     await session.over
+    assert int(session.said()) == 3 * limits.CHANNEL_WINDOW
 
 
 @pytest_twisted.ensureDeferred
