@@ -261,7 +261,7 @@ class Forwarding:
                 addr=target,
                 error=str(error) or "the connection is gone",
             )
-            end.abort()
+            end.loseConnection()
             return
         relay(channel, end)
 
