@@ -6,6 +6,7 @@ itself.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, TextIO, cast
 
@@ -31,10 +32,13 @@ FIELDS = (
 )  # fmt: skip
 SENTENCE_MAX = 4096  # characters; what a stranger sends in one request must not fill a disk
 FIELD_MAX = 512
+_AMBIGUOUS = re.compile(r'[ "=\\]')
 
 
 def printable(text: str, keep: str = "") -> str:
     """``text`` with control characters, line ends and lone surrogates as escapes, but for those in ``keep``."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char in keep else char.encode("unicode_escape", "backslashreplace").decode()
         for char in text
@@ -48,7 +52,7 @@ def _cut(text: str, longest: int) -> str:
 def _value(value: object) -> str:
     """Quoted where a reader could take its words for other fields."""
     text = _cut(str(value), FIELD_MAX)
-    if text and not any(char in ' "=\\' for char in text):
+    if text and not _AMBIGUOUS.search(text):
         return printable(text)
     return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
