@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HANDLES_MAX = 16 * 1024
+HANDLE_SIZE = 4  # bytes
 _SPARE = 5  # descriptors for what is no handle
 
 
 def limit() -> int:
-    """How many handles a client may have open."""
+    """How many handles a client may have open: each is a descriptor, of which the user has so many."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft == resource.RLIM_INFINITY:
-        return HANDLES_MAX
-    return max(1, min(HANDLES_MAX, soft - _SPARE))
+    return HANDLES_MAX if soft == resource.RLIM_INFINITY else max(1, soft - _SPARE)
 
 
 class OpenFile:

@@ -7,6 +7,7 @@ the protocol has no character set, and a file's name may be any bytes but ``/`` 
 from __future__ import annotations
 
 import errno
+import struct
 from struct import Struct
 
 VERSION_3 = 3
@@ -48,6 +49,7 @@ _CODES = {
 
 UINT32 = Struct(">L")
 UINT64 = Struct(">Q")
+_uint32_at, _uint64_at = UINT32.unpack_from, UINT64.unpack_from
 
 
 class Malformed(Exception):
@@ -78,18 +80,20 @@ class Reader:
         self._at = at
 
     def uint32(self) -> int:
-        at = self._at
-        self._at = end = at + 4
-        if end > len(self._data):
-            raise Malformed
-        return int.from_bytes(self._data[at:end], "big")
+        try:
+            (number,) = _uint32_at(self._data, self._at)
+        except struct.error:
+            raise Malformed from None
+        self._at += 4
+        return number  # type: ignore[no-any-return]
 
     def uint64(self) -> int:
-        at = self._at
-        self._at = end = at + 8
-        if end > len(self._data):
-            raise Malformed
-        return int.from_bytes(self._data[at:end], "big")
+        try:
+            (number,) = _uint64_at(self._data, self._at)
+        except struct.error:
+            raise Malformed from None
+        self._at += 8
+        return number  # type: ignore[no-any-return]
 
     def string(self) -> bytes:
         """Any bytes."""

@@ -8,6 +8,7 @@ that are no UTF-8 are written ``\\xff``.
 from __future__ import annotations
 
 import os
+import re
 
 try:
     from _json import encode_basestring_ascii as quoted
@@ -17,6 +18,7 @@ except ImportError:  # a Python without the accelerator
 PATH_MAX = 4096
 ERROR_MAX = 200
 READ, WRITE = "read", "write"
+_NOT_NORMAL = re.compile(rb"/(\.{0,2}/|\.{0,2}\Z)")  # which normpath changes
 
 
 def readable(path: bytes) -> str:
@@ -39,16 +41,28 @@ class Report:
     def __init__(self, event: str, fd: int | None) -> None:
         self._event = event
         self._fd = fd
+        self._kept: list[bytes] = []
 
     def moved(self, path: bytes, action: str, size: int, error: str | None = None) -> None:
-        """Tell of one file. Waits while the daemon has many of them to read; without a daemon nothing is told."""
+        """Tell of one file, with the next :meth:`send`."""
         if self._fd is None:
             return
-        whole = os.path.normpath(path if path.startswith(b"/") else os.path.join(_cwd(), path))
+        if not path.startswith(b"/"):
+            path = os.path.join(_cwd(), path)
+        if _NOT_NORMAL.search(path):
+            path = os.path.normpath(path)
+        self._kept.append(record(self._event, path, action, size, error))
+
+    def send(self) -> None:
+        """Waits while the daemon has many records to read; without a daemon nothing is told."""
+        if not self._kept or self._fd is None:
+            return
         try:
-            os.write(self._fd, record(self._event, whole, action, size, error))
+            for each in self._kept:
+                os.write(self._fd, each)
         except OSError:
             self._fd = None  # the daemon is gone, and this session will be in a moment
+        self._kept.clear()
 
 
 def _cwd() -> bytes:

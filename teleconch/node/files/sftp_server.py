@@ -14,6 +14,7 @@ import os
 from struct import Struct
 
 from teleconch.node.files import extensions, hung_up, packets
+from teleconch.node.files.handles import HANDLE_SIZE, OpenFile
 from teleconch.node.files.hung_up import HungUp
 from teleconch.node.files.operations import OK, OPERATIONS, Client, position
 from teleconch.node.files.packets import DATA_MAX, PACKET_MAX, Malformed, Reader, Refused
@@ -26,7 +27,7 @@ _FULL = 128 * 1024  # write as soon as this much waits
 _LENGTH = Struct(">L")
 _HEAD = Struct(">BL")  # type, id
 _DATA_HEAD = Struct(">LBLL")  # length, type, id, data's length
-_OFFSET_LENGTH = Struct(">QL")
+_MOVE = Struct(">BLL4sQL")  # READ and WRITE: type, id, handle's length and bytes, offset, data's length
 _TOO_LONG, _UNREADABLE = 11, 255
 
 
@@ -45,6 +46,7 @@ class Server:
         self._stdin = stdin
         self._stdout = stdout
         self._client = Client(to)
+        self._report = to
         self._begun = False
         self._out = memoryview(bytearray(_OUT))
         self._out_end = 0
@@ -63,6 +65,7 @@ class Server:
         except (BrokenPipeError, HungUp):
             status = 0
         self._client.handles.close_all("the connection ended before the file was closed")
+        self._report.send()
         return status
 
     def _serve(self) -> None:
@@ -85,6 +88,7 @@ class Server:
                 start = after
             if self._out_end:
                 self._flush()
+            self._report.send()  # behind the answers, for which someone waits
             if start == end:
                 start = end = 0
             elif start + PACKET_MAX + 4 > _IN:  # the packet that has begun might not fit behind
@@ -131,9 +135,8 @@ class Server:
 
     def _read(self, id: int, data: memoryview) -> None:
         """READ: string handle, uint64 offset, uint32 length. The file's bytes go where the answer is being made."""
-        request = Reader(data, 5)
-        opened = self._client.handles.file(request.string())
-        offset, length = position(request.uint64()), min(request.uint32(), DATA_MAX)
+        opened, offset, length = self._moved(data)
+        offset, length = position(offset), min(length, DATA_MAX)
         if self._out_end + 13 + length > _OUT:
             self._flush()
         at = self._out_end
@@ -155,14 +158,10 @@ class Server:
 
     def _write(self, data: memoryview) -> bytes:
         """WRITE: string handle, uint64 offset, string data. All of it is written, or the answer is an error."""
-        request = Reader(data, 5)
-        handle = request.string()
-        opened = self._client.handles.file(handle)
-        offset, length = request.uint64(), request.uint32()
-        at = len(data) - request.rest()
-        if length > request.rest():
+        opened, offset, length = self._moved(data)
+        piece = data[_MOVE.size : _MOVE.size + length]
+        if len(piece) != length:
             raise Malformed
-        piece = data[at : at + length]
         try:
             written = os.write(opened.fd, piece) if opened.appending else os.pwrite(opened.fd, piece, position(offset))
         except OSError as error:
@@ -173,6 +172,15 @@ class Server:
             opened.error = opened.error or "only a part could be written"
             raise Refused(packets.FAILURE)
         return OK
+
+    def _moved(self, data: memoryview) -> tuple[OpenFile, int, int]:
+        """The fields that READ and WRITE share: the file, the offset, and how many bytes."""
+        if len(data) >= _MOVE.size:
+            _, _, size, handle, offset, length = _MOVE.unpack_from(data)
+            if size == HANDLE_SIZE:
+                return self._client.handles.file(handle), offset, length
+        request = Reader(data, 5)
+        return self._client.handles.file(request.string()), request.uint64(), request.uint32()
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 

@@ -67,9 +67,11 @@ def parse(record: bytes) -> Transfer:
 
 def plain(text: str, most: int) -> str:
     """Text for one line of a log: cut, and what is not printable escaped."""
+    text = text[:most]
+    if text.isprintable():
+        return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text[:most]
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )
 
 
@@ -156,7 +158,7 @@ class Transfers:
         return "transfers"
 
     def doRead(self) -> None:
-        self._read(BURST)
+        self._read(1)  # there is seldom a second one, and asking for it costs as much as reading it
 
     def connectionLost(self, reason: Failure) -> None:
         self._read(BURST)
