@@ -8,6 +8,8 @@ from attrs import frozen
 
 from bench.echo import echo
 from bench.figures import Figures
+from bench.files import large, small
+from bench.forwarding import forward
 from bench.idle import idle, many
 from bench.logins import connections, run_true, tsh
 from bench.peers import Peer
@@ -28,6 +30,9 @@ MEASURES: dict[str, Measure] = {
     "stream": Measure(one_stream),
     "four": Measure(four_streams),
     "jump": Measure(jump),
+    "files": Measure(large),
+    "small": Measure(small),
+    "forward": Measure(forward),
     "connections": Measure(connections),
     "true": Measure(run_true),
     "echo": Measure(echo),

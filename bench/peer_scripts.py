@@ -16,6 +16,8 @@ _SERVERS = Path(__file__).parent / "servers"
 
 
 class Script(Peer):
+    serves_files = forwards = False
+
     def program(self) -> list[str]:
         """The server's command line without its arguments. Missing."""
         raise NotImplementedError

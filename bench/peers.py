@@ -20,6 +20,7 @@ from bench.workspace import Workspace
 LOGIN = getpass.getuser()
 GCM128, GCM256, CHACHA = "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"
 CTR = "aes128-ctr"
+_SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 # One key exchange and one MAC for all, so that only the servers differ.
 CLIENT_OPTIONS = """\
     User {login}
@@ -49,6 +50,7 @@ class Peer:
     ciphers: tuple[str, ...] = (GCM128, GCM256, CHACHA)
     certificate: Path | None = None
     jump_share = 1.0  # of the transfer size; less where it would take minutes
+    serves_files = forwards = True
     remarks: tuple[str, ...] = ()  # what a reader of the table has to know
     target_pid = jump_pid = target_port = jump_port = 0
 
@@ -81,11 +83,15 @@ class Peer:
         return ["ssh", "-F", str(self.config), *extra, host, *arguments]
 
     @contextmanager
-    def connected(self, host: str, cipher: str, number: int = 0) -> Iterator[list[str]]:
-        """A connection that stands: gives the command line, without the command, that runs one on it. NotReady."""
+    def connected(self, host: str, cipher: str, number: int = 0, forward: str = "") -> Iterator[list[str]]:
+        """A connection that stands: gives the command line, without the command, that runs one on it. NotReady.
+
+        ``forward`` is the specification of a ``-L``.
+        """
         control = self.folder / f"control-{number}"
         own = ["-o", f"ControlPath={control}"]
         command = self.ssh(host, cipher=cipher)
+        own += ["-L", forward] if forward else []
         master = subprocess.Popen(
             [*command[:-1], "-M", "-N", *own, host], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -96,7 +102,7 @@ class Peer:
                 if master.poll() is not None:
                     raise NotReady(f"no connection: {master.communicate()[1].strip()}")
                 time.sleep(0.05)
-            yield [*command[:-1], *own, host]
+            yield [*command[:-1], *own[:2], host]
         finally:
             master.terminate()
             master.communicate()
@@ -146,5 +152,6 @@ class OpenSSH(Peer):
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {key}\nPidFile none\nUsePAM no\nStrictModes no\n"
             f"AuthorizedKeysFile {self.space.key}.pub\nPermitRootLogin yes\nPasswordAuthentication no\n"
             "UseDNS no\nMaxStartups 1000\nMaxSessions 1000\nPrintMotd no\nPrintLastLog no\n"
+            f"Subsystem sftp {_SFTP_SERVER}\n"
         )
         return self.space.daemon(port, self._program, "-D", "-e", "-f", config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from bench.figures import Figures
+from bench.forwarding import PARALLEL_FORWARDS
 from bench.idle import FEW, MANY
 
 OURS, SSHD, CONCH, ASYNCSSH = "teleconch", "OpenSSH sshd", "stock Conch", "AsyncSSH"
@@ -50,6 +51,11 @@ TARGETS: tuple[Target, ...] = (
     ),
     Target("jump down", "≥", 1.0, SSHD),
     Target("jump up", "≥", 1.0, SSHD),
+    *(Target(f"sftp {way}", "≥", 0.9, SSHD) for way in ("get", "put")),
+    *(Target(f"small files {way}", "≥", 1.0, SSHD) for way in ("get", "put")),
+    *(Target(f"-L {way}", "≥", 1.0, SSHD) for way in ("down", "up")),
+    Target(PARALLEL_FORWARDS, "≤", 1.0, SSHD),
+    Target("ssh HOST true", "≤", 1.0, SSHD),
     Target("logins per CPU second", "≥", 5.0, SSHD),
     Target("logins per CPU second", "≥", 1.0, ASYNCSSH),
     Target(f"idle connection, of {FEW}", "≤", 40),
