@@ -32,6 +32,7 @@ class AccessPermit(_Sealed):
     pty: bool
     port_forwarding: bool
     agent_forwarding: bool
+    user_rc: bool
     expires: float
 
 
@@ -57,6 +58,7 @@ def permit_session(identity: SSHIdentity, login: str, now: float) -> AccessPermi
         pty="permit-pty" in identity.extensions,
         port_forwarding="permit-port-forwarding" in identity.extensions,
         agent_forwarding="permit-agent-forwarding" in identity.extensions,
+        user_rc="permit-user-rc" in identity.extensions,
         expires=identity.valid_before,
     )
     return permit

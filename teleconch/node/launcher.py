@@ -39,7 +39,7 @@ import sys
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
-from teleconch.node import accounts, greeting, login, records, variables
+from teleconch.node import accounts, greeting, login, rc, records, variables
 from teleconch.node.attend import Note
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
@@ -98,6 +98,13 @@ def _tell(reply: int, **message: object) -> None:
     os.write(reply, json.dumps(message).encode() + b"\n")
 
 
+def _say_no_more() -> None:
+    """The session has started, as far as the daemon is concerned: what comes now may take as long as it likes."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, REPLY, inheritable=False)
+    os.close(null)
+
+
 def _go_home(account: accounts.Account) -> None:
     try:
         os.chdir(account.home)
@@ -132,6 +139,10 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if request["serve"] == files.SFTP and files.needs_shell(account.shell):
         command, request["serve"] = files.sftp_command(request["programs"]), None
+    script = None if entered.new_password else rc.find(request["rc"], account.home)
+    if script is not None:
+        _say_no_more()
+        rc.run(script, account.shell, environ, data(request["cookie"]))
     if request["serve"] is not None:
         os.close(REPLY)
         SERVED[request["serve"]]()
@@ -141,7 +152,10 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     try:
         os.execve(account.shell, arguments(account, command), environ)  # noqa: S606 - the user's own
     except OSError as error:
-        raise TeleconchError(f"{account.shell} could not be run: {error.strerror}.") from None
+        sentence = f"{account.shell} could not be run: {error.strerror}."
+        if script is not None:
+            os.write(STDERR, sentence.encode() + b"\r\n")
+        raise TeleconchError(sentence) from None
 
 
 def _child(descriptors: list[int], note: Note | None) -> NoReturn:

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from teleconch.access.permit import AccessPermit
 from teleconch.errors import BadParameter, TeleconchError
-from teleconch.node import pty
+from teleconch.node import pty, rc
 from teleconch.node.environment import Requested, SessionFacts, address
 from teleconch.node.files.child import SFTP
 from teleconch.node.files.programs import is_scp
@@ -190,7 +190,16 @@ class SessionChannel(Channel):
         else:
             variables[b"TERM"] = terminal.request.term.encode("ascii")
             ends = self._wires.on_terminal(terminal)
-        request = Request(self._permit.login, command, variables, terminal is not None, serve, programs)
+        request = Request(
+            self._permit.login,
+            command,
+            variables,
+            terminal is not None,
+            serve,
+            programs,
+            rc=rc.USER if self._permit.user_rc and serve is None else rc.SYSTEM,
+            cookie=self._forwarding.cookie,
+        )
         report = None if self._transfers is None else self._transfers.take_child_end()
         return place.launcher.spawn(request, *ends, report)
 

@@ -43,7 +43,8 @@ class Request:
     """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes.
 
     ``serve`` names what the launcher's child does instead, without an exec (``launcher.SERVED``). ``programs`` is the
-    folder of ``files.programs``, where files may be moved.
+    folder of ``files.programs``, where files may be moved. ``rc`` is ``node.rc.SYSTEM`` or ``USER`` for a session of
+    the user's, and ``cookie`` is X11's, for that script.
     """
 
     login: str
@@ -52,6 +53,8 @@ class Request:
     terminal: bool
     serve: str | None = None
     programs: str | None = None
+    rc: str | None = None
+    cookie: bytes = b""
 
     @property
     def is_login(self) -> bool:
@@ -68,6 +71,8 @@ class Request:
                 "terminal": self.terminal,
                 "serve": self.serve,
                 "programs": self.programs,
+                "rc": self.rc,
+                "cookie": text(self.cookie),
                 "pam": rules.pam_service,
                 "user_environment": rules.user_environment,
             }

@@ -30,6 +30,7 @@ class SessionForwarding:
         self._whole = whole
         self._agent: bytes | None = None
         self._display: bytes | None = None
+        self.cookie = b""  # X11's protocol and cookie on one line, once there is a display
         self._asked_x11 = False
         self._listener: Listener | None = None
         self._closed = False
@@ -101,7 +102,7 @@ class SessionForwarding:
             await self._xauth(asked.xauth(number))
         except TeleconchError as error:  # as with sshd the display stands; its programs will say the rest
             log.warn("xauth failed: {error}", error=str(error))
-        self._display = display
+        self._display, self.cookie = display, asked.line()
         return True
 
     async def _xauth(self, commands: bytes) -> None:

@@ -35,6 +35,10 @@ class X11Request:
         """``DISPLAY`` for the session."""
         return b"localhost:%d.%d" % (number, self.screen)
 
+    def line(self) -> bytes:
+        """As sshd gives it to ``~/.ssh/rc``."""
+        return self.protocol + b" " + self.cookie + b"\n"
+
     def xauth(self, number: int) -> bytes:
         """Commands for xauth: forget what an earlier session left, add the cookie."""
         name = b"unix:%d.%d" % (number, self.screen)
