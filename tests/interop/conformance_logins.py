@@ -304,17 +304,3 @@ async def last(side: Side) -> str:
     log = subprocess.run(["lastlog", "-u", side.user], capture_output=True, text=True).stdout.splitlines()[-1]
     shown = re.sub(r"pts/\d+", "pts/N", f"{said}; {log}").replace(side.user, "USER")
     return re.sub(r"\w{3} \w{3} [ \d]\d \d\d:\d\d(:\d\d \+\d+ \d+)?( - \d\d:\d\d +\(00:0\d\))?", "DATE", shown)
-
-
-@behaviour(
-    GREETING,
-    "~/.ssh/rc and /etc/ssh/sshrc",
-    reason="They are sshd's own files. What they are used for (xauth, agent links) the node and the shell's start do.",
-)
-async def rc(side: Side) -> str:
-    folder = side.home / ".ssh"
-    folder.mkdir(exist_ok=True)
-    (folder / "rc").write_text("echo from rc\n")
-    said = await side.ssh("echo in", login=side.user)
-    (folder / "rc").unlink()
-    return said.out.decode()

@@ -14,11 +14,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 LIMIT = 45  # seconds for one behaviour on one side
-MODULES = ("conformance_sessions", "conformance_logins", "conformance_pam")
+MODULES = (
+    "conformance_sessions",
+    "conformance_logins",
+    "conformance_pam",
+    "conformance_rc",
+    "conformance_shells",
+    "conformance_rights",
+)
 for module in MODULES:
     import_module(module)
 
 GROUPS = tuple(dict.fromkeys(each.group for each in BEHAVIOURS))
+PROGRAMS = {"Login shells": ("dash", "ksh", "mksh", "zsh", "tcsh", "fish"), "sudo and su": ("sudo",)}
 _measured: list[Row] = []
 
 
@@ -32,7 +40,9 @@ async def _seen(behaviour: Behaviour, side: Side) -> str:
 
 @pytest.mark.program("ssh", "sshd")
 @pytest.mark.root
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=pytest.mark.program(*PROGRAMS.get(group, ()))) for group in GROUPS]
+)
 @pytest_twisted.ensureDeferred
 async def test_as_sshd(tmp_path: Path, group: str) -> None:
     """A user or tool that is used to sshd finds the same here, or the table says what is different and why."""
