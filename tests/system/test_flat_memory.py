@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import socket
 import subprocess
@@ -16,9 +15,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, STATIC, Cluster, Daemon, run
+from cluster import Daemon, run
+from pair import Pair
 
-ME = getpass.getuser()
 ALLOWED = 16 << 20
 pytestmark = pytest.mark.program("ssh")
 
@@ -27,29 +26,6 @@ def rss(daemon: Daemon) -> int:
     """Resident memory of one process, without its children, in bytes."""
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
-
-
-class Pair:
-    """A node in one process, auth and proxy in another, and how ssh reaches the node directly and through the proxy."""
-
-    def __init__(self, folder: Path) -> None:
-        cluster = self.cluster = Cluster(folder, second_factor="off")
-        cluster.config = cluster.write(folder / "front.yaml", "front", "auth", "proxy")
-        self.front = Daemon([BIN / "teleport", "start", "-c", cluster.config], folder / "front.log").ready()
-        join = f"  auth_token: {STATIC}\n  ca_pin: '{cluster.pin()}'\n  auth_servers: ['127.0.0.1:{cluster.auth}']\n"
-        node = cluster.write(folder / "node.yaml", "node1", "ssh", extra=join)
-        self.node = Daemon([BIN / "teleport", "start", "-c", node], folder / "node.log").ready()
-        cluster.tctl("users", "add", "joe", ME)
-        config = cluster.ssh_config(folder, cluster.sign("joe", folder / "joe"))
-        self.direct = ["ssh", "-F", config, "-p", str(cluster.node), f"{ME}@localhost"]
-        self.jump = ["ssh", "-F", config, "-J", f"{ME}@localhost:{cluster.proxy}", f"{ME}@node1"]
-        deadline = time.monotonic() + 20
-        while run(*self.jump, "true", check=False).returncode:
-            assert time.monotonic() < deadline
-
-    def stop(self) -> None:
-        self.node.stop()
-        self.front.stop()
 
 
 @pytest.fixture(scope="module")
