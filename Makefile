@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make start` and `make test`. The rest is for developers.
 #   make start   a cluster of one machine, in the foreground, on loopback
 #   make test    every test; as root it fetches the programs that they use
-#   make lint    ruff, mypy, import-linter
+#   make lint    ruff, mypy, import-linter, docutils
 #   make soak    the long runs: hundreds of kills, gigabytes, thousands of connections
 #   make bench   speed beside OpenSSH and others: prints a table, writes bench-results.json
 #   make clean   forget .venv and everything that was built (var/, the cluster, stays)
@@ -26,6 +26,7 @@ lint: .venv/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	for file in README.rst docs/*.rst; do $(BIN)/docutils --writer=null --halt=warning $$file || exit 1; done
 
 soak: .venv/test
 	@./tests/programs
