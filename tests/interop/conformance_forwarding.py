@@ -523,7 +523,7 @@ async def nologin(side: Side) -> str:
 async def stays(side: Side) -> str:
     options = ("-N", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1")
     client = side.start(options=options, stdin=None)
-    await task.deferLater(reactor, 3.2)
+    await task.deferLater(reactor, 2.5)
     lives = not client.done.called
     client.kill()
     await client.done

@@ -81,6 +81,12 @@ async def own_file(side: Side) -> str:
     return " ".join(f"{name}={found.get(name)}" for name in ("FOO", "EDITOR", "PATH"))
 
 
+@behaviour(VARIABLES, "The same, turned off (PermitUserEnvironment, permit_user_env)", user_environment=False)
+async def own_file_off(side: Side) -> str:
+    _own_file(side, "FOO=a\n")
+    return (await env(side)).get("FOO", "not read")
+
+
 @behaviour(
     VARIABLES,
     "LD_PRELOAD, BASH_ENV, IFS, HOME in the user's file",

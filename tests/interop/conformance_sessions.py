@@ -8,10 +8,12 @@ import re
 import resource
 import signal
 import struct
+import subprocess
 import termios
 from typing import Any
 
 from conformance import Side, behaviour, until
+from forwarding_clients import connected, requested
 from node_world import Client, alive
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
@@ -334,6 +336,16 @@ async def second_terminal(side: Side) -> str:
     return answers.split()[1]
 
 
+@behaviour(TERMINALS, "Without permit-pty: the terminal, and a command without one")
+async def no_permit(side: Side) -> str:
+    async with connected(side, without=("permit-pty",)) as (connection, _):
+        session = Session()
+        await connection.open(session)
+        answers = [await requested(session, *each) for each in (_pty(), _exec("tty"))]
+        await session.over
+    return f"{' '.join(answers)} {session.out.decode().strip()}"
+
+
 # --- signals and ends ------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +434,33 @@ async def cut_command(side: Side) -> str:
     if not gone:
         os.kill(pid, 9)
     return "hung up" if gone else "goes on until it writes or ends"
+
+
+@behaviour(
+    ENDS,
+    "A channel that is closed while its command runs",
+    reason="As for a connection that breaks: nobody can see the session any more.",
+)
+async def closed_channel(side: Side) -> str:
+    async with connected(side) as (connection, _):
+        session = Session()
+        await connection.open(session)
+        await requested(session, *_exec("echo $$; sleep 3"))
+        await until(lambda: session.out)
+        session.loseConnection()
+        return "hung up" if await until(lambda: not alive(int(session.out)), 1.5) else "goes on until it writes or ends"
+
+
+@behaviour(ENDS, "What is left of a terminal and its processes when the connection breaks")
+async def left(side: Side) -> str:
+    client = side.start("tty; sleep 353 & sleep 354", options=("-tt",), pty=True, stdin=None)
+    await client.until(b"\n")
+    tty = client.out.split()[0].decode()
+    client.kill()
+    await client.done
+    gone = await until(lambda: not subprocess.run(["pgrep", "-u", side.user], capture_output=True).stdout, 5)
+    free = await until(lambda: not os.path.exists(tty), 5)
+    return f"{'no process' if gone else 'processes'}, {'no terminal' if free else 'a terminal'}"
 
 
 @behaviour(ENDS, "nohup, and a connection that breaks")
