@@ -39,7 +39,7 @@ import sys
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
-from teleconch.node import accounts, greeting, login, rc, records, variables
+from teleconch.node import accounts, apart, greeting, login, rc, records, variables
 from teleconch.node.attend import Note
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
@@ -49,6 +49,7 @@ ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDERR = 2
 START_LIMIT = 70  # seconds; the daemon gives up earlier, and this is for the case that it cannot say so
 REPLY = 3  # where the reply pipe stands between dup2 and exec
+RETRY = 500  # milliseconds until what needs a process is tried again, while the machine gives none
 # What a child does without an exec, as the user; imported while that is allowed.
 SERVED = {"forward": forwarding.main, files.SFTP: files.serve_sftp}
 
@@ -119,6 +120,7 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     entered = login.enter(request, note)
     account = entered.account
     accounts.become(account)
+    apart.forbid_tracing()
     _go_home(account)
     environ = environment(
         entered, request["environment"], _own_variables(account) if request["user_environment"] else {}
@@ -191,6 +193,8 @@ class Loop:
         self._ids: dict[int, str] = {}
         self._lines: dict[int, str] = {}  # terminals of logins
         self._notes: dict[int, Note] = {}
+        self._unsent: dict[tuple[str, int], tuple[int, int]] = {}  # signals, by id and number: group and user
+        self._unwritten: dict[int, str] = {}  # logouts
 
     def run(self) -> None:
         """Serve until the daemon's end of the socket is gone; then hang up what still runs."""
@@ -202,19 +206,21 @@ class Loop:
         poll.register(wake, select.POLLIN)
         try:
             while True:
-                for fd, _ in poll.poll():
+                for fd, _ in poll.poll(RETRY if self._unsent or self._unwritten else None):
                     if fd == wake:
                         os.read(wake, 4096)
                         self._reap()
                     elif not self._obey():
                         return
+                self._try_again()
         except (BrokenPipeError, ConnectionError):
             pass  # the daemon is gone
         finally:
             for pid in self._ids:
-                _kill_group(pid, signal.SIGHUP)
-            for pid, line in self._lines.items():
-                records.logout(line, pid)
+                for number in (signal.SIGHUP, signal.SIGCONT):
+                    _kill_group(pid, number)
+            for pid, line in (self._lines | self._unwritten).items():
+                self._log_out(pid, line)
 
     def _obey(self) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, 256, 6, socket.MSG_CMSG_CLOEXEC)
@@ -228,7 +234,8 @@ class Loop:
         elif verb == "kill":
             os.kill(self._pids[id], signal.SIGKILL)
         else:
-            self._signal(int(rest[2]), int(rest[0]), int(rest[1]))
+            number, uid, group = map(int, rest)
+            self._signal(id, group, number, uid)
         return True
 
     def _start(self, id: str, descriptors: list[int], login: bool, attended: bool) -> None:
@@ -239,7 +246,7 @@ class Loop:
             pid = -1  # the reply pipe closes without a word, and the status tells
         if pid == 0:
             _child(descriptors, note)
-        line = os.ttyname(descriptors[4]).removeprefix("/dev/") if login else None
+        line = _line(descriptors[4]) if login else None
         for fd in descriptors:
             os.close(fd)
         if pid < 0:
@@ -252,9 +259,13 @@ class Loop:
         if line is not None:
             self._lines[pid] = line
 
-    def _signal(self, group: int, number: int, uid: int) -> None:
+    def _signal(self, id: str, group: int, number: int, uid: int) -> None:
         # A child signals with the user's rights: as root one could kill what sudo runs in the same group.
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # some user's processes fill the machine; that must end neither this one nor the signal
+            self._unsent[id, number] = (group, uid)
+            return
         if pid == 0:
             try:
                 if os.geteuid() == 0:
@@ -280,19 +291,40 @@ class Loop:
             del self._pids[id]
             note = self._notes.pop(pid, None)
             status = status if note is None else note.read(status)
-            self._log_out(pid)
+            line = self._lines.pop(pid, None)
+            if line is not None:
+                self._log_out(pid, line)
             self._control.send(f"exit {id} {status}".encode())
 
-    def _log_out(self, pid: int) -> None:
-        line = self._lines.pop(pid, None)
-        if line is None:
+    def _log_out(self, pid: int, line: str) -> None:
+        # In a child: any user can lock the records for a while.
+        try:
+            child = os.fork()
+        except OSError:
+            self._unwritten[pid] = line
             return
-        # In a child: the records may be locked by another for a while.
-        if os.fork() == 0:
+        if child == 0:
             try:
                 records.logout(line, pid)
             finally:
                 os._exit(0)
+
+    def _try_again(self) -> None:
+        unsent, self._unsent = self._unsent, {}
+        for (id, number), (group, uid) in unsent.items():
+            if id in self._pids:  # else the group may be another's by now
+                self._signal(id, group, number, uid)
+        unwritten, self._unwritten = self._unwritten, {}
+        for pid, line in unwritten.items():
+            self._log_out(pid, line)
+
+
+def _line(terminal: int) -> str | None:
+    """The terminal's name in the records; ``None`` where its client is gone before the start."""
+    try:
+        return os.ttyname(terminal).removeprefix("/dev/")
+    except OSError:
+        return None
 
 
 def _kill_group(group: int, number: int) -> None:

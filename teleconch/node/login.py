@@ -12,7 +12,7 @@ import termios
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from teleconch.node import accounts, greeting, records
+from teleconch.node import accounts, apart, greeting, records
 from teleconch.node.accounts import Account
 from teleconch.node.attend import Note, attend
 from teleconch.node.pam import Stack
@@ -41,6 +41,7 @@ def enter(request: Mapping[str, Any], note: Note | None) -> Entered:
     accounts.check(account)
     accounts.check_expiry(account)
     greeting.refuse_nologin(account)
+    apart.join_own_keyring()
     os.umask(UMASK)  # as a service manager gives it to sshd; pam_umask may choose another
     line = os.ttyname(0).removeprefix("/dev/") if request["terminal"] else None
     host = request["environment"].get("SSH_CLIENT", "").split(" ")[0]

@@ -6,6 +6,7 @@ The protocol and the reasons for a process of its own stand in :mod:`teleconch.n
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -82,6 +83,7 @@ class Launcher:
     def __init__(self, reactor: IReactorNode, rules: LoginRules = NO_RULES) -> None:
         self._reactor = reactor
         self._rules = rules
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)  # before the daemon raises its own
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._processes: dict[int, Process] = {}
@@ -111,6 +113,8 @@ class Launcher:
             except OSError:
                 ours.close()
                 raise
+        # One that is started again must not give sessions the daemon's limit: programs with select() break beyond 1024.
+        resource.prlimit(self._popen.pid, resource.RLIMIT_NOFILE, self._files)
         ours.setblocking(False)
         self._control = ours
         self._reactor.addReader(self)
