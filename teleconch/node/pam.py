@@ -12,6 +12,7 @@ import ctypes
 from typing import Final
 
 from teleconch.errors import AccessDenied, Unavailable
+from teleconch.node.variables import starts_programs_otherwise
 
 SUCCESS: Final = 0
 BUF_ERR: Final = 5
@@ -109,11 +110,18 @@ class Stack:
         status = SUCCESS
         if self._opened:
             self._opened = False
+            self._forget_traps()
             status = self._pam.pam_close_session(self._handle, 0)
             self._pam.pam_setcred(self._handle, _DELETE)
         if self._handle:
             self._pam.pam_end(self._handle, status)
             self._handle = ctypes.c_void_p()
+
+    def _forget_traps(self) -> None:
+        """What pam_env took from the user's own file must not reach the programs that modules run as root."""
+        for name in self.variables():
+            if starts_programs_otherwise(name.decode("latin-1")):
+                self._pam.pam_putenv(self._handle, name)
 
     def _check(self, status: int, what: str) -> None:
         if status == SUCCESS:

@@ -79,7 +79,8 @@ class NodeUser(ConchUser):
                 self.conn.transport.fail(ProtocolProblem("A session was opened after no-more-sessions."))
                 raise self._refused(kind, "The client has said that it opens no more sessions, and opened one.")
             host = self.conn.transport.getHost()
-            return SessionChannel(permit, self._place, self._peer, host, SessionForwarding(self.forwarding))
+            forwarding = SessionForwarding(self.forwarding)
+            return SessionChannel(permit, self._place, self._peer, host, forwarding, self.permit)
         if kind in Forwarding.CHANNELS:
             return self.forwarding.lookup(kind, data)
         raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -25,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.access.permit import AccessPermit
-from teleconch.errors import BadParameter, TeleconchError
+from teleconch.errors import AccessDenied, BadParameter, TeleconchError
 from teleconch.node import pty, rc
 from teleconch.node.environment import Requested, SessionFacts, address
 from teleconch.node.files.child import SFTP
@@ -61,7 +62,9 @@ class SessionChannel(Channel):
         peer: IAddress,
         host: IAddress,
         forwarding: SessionForwarding,
+        still: Callable[[], object] = lambda: None,
     ) -> None:
+        """``still`` raises AccessDenied when the permit has ended: a channel may be kept for long before it is used."""
         if not isinstance(permit, AccessPermit):
             raise TypeError("a session needs a permit")
         super().__init__()
@@ -84,6 +87,7 @@ class SessionChannel(Channel):
             "addr_remote": "{}:{}".format(*address(peer)),
         }
         self._forwarding = forwarding
+        self._still = still
         self._requested = Requested(place.accept_env)
         self._terminal: pty.Terminal | None = None
         self._process: Process | None = None
@@ -161,6 +165,10 @@ class SessionChannel(Channel):
     def _begin(self, command: bytes | None, serve: str | None = None) -> bool:
         if self._begun:
             return self._refuse("A session runs one thing: open another session for the next.")
+        try:
+            self._still()
+        except AccessDenied as error:
+            return self._refuse(str(error))
         self._begun = True
         self._place.live.add(self)
         try:

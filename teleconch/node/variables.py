@@ -14,12 +14,14 @@ from typing import Final
 VALUE_MAX: Final = 4096
 FILE: Final = ".tsh/environment"
 FILE_MAX: Final = 64 * 1024
-NEVER: Final = (
-    *("LD_*", "DYLD_*", "_RLD*", "GLIBC_TUNABLES", "GCONV_PATH", "MALLOC_*"),  # how programs are loaded
+HOW_PROGRAMS_START: Final = (
+    *("LD_*", "DYLD_*", "_RLD*", "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR", "MALLOC_*"),  # how they are loaded
+    *("LOCPATH", "NLSPATH", "TZDIR", "NIS_PATH"),  # what else libc reads, and not for set-user-ID programs
+    *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "RESOLV_*"),
     *("PYTHON*", "PERL*", "RUBY*", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"),  # how interpreters start
-    *("BASH_*", "BASHOPTS", "SHELLOPTS", "ENV", "IFS", "PS4"),  # how shells start
-    *("USER", "LOGNAME", "HOME", "SHELL", "SSH_*"),  # what the node says
+    *("BASH_*", "BASHOPTS", "SHELLOPTS", "ENV", "ZDOTDIR", "IFS", "PS4"),  # how shells start
 )
+NEVER: Final = (*HOW_PROGRAMS_START, "USER", "LOGNAME", "HOME", "SHELL", "SSH_*")  # the last are what the node says
 """Patterns of names that neither a client, whatever the configuration allows, nor a user's file can set."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
@@ -27,9 +29,16 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
 def settable(name: str) -> bool:
     """Whether ``name`` is a name, and none that never passes. Letters that differ only in size do not hide one."""
-    if _NAME.fullmatch(name) is None:
-        return False
-    return not any(fnmatch.fnmatchcase(name.upper(), pattern) for pattern in NEVER)
+    return _NAME.fullmatch(name) is not None and not _matches(name, NEVER)
+
+
+def starts_programs_otherwise(name: str) -> bool:
+    """Whether ``name`` is one of :data:`HOW_PROGRAMS_START`."""
+    return _matches(name, HOW_PROGRAMS_START)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name.upper(), pattern) for pattern in patterns)
 
 
 def read_file(home: str) -> tuple[dict[bytes, bytes], list[str]]:
