@@ -7,8 +7,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from conformance import Side, behaviour, until
 from forward_world import listeners
@@ -367,12 +366,22 @@ def _processes(side: Side) -> bytes:
     return subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).stdout
 
 
-@behaviour(DISPLAY, "Leftovers in /tmp and in the home")
+@behaviour(DISPLAY, "Leftovers of an agent and a display in /tmp and in the home")
 async def leftovers(side: Side) -> str:
+    owner = os.stat(side.home).st_uid
+    before = _own(owner)
     async with connected(side) as (connection, _):
         await _said(connection, "true", _x11(), (AGENT_REQUEST, b""))
     await until(lambda: not _processes(side))
-    owner = os.stat(side.home).st_uid
-    there = [path for path in Path("/tmp").iterdir() if path.lstat().st_uid == owner]
     found = [path.name for path in side.home.iterdir() if path.name.startswith(".X")]
-    return f"{len(there)} in /tmp; {' '.join(found)}"
+    return f"{len(_own(owner) - before)} in /tmp; {' '.join(found)}"
+
+
+def _own(owner: int) -> set[str]:
+    """What a user has in /tmp."""
+    found = set()
+    for name in os.listdir("/tmp"):
+        with suppress(FileNotFoundError):  # others come and go
+            if os.lstat(f"/tmp/{name}").st_uid == owner:
+                found.add(name)
+    return found
