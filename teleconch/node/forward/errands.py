@@ -22,16 +22,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from teleconch.errors import ConnectionProblem, LimitExceeded, TeleconchError, Unavailable
+from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError, Unavailable
 from teleconch.node.forward.child import MESSAGE_MAX
 from teleconch.node.forward.listening import close_all
 from teleconch.node.launcher import text
-from teleconch.node.process import Launcher
+from teleconch.node.process import Launcher, Process
 from teleconch.node.start import IReactorNode, Request, Started
 
 ERRANDS_MAX: Final = 1000  # that wait for an answer
 DEADLINE: Final = 40.0  # seconds; a dial gives up before
 SOCKETS_MAX: Final = 8  # in one answer
+NO_ANSWER: Final = 0  # the id of what needs none
 
 log = Logger()
 
@@ -47,6 +48,42 @@ class Answer:
     facts: dict[str, Any]
     sockets: list[socket.socket]
 
+    def only(self) -> socket.socket:
+        """The one socket. ConnectionProblem for another number of them."""
+        if len(self.sockets) != 1:
+            raise self._odd()
+        return self.sockets[0]
+
+    def number(self, name: str) -> int:
+        """One of the facts, a port or a display. ConnectionProblem where it is none."""
+        number = self.facts.get(name)
+        if type(number) is not int or not 0 <= number <= 0xFFFF:
+            raise self._odd()
+        return number
+
+    def _odd(self) -> ConnectionProblem:
+        close_all(self.sockets)
+        return ConnectionProblem("The forwarding process gave an answer that is none.")
+
+
+def understand(message: bytes, descriptors: Sequence[int]) -> Answer:
+    """An answer as it came, with an ``id`` and stream sockets only. BadParameter, and everything is closed."""
+    left = list(descriptors)
+    sockets: list[socket.socket] = []
+    try:
+        while left:
+            sockets.append(socket.socket(fileno=left[0]))  # OSError for what is no socket
+            del left[0]
+        facts = json.loads(message)
+        if type(facts) is dict and type(facts.get("id")) is int and all(s.type == socket.SOCK_STREAM for s in sockets):
+            return Answer(facts, sockets)
+    except (OSError, ValueError, RecursionError):
+        pass
+    close_all(sockets)
+    for fd in left:
+        os.close(fd)
+    raise BadParameter("it sent what is no answer")
+
 
 @implementer(IReadWriteDescriptor)
 class Errands:
@@ -58,6 +95,7 @@ class Errands:
         self._launcher = launcher
         self._login = login
         self._control: socket.socket | None = None
+        self._process: Process | None = None
         self._waiting: dict[int, Deferred[Answer]] = {}
         self._outgoing: deque[bytes] = deque()
         self._last_id = 0
@@ -69,16 +107,16 @@ class Errands:
 
     async def dial(self, host: bytes, port: int) -> socket.socket:
         """A connection to the first address of ``host`` that answers."""
-        return (await self._ask("dial", host=text(host), port=port)).sockets[0]
+        return (await self._ask("dial", host=text(host), port=port)).only()
 
     async def dial_unix(self, path: bytes) -> socket.socket:
         """A connection to the socket at ``path``."""
-        return (await self._ask("dial-unix", path=text(path))).sockets[0]
+        return (await self._ask("dial-unix", path=text(path))).only()
 
     async def listen(self, hosts: Sequence[str], port: int) -> tuple[list[socket.socket], int]:
         """Listening sockets, and the port that they have."""
         answer = await self._ask("listen", hosts=list(hosts), port=port)
-        return answer.sockets, int(answer.facts["port"])
+        return answer.sockets, answer.number("port")
 
     async def listen_unix(self, path: bytes) -> list[socket.socket]:
         """A socket at ``path``."""
@@ -87,17 +125,17 @@ class Errands:
     async def agent(self) -> tuple[list[socket.socket], str]:
         """A socket in a folder of its own, and its path."""
         answer = await self._ask("agent")
-        return answer.sockets, str(answer.facts["path"])
+        return answer.sockets, str(answer.facts.get("path"))
 
     async def display(self) -> tuple[list[socket.socket], int]:
         """The sockets of a free X11 display, and its number."""
         answer = await self._ask("display")
-        return answer.sockets, int(answer.facts["number"])
+        return answer.sockets, answer.number("number")
 
     def remove(self, path: bytes) -> None:
         """Take away a socket that was made at ``path``."""
         if self._control is not None:
-            self._send(do="remove", path=text(path))
+            self._send(id=NO_ANSWER, do="remove", path=text(path))
 
     async def _ask(self, do: str, **fields: Any) -> Answer:
         if self._closed:
@@ -132,7 +170,7 @@ class Errands:
             theirs.close()
             raise
         ours.setblocking(False)
-        self._control = ours
+        self._control, self._process = ours, process
         self._reactor.addReader(self)
         process.started.addCallbacks(self._started, self._not_started).addErrback(_log_failure)
 
@@ -157,6 +195,9 @@ class Errands:
         self._reactor.removeWriter(self)
         self._control.close()
         self._control = self._broken = None
+        if self._process is not None:
+            self._process.hang_up()  # it would see the end by itself, unless its user has stopped it
+            self._process = None
         self._outgoing.clear()
         waiting, self._waiting = self._waiting, {}
         for deferred in waiting.values():
@@ -201,22 +242,29 @@ class Errands:
             except OSError as error:
                 self._lost(str(error))
                 return
-            sockets = [socket.socket(fileno=fd) for fd in descriptors]
             if not message:
-                close_all(sockets)
+                for fd in descriptors:
+                    os.close(fd)
                 self._lost("it ended")
                 return
-            self._answered(json.loads(message), sockets)
+            try:
+                answer = understand(message, descriptors)
+            except BadParameter as error:
+                self._lost(str(error))
+                return
+            self._answered(answer)
 
-    def _answered(self, facts: dict[str, Any], sockets: list[socket.socket]) -> None:
+    def _answered(self, answer: Answer) -> None:
+        facts = answer.facts
         deferred = self._waiting.pop(facts["id"], None)
         if deferred is None or deferred.called:  # it came too late
-            close_all(sockets)
+            close_all(answer.sockets)
         elif "error" not in facts:
-            for sock in sockets:
+            for sock in answer.sockets:
                 sock.setblocking(False)
-            deferred.callback(Answer(facts, sockets))
+            deferred.callback(answer)
         else:
+            close_all(answer.sockets)
             if "detail" in facts:
                 log.error("forwarding as {login} broke: {detail}", login=self._login, detail=facts["detail"])
             kind = NoMeans if facts.get("short") else ConnectionProblem
