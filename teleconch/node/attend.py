@@ -5,6 +5,7 @@ Runs in the launcher's children only, and so imports the standard library only.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 _NOTE = struct.Struct("=q")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Note:
@@ -36,6 +38,17 @@ class Note:
         return written - 1 if written else otherwise
 
 
+def follow_parent() -> None:
+    """From now on, this process is hung up when its parent ends, in whatever way; nobody could do so after `kill -9`.
+
+    To be called behind any change of ids, which forgets it. It holds through exec.
+    """
+    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0):
+        raise OSError("this process cannot be bound to its parent")
+    if os.getppid() == 1:
+        raise ProcessLookupError("the parent has ended")
+
+
 def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Note | None) -> NoReturn:
     """Wait for ``child``, call ``close``, write down how the child has ended, and end.
 
@@ -49,6 +62,7 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Not
         for fd in lent:
             os.dup2(null, fd)
         signal.signal(signal.SIGHUP, lambda number, frame: _hang_up(child))
+        follow_parent()
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         close()
         _, status = os.waitpid(child, 0)

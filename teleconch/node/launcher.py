@@ -40,7 +40,7 @@ from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
 from teleconch.node import accounts, apart, greeting, login, rc, records, variables
-from teleconch.node.attend import Note
+from teleconch.node.attend import Note, follow_parent
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
 
@@ -120,6 +120,7 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     entered = login.enter(request, note)
     account = entered.account
     accounts.become(account)
+    follow_parent()
     apart.forbid_tracing()
     _go_home(account)
     environ = environment(

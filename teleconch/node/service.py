@@ -169,6 +169,7 @@ class NodeServer(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
+        self.place.programs.sweep()
         self.launcher.start()
         Deferred.fromCoroutine(self._listen()).addErrback(self._not_listening)
 

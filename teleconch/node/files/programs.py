@@ -2,11 +2,13 @@
 
 The folder and the few lines of sh in it are the daemon's, and everyone may read and run them; the package itself may
 lie where users cannot look. It is made when the first one asks, and again where a cleaner of temporary files took it
-away.
+away. The node holds a lock on it as long as it lives: so the next one to start can tell what a killed node has left.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -20,6 +22,8 @@ from teleconch.node.files.lend import NAMES, STUB
 
 PARENTS: Final = ("/run", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - made by mkdtemp
 _FAR_END: Final = b"scp "
+_PREFIX: Final = "teleconch-programs-"
+_ATTEMPTS: Final = 3  # each lost to another node that starts in the same moment
 
 log = Logger()
 
@@ -35,14 +39,23 @@ class Programs:
     def __init__(self, parents: Iterable[str] = PARENTS) -> None:
         self._parents = tuple(parents)
         self._folder: Path | None = None
+        self._lock = -1
+
+    def sweep(self) -> None:
+        """Remove the folders of nodes that were killed. Those of living ones are locked, other users' are not ours."""
+        for parent in self._parents:
+            for left in Path(parent).glob(f"{_PREFIX}*"):
+                with contextlib.suppress(OSError):
+                    _take_away(left)
 
     def folder(self) -> str | None:
         """Its path; ``None`` (and a warning) where none can be made: the system's scp serves then, without records."""
         if self._folder is not None and all((self._folder / name).exists() for name in NAMES):
             return str(self._folder)
+        self._let_go()
         for parent in self._parents:
             try:
-                self._folder = _make(parent)
+                self._folder, self._lock = _make(parent)
             except OSError:
                 continue
             return str(self._folder)
@@ -55,14 +68,60 @@ class Programs:
         """Idempotent."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._folder = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
-def _make(parent: str) -> Path:
-    """A new folder with the programs. OSError, also where programs may not be run."""
+def _open(folder: Path) -> int:
+    """The folder itself, locked. OSError: it is gone, no folder, or another's."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise PermissionError(f"{folder} is another user's")
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink == 0:
+            raise FileNotFoundError(f"{folder} was removed")
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a folder that nobody holds. OSError where somebody does, or where anything else is in it."""
+    fd = _open(folder)
+    try:
+        names = os.listdir(fd)
+        if set(names) <= set(NAMES):
+            for name in names:
+                os.unlink(name, dir_fd=fd)
+            folder.rmdir()
+            log.info("removed {folder}, which a node that was killed had left", folder=str(folder))
+    finally:
+        os.close(fd)
+
+
+def _new(parent: str) -> tuple[Path, int]:
+    """An empty folder, and its lock. OSError."""
+    for _ in range(_ATTEMPTS):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        try:
+            return folder, _open(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # a node that starts has swept it away, before there was a lock
+    raise BlockingIOError(f"no folder can be kept in {parent}")
+
+
+def _make(parent: str) -> tuple[Path, int]:
+    """A new folder with the programs, and its lock. OSError, also where programs may not be run."""
     if os.statvfs(parent).f_flag & os.ST_NOEXEC:
         raise PermissionError(f"{parent} is mounted noexec")
-    folder = Path(tempfile.mkdtemp(prefix="teleconch-", dir=parent))
+    folder, lock = _new(parent)
     try:
         for name in NAMES:
             program = folder / name
@@ -71,5 +130,6 @@ def _make(parent: str) -> Path:
         folder.chmod(0o755)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
         raise
-    return folder
+    return folder, lock
