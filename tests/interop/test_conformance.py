@@ -21,6 +21,9 @@ MODULES = (
     "conformance_rc",
     "conformance_shells",
     "conformance_rights",
+    "conformance_forwarding",
+    "conformance_listening",
+    "conformance_agent_x11",
 )
 for module in MODULES:
     import_module(module)
