@@ -293,7 +293,7 @@ def write_table(rows: list[Row]) -> None:
 
 def _cell(text: str) -> str:
     """On one line, with nothing that is markup."""
-    return re.sub(r"([\\*`|_])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\*`|_]|:$)", r"\\\1", " ".join(text.split()))
 
 
 __all__ = [
