@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from teleconch.access.permit import AccessPermit, permit_session
-from teleconch.errors import AccessDenied
+from teleconch.errors import AccessDenied, LimitExceeded
+from teleconch.node import shares
 from teleconch.node.environment import address
 from teleconch.node.forward.forwarding import Forwarding
 from teleconch.node.forward.session import SessionForwarding
@@ -62,11 +63,27 @@ class NodeUser(ConchUser):
                 "addr_remote": "{}:{}".format(*address(peer)),
             },
             gateway_ports=place.gateway_ports,
+            check_share=self.check_share,
         )
 
     def permit(self) -> AccessPermit:
         """What may be done at this moment. AccessDenied."""
         return permit_session(self.identity, self.login, self._now())
+
+    def descriptors(self) -> int:
+        """About how many of the daemon's descriptors this connection holds."""
+        channels = self.conn.channels.values() if hasattr(self, "conn") else ()
+        sessions = sum(isinstance(channel, SessionChannel) for channel in channels)
+        return 1 + len(channels) + (shares.SESSION - 1) * sessions + shares.LISTENER * self.forwarding.listeners
+
+    def check_share(self) -> None:
+        """LimitExceeded where this user may have no more of what all users share, all connections together."""
+        if not shares.crowded():
+            return
+        users = (user for user in self._place.users if isinstance(user, NodeUser))
+        held = sum(user.descriptors() for user in users if user.identity.user == self.identity.user)
+        if shares.too_many(held):
+            raise LimitExceeded("You have too much open on this node, which has little left; close some of it first.")
 
     def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel | Awaitable[Channel]:
         """A channel of ``kind``, or ChannelRefused."""
@@ -74,6 +91,10 @@ class NodeUser(ConchUser):
             permit = self.permit()
         except AccessDenied as error:
             raise self._refused(kind, str(error)) from error
+        try:
+            self.check_share()
+        except LimitExceeded as error:
+            raise self._refused(kind, str(error), messages.OPEN_RESOURCE_SHORTAGE) from error
         if kind == b"session":
             if self._no_more_sessions:
                 self.conn.transport.fail(ProtocolProblem("A session was opened after no-more-sessions."))
@@ -132,5 +153,6 @@ class NodeRealm:
         identity, login, peer = avatarId
         user = NodeUser(identity, login, peer, self._place, self._now)
         user.permit()
+        user.check_share()
         self._place.users.add(user)
         return IConchUser, user, user.logout

@@ -7,6 +7,7 @@ import ctypes
 import os
 import pwd
 import re
+import resource
 import secrets
 import signal
 import struct
@@ -20,6 +21,7 @@ import pytest_twisted
 from node_world import World, alive, running_node
 from twisted.internet import reactor, task
 
+from teleconch.ca.ssh import PERMITS, issue_user_cert
 from teleconch.errors import TeleconchError
 from teleconch.node import process
 from teleconch.node.start import LoginRules
@@ -596,6 +598,58 @@ async def test_preloading_through_pam(tmp_path: Path, other_user: str, trap: tup
     finally:
         await world.close()
         service.unlink()
+
+
+# --- what all users share --------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors_of_one_user(world: World) -> None:
+    """A user who opens as much as he is given leaves enough for the others, and gets more when he closes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = [await world.connect() for _ in range(3)]
+    sessions: list[Session] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        refused = None
+        for connection in connections * 40:
+            session = Session()
+            try:
+                await connection.open(session)
+            except ChannelRefused as error:
+                refused = error
+                break
+            sessions.append(session)
+            await connection.sendRequest(session, b"exec", string(b"exec sleep 60"), wantReply=1)
+        assert refused is not None
+        assert refused.code == 4  # SSH_OPEN_RESOURCE_SHORTAGE
+        assert 10 < len(sessions) < 40
+        with pytest.raises(RequestRefused):
+            await connections[0].sendGlobalRequest(b"tcpip-forward", string(b"") + struct.pack(">L", 0), wantReply=1)
+        with pytest.raises(TeleconchError):
+            await world.connect()
+        other = issue_user_cert(
+            world.authorities.user, user="bob", logins=("root",), roles=("user",), traits={}, serial=7,
+            public_key=world.public(), extensions=PERMITS, valid_after=time.time() - 60, valid_before=time.time() + 60,
+        )  # fmt: skip
+        connections.append(await world.connect(certificate=other))
+        for _ in range(3):
+            session = await opened(connections[-1])
+            await connections[-1].sendRequest(session, b"exec", string(b"echo in"), wantReply=1)
+            await until(lambda session=session: session.over)  # type: ignore[misc]
+            assert session.said == b"in\n"
+        for session in sessions:
+            session.loseConnection()
+        await until(lambda: not world.node.place.live)
+        session = await opened(connections[0])
+        await connections[0].sendRequest(session, b"exec", string(b"echo again"), wantReply=1)
+        await until(lambda: session.over)
+        assert session.said == b"again\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for connection in connections:
+        connection.close()
+        await connection.disconnected
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

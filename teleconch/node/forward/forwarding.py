@@ -61,7 +61,9 @@ class Forwarding:
         login: str,
         fields: Mapping[str, str],
         gateway_ports: str = bind.NO,
+        check_share: Callable[[], None] = lambda: None,
     ) -> None:
+        """``check_share`` raises LimitExceeded where the user may have no more of the daemon's descriptors."""
         self.gate = Gate(permit, fields)
         self.reactor = reactor
         self.launcher = launcher
@@ -69,6 +71,7 @@ class Forwarding:
         self.errands = Errands(reactor, launcher, login)
         self._connection = connection
         self._gateway_ports = gateway_ports
+        self._check_share = check_share
         self._listeners: set[Listener] = set()
         self._opening = 0  # listeners that are being made
         self._ports: dict[tuple[bytes, int], Listener] = {}
@@ -77,6 +80,11 @@ class Forwarding:
         self._agent: bytes | None = None
         self._agent_lock = DeferredLock()
         self._closed = False
+
+    @property
+    def listeners(self) -> int:
+        """How many stand, or are being made."""
+        return len(self._listeners) + self._opening
 
     # --- channels toward the node's side -----------------------------------------------------------------------------
 
@@ -206,9 +214,13 @@ class Forwarding:
 
     async def errands_for_listener(self, errand: Awaitable[Any]) -> Any:
         """Await an errand that gives a listener's sockets, unless there are too many listeners. LimitExceeded."""
-        if len(self._listeners) + self._opening >= LISTENERS_MAX:
+        try:
+            if self.listeners >= LISTENERS_MAX:
+                raise LimitExceeded(f"A connection can have {LISTENERS_MAX} listeners; end one first.")
+            self._check_share()
+        except LimitExceeded:
             getattr(errand, "close", lambda: None)()
-            raise LimitExceeded(f"A connection can have {LISTENERS_MAX} listeners; end one first.")
+            raise
         self._opening += 1
         try:
             return await errand
@@ -239,7 +251,12 @@ class Forwarding:
             return
         try:
             self.gate.check(kind, target)
+            self._check_share()
         except AccessDenied:
+            sock.close()
+            return
+        except LimitExceeded as error:
+            self.gate.refused(kind, target, error)
             sock.close()
             return
         Deferred.fromCoroutine(self._carry(kind, target, data, sock)).addErrback(_log_failure)
