@@ -40,6 +40,7 @@ from teleconch.node.wires import STDERR, Wires
 from teleconch.ssh.channel import Answer, Channel
 from teleconch.ssh.codec import Reader, boolean, string
 
+END_OF_WRITE: Final = b"eow@openssh.com"  # OpenSSH's PROTOCOL, section 2.1
 NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures
 SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
@@ -152,6 +153,8 @@ class SessionChannel(Channel):
             answer = self._forwarding.request(requestType, data)
             if answer is not None:
                 return answer
+        elif requestType == END_OF_WRITE:
+            return self._output_unread()
         return super().requestReceived(requestType, data)
 
     def _refuse(self, sentence: str) -> bool:
@@ -261,11 +264,17 @@ class SessionChannel(Channel):
     def eofReceived(self) -> None:
         self._wires.end_input()
 
+    def _output_unread(self) -> bool:
+        """The peer's user reads no more (OpenSSH's PROTOCOL, section 2.1): the process is to learn it from its next
+        write."""
+        self._wires.end_output()
+        return True
+
     def _input_lost(self) -> None:
         """The process reads no more; OpenSSH's client stops sending when told (PROTOCOL section 2.1)."""
         version = getattr(self.conn.transport, "otherVersionString", b"")
         if self._terminal is None and b"OpenSSH" in version and not self.eof_received:
-            self.conn.sendRequest(self, b"eow@openssh.com", b"")
+            self.conn.sendRequest(self, END_OF_WRITE, b"")
 
     # --- requests while running --------------------------------------------------------------------------------------
 

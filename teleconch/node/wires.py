@@ -103,6 +103,12 @@ class Wires:
         if self._sink is not None and not self._terminal:
             self._sink.finish()
 
+    def end_output(self) -> None:
+        """Nobody reads the output any more. What else the process says is still wanted."""
+        for source in self._sources[:1]:
+            source.stopProducing()
+        self._changed()
+
     @property
     def waiting_input(self) -> int:
         """Bytes that the process has not taken yet."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
@@ -22,7 +22,7 @@ from teleconch.ssh.connection import Connection
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import SSHProblem
-from teleconch.ssh.transport import VERSION, SSHTransport, server_extensions
+from teleconch.ssh.transport import SSHTransport, server_extensions
 from teleconch.ssh.userauth import UserAuthServer
 
 __all__ = ["HostKey", "SSHServerFactory", "SSHServerTransport", "ServerOptions"]
@@ -30,6 +30,11 @@ __all__ = ["HostKey", "SSHServerFactory", "SSHServerTransport", "ServerOptions"]
 
 def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(value)
+
+
+# Clients ask the version line what a server can do. OpenSSH's says only to its own kind that nobody reads the output
+# any more (``ssh HOST yes | head``), and others find out from it in which order SFTP's SYMLINK wants its names.
+VERSION_OF_SERVER: Final = b"OpenSSH_9.9 Teleconch"
 
 
 @frozen
@@ -42,7 +47,7 @@ class ServerOptions:
     limits: Limits = field(factory=Limits)
     keepalive_interval: float = 0
     keepalive_count_max: int = 3
-    version: bytes = VERSION
+    version: bytes = VERSION_OF_SERVER
 
 
 PATIENCE: Final = 1.0  # seconds that a client is given to send its KEXINIT before ours
@@ -77,8 +82,9 @@ class SSHServerTransport(SSHTransport):
         self.fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
 
     # Our KEXINIT waits for the client's, unless the version line proves that the client has strict key exchange:
-    # without it only AES-GCM is safe, and the client's order, not ours, decides among what we offer (RFC 4253 section
-    # 7.1). So a client without it is offered nothing else, and gets in, where it could only be turned away later.
+    # without it only AES-GCM is safe, or else CTR with an encrypt-and-MAC, and the client's order, not ours, decides
+    # among what we offer (RFC 4253 section 7.1). So a client without it is offered nothing else, and gets in, where it
+    # could only be turned away later. In the same way a client that shares nothing with us is offered what is older.
 
     def begin(self) -> None:
         self._flush()  # the version line
@@ -96,9 +102,7 @@ class SSHServerTransport(SSHTransport):
     def _peer_goes_first(self, kexinit: bytes) -> None:
         if self.sessionID is None:
             theirs = kex.parse_kexinit(bytes((messages.KEXINIT,)) + kexinit)
-            safe = tuple(name for name in self.offered.ciphers if name in algorithms.SAFE_WITHOUT_STRICT)
-            if safe and algorithms.STRICT_CLIENT not in theirs.kex:
-                self.offered = evolve(self.offered, ciphers=safe)
+            self.offered = kex.fitting(self.offered, theirs)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_grace()

@@ -177,6 +177,15 @@ async def reads_not(side: Side) -> str:
     return f"ends with {(await side.ssh('exec <&-; exit 4', stdin=bytes(4 << 20))).code}"
 
 
+@behaviour(COMMANDS, "A client's user who reads no more (ssh HOST yes | head)")
+async def unread(side: Side) -> str:
+    client = side.start("yes; echo yes ended with $? >&2", stdin=None)
+    await client.until(b"y")
+    client.transport.closeStdout()
+    result = await client.done
+    return f"{result.err.decode()} {result.code}"
+
+
 @behaviour(COMMANDS, "A background child that holds the output")
 async def holds_output(side: Side) -> str:
     result = await side.ssh("(sleep 0.4; echo late) & echo early; exit 5")
