@@ -215,6 +215,33 @@ async def test_scp_client_that_goes(files: FilesWorld, tmp_path: Path, sent: byt
 
 
 @pytest_twisted.ensureDeferred
+async def test_scp_far_end_that_is_killed(files: FilesWorld, tmp_path: Path) -> None:
+    """`scp -O` whose far end is killed (no memory left, say) ends, and waits for nobody."""
+    client = files.start(*["ssh", *files.options(), "root@127.0.0.1", f"scp -t {tmp_path}/x; echo $?"], stdin=None)
+    client.write(b"C0644 5 x\n")
+    await files.until(lambda: (tmp_path / "x").exists())
+    session = files.world.logged("session.start")[0]["pid"]
+    (lender,) = (
+        pid for pid in _children(session) if os.readlink(f"/proc/{pid}/exe") == os.readlink(f"/proc/{session}/exe")
+    )
+    os.kill(lender, 9)
+    result = await client.done
+    assert (result.code, result.out) == (0, b"\0\0" + b"137\n")
+
+
+def _children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_scp_keeps_to_the_shells_limits(files: FilesWorld, tmp_path: Path) -> None:
+    """A limit that the user's shell has set (`ulimit`) holds for `scp -O` as well."""
+    result = await files.ssh(f"scp -T; ulimit -f 1; scp -t {tmp_path}/x", stdin=b"C0644 5000 x\n" + bytes(5001))
+    assert (result.code, result.out) == (1, b"\0\0\x01scp: %s/x: File too large\n" % os.fsencode(tmp_path))
+    assert (tmp_path / "x").stat().st_size == 1024
+
+
+@pytest_twisted.ensureDeferred
 async def test_scp_leaves_the_environment_alone(files: FilesWorld) -> None:
     """A command that begins with scp sees the same variables as any other, but for the front of PATH."""
     show = "env -u SSH_CLIENT -u SSH_CONNECTION -u SSH_SESSION_ID -u PATH"

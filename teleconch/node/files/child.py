@@ -32,7 +32,8 @@ def sftp_command(folder: str | None) -> str:
 
 def serve_sftp() -> NoReturn:
     """Serve on stdin and stdout until the client is gone."""
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # what it means is told by the error of the write
+        signal.signal(number, signal.SIG_IGN)
     os._exit(sftp_server.main(_report()))
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import select
 import signal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ASK, ANSWER = 4, 5  # where the shell and its children find the pipes
 KEPT = 6  # where `scp` of our folder keeps its three streams, while it says and hears something
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 WORD_MAX = 128 * 1024  # Linux's MAX_ARG_STRLEN
 ASKED_MAX = 2 * 1024 * 1024  # Linux's usual ARG_MAX
 
@@ -89,36 +91,41 @@ def _above(fd: int) -> int:
 
 def _serve(shell: int, ask: int, answer: int, report: int | None) -> NoReturn:
     # The shell decides about signals to the group; this process lives as long as the shell does.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)
     ended = os.pidfd_open(shell)
     poll = select.poll()
     for fd in (ask, ended):
         poll.register(fd, select.POLLIN)
+    lenders: dict[int, int] = {}  # by the descriptor that tells of the end
     heard = bytearray()
     while True:
         ready = [fd for fd, _ in poll.poll()]
+        for fd in lenders.keys() & ready:
+            poll.unregister(fd)
+            os.close(fd)
+            _reap(lenders.pop(fd), answer)
         if ask in ready:
             data = os.read(ask, 64 * 1024)
             heard += data
             for words in requests(heard):
-                _start(words, answer, report)
+                lender = _start(words, answer, report)
+                fd = os.pidfd_open(lender)
+                lenders[fd] = lender
+                poll.register(fd, select.POLLIN)
             if not data or len(heard) > ASKED_MAX:
                 poll.unregister(ask)
         elif ended in ready:
             status = os.waitpid(shell, 0)[1]
             _wait_for_lenders()
             _end(status)
-        _reap(shell)
 
 
-def _reap(shell: int) -> None:
-    """Lenders that are done, but not the shell."""
-    while True:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None or ended.si_pid == shell:
-            return
-        os.waitpid(ended.si_pid, 0)
+def _reap(lender: int, answer: int) -> None:
+    """One who was killed could not answer, and ``scp`` of our folder waits."""
+    status = os.waitpid(lender, 0)[1]
+    if os.WIFSIGNALED(status):
+        os.write(answer, b"%d\n" % (128 + os.WTERMSIG(status)))
 
 
 def _wait_for_lenders() -> None:
@@ -149,9 +156,11 @@ def requests(heard: bytearray) -> list[list[bytes]]:
     return found
 
 
-def _start(words: list[bytes], answer: int, report: int | None) -> None:
-    if os.fork():
-        return
+def _start(words: list[bytes], answer: int, report: int | None) -> int:
+    """Fork a lender; its pid."""
+    lender = os.fork()
+    if lender:
+        return lender
     status = 255
     try:
         for number in (signal.SIGINT, signal.SIGQUIT):
@@ -168,7 +177,7 @@ def _start(words: list[bytes], answer: int, report: int | None) -> None:
 
 
 def _take_place(pid: int) -> None:
-    """Take on the streams, the working directory and the umask of ``pid``, which waits for us."""
+    """Take on the streams, the working directory, the umask and the limits of ``pid``, which waits for us."""
     for stream in range(3):
         where = f"/proc/{pid}/fd/{stream + KEPT}"
         if not os.path.samestat(os.stat(where), os.fstat(stream)):
@@ -180,6 +189,8 @@ def _take_place(pid: int) -> None:
         for line in file:
             if line.startswith(b"Umask:"):
                 os.umask(int(line.split()[1], 8))
+    for limit in _LIMITS:
+        resource.setrlimit(limit, resource.prlimit(pid, limit))
 
 
 def _end(status: int) -> NoReturn:

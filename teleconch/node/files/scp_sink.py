@@ -161,7 +161,7 @@ class Sink:
         try:
             try:
                 self._receive(fd, size, problems)
-                if before is None or stat.S_ISREG(before.st_mode):
+                if not problems.written_short and (before is None or stat.S_ISREG(before.st_mode)):
                     problems.attempt("truncate", lambda: os.ftruncate(fd, size))
                 if self._sets_mode(before is None, mode):
                     problems.attempt("set mode", lambda: os.fchmod(fd, mode))
