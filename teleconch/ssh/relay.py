@@ -66,11 +66,14 @@ class End:
     def join(self, other: End) -> None:
         self.other = other
 
-    def begin(self) -> None:
-        """Give what came before there was an other end, and read on."""
+    def give_early(self) -> None:
+        """Give what came before there was an other end: before anything that reading on may bring."""
         early, self._early = self._early, []
         for data in early:
             self.heard(data)
+
+    def begin(self) -> None:
+        """Tell of an end that came before there was an other end."""
         if self.is_gone:
             self.heard_gone()
         elif self.eof_heard:
@@ -198,6 +201,7 @@ def relay(a: End, b: End) -> None:
     for mine, other in ((a, b), (b, a)):
         mine.join(other)
     for mine, other in ((a, b), (b, a)):
+        mine.give_early()
         if not mine.is_gone and not other.is_gone:
             other.transport_end().registerProducer(mine.transport_end(), True)
             mine.transport_end().resumeProducing()
