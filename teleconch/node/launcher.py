@@ -155,7 +155,7 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     try:
         os.execve(account.shell, arguments(account, command), environ)  # noqa: S606 - the user's own
     except OSError as error:
-        sentence = f"{account.shell} could not be run: {error.strerror}."
+        sentence = f"The shell {account.shell} could not be run ({error.strerror}); ask the administrator."
         if script is not None:
             os.write(STDERR, sentence.encode() + b"\r\n")
         raise TeleconchError(sentence) from None

@@ -79,18 +79,23 @@ def _write(record: _Record) -> None:
 
 def seen(uid: int, line: str, host: str) -> tuple[float, str] | None:
     """When and from where the user was here last (``None``: never), and a note that it is now."""
-    try:
-        fd = os.open(LASTLOG, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        at = uid * _LASTLOG.size
-        before = os.pread(fd, _LASTLOG.size, at)
-        os.pwrite(fd, _LASTLOG.pack(int(time.time()), os.fsencode(line)[:32], os.fsencode(host)[:256]), at)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    at = uid * _LASTLOG.size
+    record = _LASTLOG.pack(int(time.time()), os.fsencode(line)[:32], os.fsencode(host)[:256])
+    before = b""
+    for flags in (os.O_RDONLY, os.O_WRONLY):  # one may be possible without the other, on a full disk for one
+        try:
+            fd = os.open(LASTLOG, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if flags == os.O_RDONLY:
+                before = os.pread(fd, _LASTLOG.size, at)
+            else:
+                os.pwrite(fd, record, at)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
     if len(before) < _LASTLOG.size:
         return None
     when, _, where = _LASTLOG.unpack(before)

@@ -310,3 +310,21 @@ async def last(side: Side) -> str:
     log = subprocess.run(["lastlog", "-u", side.user], capture_output=True, text=True).stdout.splitlines()[-1]
     shown = re.sub(r"pts/\d+", "pts/N", f"{said}; {log}").replace(side.user, "USER")
     return re.sub(r"\w{3} \w{3} [ \d]\d \d\d:\d\d(:\d\d \+\d+ \d+)?( - \d\d:\d\d +\(00:0\d\))?", "DATE", shown)
+
+
+@behaviour(GREETING, "What the user sees of his own login: who am i, logname, users, w, last")
+async def own_login(side: Side) -> str:
+    script = "who am i; logname; users | tr ' ' '\\n' | grep -c -x $USER; w -h $USER; last -n 1 -w $USER | head -1"
+    with _utmp():
+        said = await _login(side, f"echo begin $((41+1)); {script}; echo end $((42+1))")
+    found = re.search(r"begin 42\n(.*)end 43", said, re.DOTALL)
+    assert found is not None, said
+    shown = found[1].replace(side.user, "USER")
+    for pattern, name in (
+        (r"pts/\d+", "pts/N"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d", "DATE"),
+        (r"(\w{3} )?\w{3} [ \d]\d \d\d:\d\d", "DATE"),
+        (r"\d\d:\d\d( +\S+){3} +w -h", "TIMES w -h"),
+    ):
+        shown = re.sub(pattern, name, shown)
+    return shown

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from conformance import Side, behaviour, until
@@ -129,3 +132,48 @@ async def nologin(side: Side) -> str:
 async def core(side: Side) -> str:
     session, _ = await raw(side, _exec("cd && ulimit -c unlimited; kill -SEGV $$"))
     return "; ".join(each for each in session.heard if each.startswith("exit"))
+
+
+@contextmanager
+def _also(side: Side, lines: str, alone: bool = False) -> Iterator[None]:
+    """More lines in the stack, or nothing but them."""
+    assert side.stack is not None
+    before = side.stack.read_text()
+    side.stack.write_text(("" if alone else before) + lines)
+    try:
+        yield
+    finally:
+        side.stack.write_text(before)
+
+
+@behaviour(PAM, "pam_loginuid: the audit's user and session of a command", pam=True)
+async def loginuid(side: Side) -> str:
+    uid = str(pwd.getpwnam(side.user).pw_uid)
+    told = []
+    with _also(side, "session required pam_loginuid.so\n"):
+        for _ in range(2):
+            said = await side.ssh("cat /proc/self/loginuid; echo; cat /proc/self/sessionid")
+            first, second = said.out.decode().split()
+            told.append(f"{'USER' if first == uid else first}, {'one' if second != '4294967295' else 'none'}")
+    daemons = Path("/proc/self/loginuid").read_text()
+    return f"{'; '.join(told)}; the daemon's own is {'USER' if daemons == uid else 'as it was'}"
+
+
+@behaviour(
+    PAM,
+    "Debian's own stack of sshd: what it sets and says",
+    pam=True,
+    reason="The node sets MAIL with PAM, too, and the names that tell a session of which cluster it is. What the stack "
+    "does is the same.",
+)
+async def debian(side: Side) -> str:
+    script = "env | sed 's/=.*//' | sort | tr '\\n' ' '; umask; cat /proc/self/loginuid"
+    with _also(side, "@include sshd\n", alone=True):
+        said = await side.ssh(script)
+        login = await _login(side)
+        root = await side.ssh("id -un", login="root")
+    uid = str(pwd.getpwnam(side.user).pw_uid)
+    motd = Path("/etc/motd").read_text().strip() if Path("/etc/motd").exists() else ""
+    shown = "shown" if motd in login.replace("\r", "") else "not shown"
+    values = f"{said.out.decode()} {said.err.decode()}".replace(uid, "UID")
+    return f"{values} {said.code}; message of the day {shown}; root: {root.out.decode()}"

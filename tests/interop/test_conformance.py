@@ -21,6 +21,8 @@ MODULES = (
     "conformance_rc",
     "conformance_shells",
     "conformance_rights",
+    "conformance_changes",
+    "conformance_limits",
     "conformance_forwarding",
     "conformance_listening",
     "conformance_agent_x11",

@@ -73,7 +73,7 @@ async def test_shell_that_goes_away_meanwhile(world: World, other_user: str) -> 
     _script(other_user, f"rm -f {shell}\n")
     result = await world.ssh("echo in", login=other_user)
     assert (result.out, result.code) == (b"", 255)
-    assert b"could not be run: No such file" in result.err
+    assert b"could not be run (No such file" in result.err
 
 
 def test_which_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
