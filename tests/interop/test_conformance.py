@@ -23,7 +23,10 @@ MODULES = (
     "conformance_rights",
     "conformance_changes",
     "conformance_limits",
+    "conformance_files",
+    "conformance_copies",
     "conformance_forwarding",
+    "conformance_refusals",
     "conformance_listening",
     "conformance_agent_x11",
 )

@@ -198,8 +198,8 @@ def read_link(client: Client, request: Reader) -> bytes:
 
 
 def make_link(client: Client, request: Reader) -> bytes:
-    """SYMLINK: string target, string path of the link. The draft has them the other way; OpenSSH has not, and all
-    clients follow it."""
+    """SYMLINK: string target, string path of the link. The draft has them the other way; OpenSSH has not, and clients
+    follow it, some of them where the version line has its name."""
     target, path = request.path(), request.path()
     os.symlink(target, path)
     return OK
