@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-KEX_ALGOS: Final = ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+KEX_ALGOS: Final = (
+    "mlkem768x25519-sha256",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+)
 CIPHERS: Final = (
     "aes256-gcm@openssh.com",
     "aes128-gcm@openssh.com",
@@ -16,4 +23,9 @@ CIPHERS: Final = (
     "aes192-ctr",
     "aes128-ctr",
 )
-MAC_ALGOS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+MAC_ALGOS: Final = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)

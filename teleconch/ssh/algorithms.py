@@ -14,7 +14,7 @@ from attrs import field, frozen
 from teleconch.errors import BadParameter
 
 KEX: Final = (b"mlkem768x25519-sha256", b"curve25519-sha256", b"curve25519-sha256@libssh.org")
-# Spoken where ``kex_algos`` asks for them.
+# Spoken with clients that know none of those (FIPS 140), and where ``kex_algos`` asks for them.
 KEX_ALSO: Final = (b"ecdh-sha2-nistp256", b"ecdh-sha2-nistp384", b"ecdh-sha2-nistp521")
 CIPHERS: Final = (
     b"aes256-gcm@openssh.com",
@@ -27,6 +27,10 @@ CIPHERS: Final = (
 AEAD: Final = frozenset(CIPHERS[:3])
 SAFE_WITHOUT_STRICT: Final = frozenset(CIPHERS[:2])
 MACS: Final = (b"hmac-sha2-256-etm@openssh.com", b"hmac-sha2-512-etm@openssh.com")
+# Over the plain packet (encrypt-and-MAC). Spoken with clients that have nothing better (Paramiko of before 3.4), and
+# where ``mac_algos`` asks for them. Prefix truncation does not reach CTR with these: what is missing leaves the key
+# stream out of step.
+MACS_ALSO: Final = (b"hmac-sha2-256", b"hmac-sha2-512")
 COMPRESSION: Final = (b"none",)
 
 # What we sign host keys with, and what we accept them in; certificates first.
@@ -74,12 +78,14 @@ def _tuple(names: Iterable[bytes]) -> tuple[bytes, ...]:
 
 @frozen
 class Algorithms:
-    """What one side offers."""
+    """What one side offers; a server adds the last two for a client that shares nothing else with it."""
 
     kex: tuple[bytes, ...] = field(default=KEX, converter=_tuple)
     ciphers: tuple[bytes, ...] = field(default=CIPHERS, converter=_tuple)
     macs: tuple[bytes, ...] = field(default=MACS, converter=_tuple)
     host_keys: tuple[bytes, ...] = field(default=HOST_KEYS, converter=_tuple)
+    last_kex: tuple[bytes, ...] = field(default=(), converter=_tuple)
+    last_macs: tuple[bytes, ...] = field(default=(), converter=_tuple)
 
 
 @cache
@@ -105,9 +111,12 @@ def choose(
 ) -> Algorithms:
     """The lists with what a configuration asks for; ``None``: the default. BadParameter names what is unknown."""
     usable = KEX if _has_mlkem() else KEX[1:]
+    macs = _chosen("mac_algos", mac_algos, MACS, MACS_ALSO)
     return Algorithms(
         _chosen("kex_algos", kex_algos, usable, KEX_ALSO),
         _chosen("ciphers", ciphers, CIPHERS),
-        _chosen("mac_algos", mac_algos, MACS),
+        macs,
         _chosen("host key algorithms", host_keys, HOST_KEYS),
+        KEX_ALSO if kex_algos is None else (),
+        tuple(name for name in MACS_ALSO if mac_algos is None or name in macs),
     )

@@ -7,7 +7,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teleconch.ssh import algorithms, limits, messages
 from teleconch.ssh.algorithms import Algorithms
@@ -129,7 +129,10 @@ def agree(client: Offer, server: Offer, *, peer_is_client: bool, strict: bool) -
     macs = tuple(
         b"" if ciphers[way] in algorithms.AEAD else _common("MAC", client.macs[way], server.macs[way]) for way in (0, 1)
     )
-    if not strict and any(cipher not in algorithms.SAFE_WITHOUT_STRICT for cipher in ciphers):
+    if not strict and not all(
+        cipher in algorithms.SAFE_WITHOUT_STRICT or mac in algorithms.MACS_ALSO
+        for cipher, mac in zip(ciphers, macs, strict=True)
+    ):
         # ChaCha20 and EtM without strict key exchange are open to prefix truncation (Terrapin, CVE-2023-48795).
         raise NegotiationProblem("the other side has no strict key exchange, and no cipher that is safe without it")
     for way in (0, 1):
@@ -139,6 +142,22 @@ def agree(client: Offer, server: Offer, *, peer_is_client: bool, strict: bool) -
         client.kex[:1] != server.kex[:1] or client.host_keys[:1] != server.host_keys[:1]
     )
     return Agreed(kex, host_key, ciphers, (macs[0], macs[1]), guess_wrong)
+
+
+def fitting(offered: Algorithms, client: Offer) -> Algorithms:
+    """What to offer to a client whose KEXINIT is known: nothing unsafe with it, and something that it has."""
+    kex_algos, ciphers, macs = offered.kex, offered.ciphers, offered.macs
+    if not set(kex_algos).intersection(client.kex):
+        kex_algos += tuple(name for name in offered.last_kex if name not in kex_algos)
+    if algorithms.STRICT_CLIENT not in client.kex:
+        safe = tuple(name for name in ciphers if name in algorithms.SAFE_WITHOUT_STRICT)
+        if all(set(safe).intersection(names) for names in client.ciphers) or not offered.last_macs:
+            ciphers = safe or ciphers
+        else:
+            ciphers, macs = tuple(name for name in ciphers if name not in algorithms.AEAD) or ciphers, offered.last_macs
+    elif not all(set(macs).intersection(names) for names in client.macs):
+        macs += tuple(name for name in offered.last_macs if name not in macs)
+    return evolve(offered, kex=kex_algos, ciphers=ciphers, macs=macs)
 
 
 def _curve(kex: bytes) -> ec.EllipticCurve:

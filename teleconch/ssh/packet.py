@@ -246,9 +246,57 @@ class CTROpener(_CTR):
         return self._stream.update(data[body:stop]), stop + self._size
 
 
+class PlainMACSealer(_CTR):
+    """AES-CTR with a MAC over the plain packet (RFC 4253 section 6): the length is encrypted with the rest."""
+
+    __slots__ = ()
+
+    def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
+        size = len(head) + len(body)
+        pad, padding = _PADS16[(size + 4) & 15]
+        plain = b"".join((_U32.pack(1 + size + len(padding)), pad, head, body, padding))
+        tag = hmac.digest(self._mac_key, _U32.pack(sequence) + plain, self._mac)
+        out += (self._stream.update(plain), tag)
+        return len(plain) + self._size
+
+
+class PlainMACOpener(_CTR):
+    __slots__ = ("_first", "_sequence")
+
+    def __init__(self, key: bytes, iv: bytes, mac: str, mac_key: bytes) -> None:
+        super().__init__(key, iv, mac, mac_key)
+        self._sequence, self._first = -1, b""  # the first block of a packet that is not whole yet is decrypted once
+
+    def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
+        body = at + 16
+        if end < body:
+            return None
+        if self._sequence != sequence:
+            self._first = self._stream.update(data[at:body])
+            self._sequence = sequence
+        (length,) = _U32.unpack_from(self._first)
+        if length > longest or length < 12 or (length + 4) & 15:
+            raise _impossible()
+        stop = at + 4 + length
+        if end < stop + self._size:
+            return None
+        self._sequence = -1
+        plain = self._first + self._stream.update(data[body:stop])
+        tag = hmac.digest(self._mac_key, _U32.pack(sequence) + plain, self._mac)
+        if not hmac.compare_digest(tag, data[stop : stop + self._size]):
+            raise _changed()
+        return plain[4:], stop + self._size
+
+
 _GCM_KEYS: Final = {b"aes128-gcm@openssh.com": 16, b"aes256-gcm@openssh.com": 32}
 _CTR_KEYS: Final = {b"aes128-ctr": 16, b"aes192-ctr": 24, b"aes256-ctr": 32}
-_MACS: Final = {b"hmac-sha2-256-etm@openssh.com": ("sha256", 32), b"hmac-sha2-512-etm@openssh.com": ("sha512", 64)}
+_MACS: Final = {
+    b"hmac-sha2-256-etm@openssh.com": ("sha256", 32),
+    b"hmac-sha2-512-etm@openssh.com": ("sha512", 64),
+    b"hmac-sha2-256": ("sha256", 32),
+    b"hmac-sha2-512": ("sha512", 64),
+}
+_ENCRYPT_THEN_MAC: Final = b"-etm@openssh.com"
 _CHACHA: Final = b"chacha20-poly1305@openssh.com"
 
 
@@ -265,7 +313,8 @@ def make_sealer(cipher: bytes, mac: bytes, derive: Derive, letters: bytes) -> Se
     if cipher == _CHACHA:
         return ChaChaSealer(derive(key, 64))
     name, mac_size = _MACS[mac]
-    return CTRSealer(derive(key, _CTR_KEYS[cipher]), derive(iv, 16), name, derive(mac_letter, mac_size))
+    made = CTRSealer if mac.endswith(_ENCRYPT_THEN_MAC) else PlainMACSealer
+    return made(derive(key, _CTR_KEYS[cipher]), derive(iv, 16), name, derive(mac_letter, mac_size))
 
 
 def make_opener(cipher: bytes, mac: bytes, derive: Derive, letters: bytes) -> Opener:
@@ -276,4 +325,5 @@ def make_opener(cipher: bytes, mac: bytes, derive: Derive, letters: bytes) -> Op
     if cipher == _CHACHA:
         return ChaChaOpener(derive(key, 64))
     name, mac_size = _MACS[mac]
-    return CTROpener(derive(key, _CTR_KEYS[cipher]), derive(iv, 16), name, derive(mac_letter, mac_size))
+    made = CTROpener if mac.endswith(_ENCRYPT_THEN_MAC) else PlainMACOpener
+    return made(derive(key, _CTR_KEYS[cipher]), derive(iv, 16), name, derive(mac_letter, mac_size))

@@ -15,7 +15,7 @@ from teleconch.ssh.problems import IntegrityProblem, ProtocolProblem
 PAIRS = [
     (cipher, b"" if cipher in algorithms.AEAD else mac)
     for cipher in algorithms.CIPHERS
-    for mac in (algorithms.MACS if cipher not in algorithms.AEAD else algorithms.MACS[:1])
+    for mac in ((*algorithms.MACS, *algorithms.MACS_ALSO) if cipher not in algorithms.AEAD else algorithms.MACS[:1])
 ]
 
 

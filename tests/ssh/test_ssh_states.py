@@ -8,11 +8,11 @@ import pytest
 from ssh_world import ClientSession, Memory, Pair, make_client
 from twisted.internet.task import Clock
 
+from teleconch.ssh import algorithms, states
 from teleconch.ssh import messages as m
-from teleconch.ssh import states
 from teleconch.ssh.client import ClientOptions, SSHClientTransport
 from teleconch.ssh.codec import string, uint32
-from teleconch.ssh.server import SSHServerTransport
+from teleconch.ssh.server import ServerOptions, SSHServerTransport
 
 # A body with which a message that is legal here does no harm.
 HARMLESS = {m.PING: b"\0\0\0\0", m.DEBUG: b"\0" + bytes(8), m.UNIMPLEMENTED: bytes(4), m.IGNORE: bytes(4)}
@@ -279,6 +279,42 @@ def test_an_old_client_that_prefers_chacha_gets_in_with_gcm(version: bytes) -> N
     assert pair.server.state == states.OPEN
     assert not pair.server._strict
     assert set(pair.server.offered.ciphers) == {b"aes256-gcm@openssh.com", b"aes128-gcm@openssh.com"}
+    pair.end()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ClientOptions(ciphers=("aes128-ctr", "aes256-ctr"), mac_algos=("hmac-sha2-256", "hmac-sha2-512")),
+        ClientOptions(ciphers=("aes256-ctr",), mac_algos=("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512")),
+        ClientOptions(ciphers=("aes128-gcm@openssh.com",), kex_algos=("ecdh-sha2-nistp256",)),
+    ],
+)
+def test_a_client_that_has_only_what_is_older_gets_in(options: ClientOptions) -> None:
+    """Paramiko 2.12 (Debian 12) has CTR and plain MACs alone, FIPS 140 only NIST's curves: both get in, as on sshd."""
+
+    def client(clock: Clock) -> SSHClientTransport:
+        made = make_client(clock, Unmarked, options=options)
+        made.ourVersionString = b"SSH-2.0-paramiko_2.12.0"
+        return made
+
+    pair = Pair(client)
+    pair.pump()
+    assert pair.server.state == states.OPEN
+    pair.end()
+    strict = ServerOptions(mac_algos=("hmac-sha2-256-etm@openssh.com",), kex_algos=("curve25519-sha256",))
+    pair = Pair(client, options=strict)
+    pair.pump()
+    assert pair.server.state != states.OPEN, "the configuration says what is offered"
+    pair.end()
+
+
+def test_a_usual_client_is_offered_nothing_older() -> None:
+    """What is of last resort is not in the offer to a client that has something better."""
+    pair = Pair()
+    pair.pump()
+    assert not set(algorithms.MACS_ALSO).intersection(pair.server.offered.macs)
+    assert not set(algorithms.KEX_ALSO).intersection(pair.server.offered.kex)
     pair.end()
 
 
