@@ -45,8 +45,13 @@ def main() -> NoReturn:
     except WrongUsage as error:
         from teleconch.cli.tsh_ssh import say
 
-        say("ERROR", f"{error} Try `tsh help`.")
+        say("ERROR", f"{error} Try `tsh help ssh`.")
         sys.exit(2)
+    if command is not None and command.given.show_version:
+        from teleconch import __version__
+
+        print(f"tsh (teleconch) {__version__}", file=sys.stderr)
+        leave(0)
     if command is not None:
         gc.disable()  # until all is loaded: there is no garbage in loading modules
         from teleconch.cli.tsh_ssh import run_ssh

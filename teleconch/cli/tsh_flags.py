@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 
 class Flag(NamedTuple):
-    """``value`` names the flag's argument; a flag without one is a switch. ``many``: may be given again."""
+    """``value`` names the flag's argument; a flag without one is a switch. ``many``: may be given again. A flag without
+    a help text is taken, and not shown in the help."""
 
     names: tuple[str, ...]
     field: str
@@ -33,9 +34,20 @@ GLOBAL_FLAGS = (
 
 SSH_FLAGS = (
     Flag(("-p", "--port"), "port", "PORT", "SSH port of the node, where two nodes share an address."),
-    Flag(("-t", "--tty"), "tty", None, "Ask for a terminal, also for a command."),
+    Flag(
+        ("-t", "--tty"),
+        "tty",
+        None,
+        "Ask for a terminal, also for a command; twice: also where standard input is none.",
+        many=True,
+    ),
     Flag(("-T", "--no-tty"), "no_tty", None, "Ask for no terminal."),
     Flag(("-n",), "no_input", None, "Read standard input from /dev/null."),
+    Flag(("-f",), "background", None, "Go into the background once the command is started."),
+    Flag(("-q", "--quiet"), "quiet", None, "Say nothing but errors."),
+    Flag(("-e", "--escape"), "escape_character", "CHAR", "Escape character in sessions: ~ (the default), ^X or none."),
+    Flag(("-s",), "subsystem", None, "COMMAND is the name of a subsystem, such as sftp."),
+    Flag(("-W",), "stdio_forward", "HOST:PORT", "Join standard input and output to HOST:PORT as the node sees it."),
     Flag(("--local",), "local", None, "Run COMMAND here once the node is reached."),
     Flag(("-N", "--no-exec"), "no_exec", None, "Run nothing: forward only, until Ctrl-C."),
     Flag(("-o", "--option"), "option", "NAME=VALUE", "An option of OpenSSH's client.", many=True),
@@ -61,6 +73,14 @@ SSH_FLAGS = (
         "A SOCKS proxy at PORT here that connects from the node.",
         many=True,
     ),
+    Flag(("-g",), "gateway_ports", None, "Let other machines use the ports of -L and -D."),
+    # What programs that call `ssh` give it, and what is so anyway:
+    Flag(("-v",), "debug", None, ""),
+    Flag(("-a",), "no_agent", None, ""),
+    Flag(("-x", "-k", "-K", "-C", "-4", "-6"), "nothing", None, ""),
+    Flag(("-X", "-Y"), "x11", None, ""),
+    Flag(("-G",), "show_configuration", None, ""),
+    Flag(("-V",), "show_version", None, ""),
 )
 
 ENVIRONMENT = {
@@ -124,12 +144,16 @@ def _long(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag], 
     if flag.value is None:
         if equals:
             raise WrongUsage(f"{name} takes no value.")
-        given.values[flag.field] = True
+        _switch(given, flag)
         return at
     if not equals:
         value, at = _next(name, flag, arguments, at)
     _set(given, flag, value)
     return at
+
+
+def _switch(given: Given, flag: Flag) -> None:
+    given.values[flag.field] = given.values.get(flag.field, 0) + 1 if flag.many else True
 
 
 def _set(given: Given, flag: Flag, value: str) -> None:
@@ -143,7 +167,7 @@ def _short(word: str, arguments: Sequence[str], at: int, table: dict[str, Flag],
         if flag is None:
             raise WrongUsage(f"There is no flag {name}.")
         if flag.value is None:
-            given.values[flag.field] = True
+            _switch(given, flag)
             continue
         value = word[place + 1 :]
         if not value:
@@ -175,19 +199,30 @@ def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
     at = take_flags(arguments, flags, given)
     if given.help:
         return None
+    if given.show_version:
+        return SSHCommand(given, "", None, ())
     if at >= len(arguments):
         raise WrongUsage("Say where to go: tsh ssh [FLAGS] [LOGIN@]NODE [COMMAND].")
     destination = arguments[at]
-    at += 1 + take_flags(arguments[at + 1 :], flags, given)
+    ended = "--" in arguments[:at]  # then no flags stand behind the host
+    at += 1
+    if not ended:
+        at += take_flags(arguments[at:], flags, given)
     if given.help:
         return None
+    words = arguments[at:]
+    command = " ".join(words) or None  # the node's shell takes the words apart again
     warnings: tuple[str, ...] = ()
-    if given.option:
+    if given.option or given.escape_character:
         from teleconch.cli.tsh_options import apply_options
 
         warnings = apply_options(given)
-    words = arguments[at:]
-    return SSHCommand(given, destination, " ".join(words) if words else None, warnings)
+        command = command or given.remote_command
+    if given.x11:
+        warnings += ("tsh forwards no X11; `tsh config` lets `ssh -X` do that.",)
+    if given.no_agent:
+        given.values["forward_agent"] = False
+    return SSHCommand(given, destination, command, warnings)
 
 
 def find_verb(arguments: Sequence[str]) -> tuple[Given, str | None, Sequence[str]]:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from teleconch.cli.tsh_flags import SSHCommand
-from teleconch.cli.tsh_reactor import Place
-from teleconch.client.forward.specs import Forward, parse_dynamic, parse_forward
+from teleconch.cli.tsh_flags import Given, SSHCommand
+from teleconch.cli.tsh_reactor import Place as Proxy
+from teleconch.client.background import go_on_in_background
+from teleconch.client.forward.specs import Forward, Place, parse_dynamic, parse_forward
 from teleconch.errors import ConnectionProblem, TeleconchError
 
 if TYPE_CHECKING:
@@ -30,15 +31,23 @@ class Forwards:
         self.strict = bool(given.exit_on_failure)
         self.here: list[Forward] = [parse_forward("-L", text) for text in given.forward or ()]
         self.here += [parse_dynamic("-D", text) for text in given.dynamic_forward or ()]
+        if given.gateway_ports:
+            self.here = [_open_to_all(forward) for forward in self.here]
         self.there: list[Forward] = [parse_forward("-R", text) for text in given.remote_forward or ()]
 
     def __bool__(self) -> bool:
         return bool(self.agent or self.here or self.there)
 
 
+def _open_to_all(forward: Forward) -> Forward:
+    """The same on all addresses of this machine, unless one was named."""
+    place = forward.listen
+    return forward if place.path or place.host is not None else Forward(Place("", place.port), forward.target)
+
+
 async def run(
     reactor: Any,
-    place: Place,
+    place: Proxy,
     command: SSHCommand,
     host: str,
     port: int,
@@ -62,9 +71,11 @@ async def run(
         if given.local:
             return await _here(reactor, command.command or "", connection)
         if given.no_exec:
+            if given.background:
+                go_on_in_background(detach=True)
             await connection.disconnected
             raise ConnectionProblem(f"The connection to {host} was lost.")
-        return await _session(reactor, connection, request, raw, agent is not None, given.escape, warn)
+        return await _session(reactor, connection, request, raw, agent is not None, given, warn)
     finally:
         for close in closing:
             close()
@@ -101,7 +112,7 @@ async def _session(
     request: SessionRequest,
     raw: RawTerminal,
     agent: bool,
-    escape: bytes | None,
+    given: Given,
     warn: Callable[[str], None],
 ) -> int:
     from twisted.internet.error import ConnectionLost
@@ -111,9 +122,14 @@ async def _session(
     from teleconch.ssh.problems import ChannelRefused
 
     session = Session(
-        request, raw if request.terminal and os.isatty(0) else None, warn, b"~" if escape is None else escape
+        request,
+        raw if request.terminal and os.isatty(0) else None,
+        warn,
+        b"~" if given.escape is None else given.escape,
     )
-    channel = SessionChannel(reactor, session, agent, warn)
+    channel = SessionChannel(reactor, session, agent, warn, request.window)
+    if given.background:
+        session.begun = lambda: go_on_in_background(detach=True)
     session.link = channel
     session.rekey = connection.transport.rekey
     session.ways = lambda: [
@@ -154,7 +170,7 @@ async def _here(reactor: Any, command: str, connection: ClientConnection) -> int
     return await ended
 
 
-async def run_on_all(place: Place, nodes: list[Any], port: int, command: str, say: Say) -> int:
+async def run_on_all(place: Proxy, nodes: list[Any], port: int, command: str, say: Say) -> int:
     """Run a command on each node at once; lines of output begin with the node's name. The worst exit status."""
     from twisted.internet.defer import Deferred, FirstError, gatherResults
 
@@ -165,22 +181,26 @@ async def run_on_all(place: Place, nodes: list[Any], port: int, command: str, sa
     ]
     width = max(len(name) for name in shown)
 
+    broken = False
+
     async def one(name: str, uuid: str) -> int:
         try:
             return await _lines(place, uuid, port, command, name.ljust(width))
         except TeleconchError as error:
-            say("ERROR", f"{name}: {error}")
+            if not broken:
+                say("ERROR", f"{name}: {error}")
             return 255
 
     running = [Deferred.fromCoroutine(one(name, status.node.uuid)) for name, status in zip(shown, nodes, strict=True)]
     try:
         statuses: list[int] = await gatherResults(running, consumeErrors=True)
     except FirstError as first:  # nobody reads our output any more, or the disk is full
+        broken = True
         first.subFailure.raiseException()
     return max(statuses)
 
 
-async def _lines(place: Place, uuid: str, port: int, command: str, name: str) -> int:
+async def _lines(place: Proxy, uuid: str, port: int, command: str, name: str) -> int:
     from twisted.internet.error import ConnectionLost
 
     from teleconch.client.lines import LinesChannel

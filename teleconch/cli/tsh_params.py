@@ -39,6 +39,7 @@ def as_option(flag: Flag, callback: Any = None, expose: bool = True) -> click.Op
         expose_value=expose,
         callback=callback,
         help=flag.help,
+        hidden=not flag.help,
     )
 
 

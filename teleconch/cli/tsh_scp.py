@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from teleconch.cli import boundary
+from teleconch.cli.tsh_flags import WrongUsage
 from teleconch.cli.tsh_ls import standing as standing_of_flags
+from teleconch.cli.tsh_options import apply_options
 from teleconch.cli.tsh_params import UserCommand, given
 from teleconch.client.standing import choose_login
 from teleconch.errors import BadParameter, ConnectionProblem
@@ -26,7 +28,19 @@ if TYPE_CHECKING:
 @click.option("-p", "preserve", is_flag=True, help="Keep times and modes.")
 @click.option("-P", "--port", type=click.IntRange(1, 65535), help="SSH port of the node.")
 @click.option("-q", "quiet", is_flag=True, help="Show no progress.")
-def scp(paths: tuple[bytes, ...], recursive: bool, preserve: bool, port: int | None, quiet: bool) -> int:
+@click.option("-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of OpenSSH's client.")
+@click.option("-v", "verbose", is_flag=True, hidden=True)
+@click.option("-3", "-4", "-6", "-B", "-C", "-O", "-T", "nothing", is_flag=True, hidden=True)  # so anyway
+def scp(
+    paths: tuple[bytes, ...],
+    recursive: bool,
+    preserve: bool,
+    port: int | None,
+    quiet: bool,
+    options: tuple[str, ...],
+    verbose: bool,
+    nothing: bool,
+) -> int:
     """Copy files to a node, from a node, or between nodes.
 
     A path on a node is [LOGIN@]NODE:PATH; it may have wildcards, and begins in the login's home. The exit status is 1
@@ -36,16 +50,42 @@ def scp(paths: tuple[bytes, ...], recursive: bool, preserve: bool, port: int | N
 
     if len(paths) < 2:
         raise BadParameter("Say what to copy and where to: tsh scp SOURCE... [LOGIN@]NODE:TARGET.")
+    port = port or _apply(options, quiet)
+    if verbose:
+        click.get_current_context().ensure_object(boundary.Invocation).debug = True
     specs = [split_path(path) for path in paths]
     if not any(host for host, _ in specs):
         raise BadParameter("None of these paths is on a node: write one as [LOGIN@]NODE:PATH.")
-    meter = Bar() if not quiet and sys.stdout.isatty() else Silence()
+    meter = _meter(quiet)
     try:
         return tsh_reactor.run(lambda reactor: _copy(reactor, specs, port or 0, recursive, preserve, meter))
     except tsh_reactor.Interrupted as interrupted:
         return 128 + interrupted.number
     finally:
         meter.stop()
+
+
+def _apply(options: tuple[str, ...], quiet: bool) -> int:
+    """Note what ``-o`` says; the port, if it says one."""
+    flags = given()
+    flags.values["option"] = list(options)
+    try:
+        warnings = apply_options(flags)
+        if flags.port and not (flags.port.isdecimal() and 0 < int(flags.port) < 65536):
+            raise WrongUsage(f"-o Port={flags.port}: ports go from 1 to 65535.")
+    except WrongUsage as error:
+        raise click.UsageError(str(error)) from None
+    for warning in () if quiet or flags.quiet else warnings:
+        boundary.say_warning(warning)
+    return int(flags.port or 0)
+
+
+def _meter(quiet: bool) -> Any:
+    if quiet or not sys.stdout.isatty():
+        return Silence()
+    from teleconch.cli.tsh_progress import Bar
+
+    return Bar()
 
 
 def split_path(path: bytes) -> tuple[str, bytes]:
@@ -74,7 +114,7 @@ async def _copy(
     asked = [host.rpartition("@")[0] or given().text("login") for host, _ in specs if host]
     logins = [choose_login(standing.summary, login) for login in asked]
     place = await Place.reach(reactor, standing, logins[0], insecure)
-    copying = Copying(recursive, preserve, meter, boundary.say_error)
+    copying = Copying(recursive, preserve, meter, meter.fail)
     try:
         ends: list[End] = []
         for host, path in specs:
@@ -115,50 +155,7 @@ class Silence:
 
     def end(self) -> None: ...
 
+    def fail(self, sentence: str) -> None:
+        boundary.say_error(sentence)
+
     def stop(self) -> None: ...
-
-
-class Bar:
-    """A line for each file, with its rate and the time that is left."""
-
-    def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            "{task.percentage:>3.0f}%",
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        self._started = False
-        self._task: Any = None
-
-    def begin(self, name: str, size: int) -> None:
-        if not self._started:
-            self._started = True
-            self._progress.start()
-        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-        if self._task is not None:  # the line of the file before stays above
-            task = self._progress.tasks[0]
-            self._progress.console.print(self._progress.make_tasks_table([task]))
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(shown, total=size or None)
-
-    def moved(self, count: int) -> None:
-        self._progress.advance(self._task, count)
-
-    def end(self) -> None:
-        self._progress.refresh()
-
-    def stop(self) -> None:
-        if self._started:
-            self._progress.stop()

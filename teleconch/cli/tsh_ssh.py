@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FAILED = 255
 _STARTED = time.perf_counter()
-_LOCALE = ("LANG", "LC_")
 
 
 class Phases:
@@ -59,6 +58,10 @@ def run_ssh(command: SSHCommand) -> int:
         what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         say("ERROR", f"{what}{error.strerror or error}.")
     except Interrupted as interrupted:
+        if interrupted.number == signal.SIGQUIT:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in our memory
         signal.signal(interrupted.number, signal.SIG_DFL)
         os.kill(os.getpid(), interrupted.number)  # so that the shell sees what ended us
     except KeyboardInterrupt:
@@ -70,11 +73,11 @@ def run_ssh(command: SSHCommand) -> int:
     return FAILED
 
 
-def say(kind: str, sentence: str, end: str = "\n") -> None:
+def say(kind: str, sentence: str, end: str = "\n", separator: str = ": ") -> None:
     """One line on stderr. What a peer may have put into it cannot steer the terminal."""
     text = "".join(c if c.isprintable() or c == "\n" else "?" for c in sentence)
     try:
-        sys.stderr.write(f"{kind}: {text}{end}")
+        sys.stderr.write(f"{kind}{separator}{text}{end}")
         sys.stderr.flush()
     except OSError:
         pass
@@ -98,6 +101,14 @@ def _run(command: SSHCommand) -> int:
         raise WrongUsage("--local needs a COMMAND.")
     if given.no_exec and command.command is not None and not given.local:
         raise WrongUsage("-N runs no COMMAND: leave one of them away.")
+    if given.subsystem and command.command is None:
+        raise WrongUsage("-s needs the name of a subsystem: tsh ssh -s [LOGIN@]NODE sftp.")
+    if given.background:
+        if command.command is None and not given.no_exec:
+            raise WrongUsage("-f needs a COMMAND, or -N.")
+        given.values["no_input"] = True
+    if given.show_configuration:
+        return _show_configuration(command, login, host, port)
     proxy_text = given.text("proxy")
     proxy = parse_proxy(proxy_text) if proxy_text else None
     by_reactor = _needs_reactor(command, host)
@@ -123,6 +134,8 @@ def _run(command: SSHCommand) -> int:
         phases.done("node found by its label")
     _end_on_signals()
     from teleconch.ca.keys import public_blob
+    from teleconch.cli.tsh_request import session_request
+    from teleconch.client.background import go_on_in_background
     from teleconch.client.road import Key, Road
     from teleconch.client.terminal import RawTerminal
     from teleconch.ssh.signatures import load_private_key
@@ -132,9 +145,9 @@ def _run(command: SSHCommand) -> int:
     connected = (dialling or Dialling(*address)).wait()
     phases.done("TCP connection to the proxy")
     key = Key(load_private_key(standing.private_key.reveal()), public_blob(standing.certificate), login)
-    request = _request(command)
     if given.no_input:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    request = session_request(command, lambda text: _warn(given, text))
     with connected, RawTerminal(0) as raw:
         road = Road(
             connected,
@@ -149,10 +162,13 @@ def _run(command: SSHCommand) -> int:
             phases.done,
             b"~" if given.escape is None else given.escape,
         )
+        if given.background:
+            road.session.begun = lambda: go_on_in_background(detach=True)
         gc.freeze()  # what was loaded stays: the collector need not look at it again
         gc.enable()
         status = road.run()
         phases.done("session ended")
+    _say_closed(command, request, host)
     return _run_here(command.command) if given.local else status
 
 
@@ -166,22 +182,24 @@ def _needs_reactor(command: SSHCommand, host: str) -> bool:
     given = command.given
     several = "=" in host and command.command is not None
     forwards = given.forward or given.remote_forward or given.dynamic_forward or given.forward_agent
-    return bool(several or forwards or given.no_exec)
+    return bool(several or (forwards and not given.stdio_forward) or given.no_exec)
 
 
 def _run_on_reactor(command: SSHCommand, standing: Standing, login: str, host: str, port: int, insecure: bool) -> int:
     gc.enable()
     from teleconch.cli import tsh_forward, tsh_reactor
+    from teleconch.cli.tsh_request import session_request
     from teleconch.client.terminal import RawTerminal
 
     forwards = tsh_forward.Forwards(command)
-    request = _request(command)
-    if command.given.no_input:
+    given = command.given
+    if given.no_input:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    request = session_request(command, lambda text: _warn(given, text))
     with RawTerminal(0) as raw:
 
         def tell(kind: str, text: str) -> None:
-            if kind != "WARNING" or not command.given.quiet:
+            if kind != "WARNING" or not given.quiet:
                 say(kind, text, "\r\n" if raw.entered else "\n")
 
         async def main(reactor: Any) -> int:
@@ -199,7 +217,10 @@ def _run_on_reactor(command: SSHCommand, standing: Standing, login: str, host: s
 
         from teleconch.client.cluster import the_one
 
-        return tsh_reactor.run(main)
+        status = tsh_reactor.run(main)
+    if not (given.local or given.no_exec):
+        _say_closed(command, request, host)
+    return status
 
 
 def _add_keys(standing: Standing, given: Any) -> None:
@@ -278,14 +299,19 @@ def _node_with_label(standing: Standing, label: str, insecure: bool) -> str:
     return ask_cluster(standing, insecure, lambda client: node_with_label(client, label))
 
 
-def _request(command: SSHCommand) -> SessionRequest:
-    from teleconch.client.session import SessionRequest
+def _say_closed(command: SSHCommand, request: SessionRequest, host: str) -> None:
+    """After a session with a terminal, whose prompts look like those here: this is here again."""
+    if request.terminal and not command.given.quiet:
+        say("Connection to", f"{host} closed.", separator=" ")
 
-    given = command.given
-    wanted = bool(given.tty_if_terminal) or command.command is None
-    terminal = not given.no_tty and (bool(given.tty) or (wanted and os.isatty(0)))
-    environment = tuple((name, value) for name, value in os.environ.items() if name.startswith(_LOCALE))
-    return SessionRequest(command.command, terminal, bool(given.tty), environment)
+
+def _show_configuration(command: SSHCommand, login: str | None, host: str, port: int) -> int:
+    """``-G``, by which git finds out that it may use ``-p``."""
+    from teleconch.client.standing import os_login
+
+    login = login or command.given.text("login") or os_login()
+    sys.stdout.write(f"host {host}\nuser {login}\nhostname {host}\nport {port or 3022}\n")
+    return 0
 
 
 def _run_here(command: str | None) -> int:

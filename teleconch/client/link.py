@@ -48,7 +48,8 @@ class ChannelUser:
 
 
 class Link(Handshake):
-    """A connection as ``user``. ``kind`` and ``target`` say which channel to open once the user is logged in."""
+    """A connection as ``user``. ``kind`` and ``target`` say which channel to open once the user is logged in,
+    ``window`` how many bytes may be on their way from the server."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Link(Handshake):
         channel: ChannelUser,
         kind: bytes,
         target: bytes = b"",
+        window: int = WINDOW,
     ) -> None:
         super().__init__(user, key, certificate, verify_host)
         self._channel, self._kind, self._target = channel, kind, target
         self._remote: int | None = None
         self._window_out = self._packet_out = 0
-        self._window_in, self._uncredited = WINDOW, 0
+        self._window = self._window_in = window
+        self._uncredited = 0
         self._unsent: deque[bytes] = deque()
         self._unsent_size = 0
         self._answers = 0
@@ -76,7 +79,7 @@ class Link(Handshake):
             bytes((messages.CHANNEL_OPEN,))
             + string(self._kind)
             + uint32(_CHANNEL)
-            + uint32(WINDOW)
+            + uint32(self._window)
             + uint32(limits.CHANNEL_PACKET),
             self._target,
         )
@@ -174,7 +177,7 @@ class Link(Handshake):
     def credit(self, count: int) -> None:
         """``count`` bytes of the channel's data were consumed: as much may come again."""
         self._uncredited += count
-        if self._uncredited >= WINDOW >> 2 and self._remote is not None and not self._close_sent:
+        if self._uncredited >= self._window >> 2 and self._remote is not None and not self._close_sent:
             count, self._uncredited = self._uncredited, 0
             self._window_in += count
             self._send(bytes((messages.CHANNEL_WINDOW_ADJUST,)) + uint32(self._remote) + uint32(count))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from teleconch.client.link import ENDED, OPEN, Link
+from teleconch.client.link import ENDED, OPEN, WINDOW, Link
 from teleconch.client.session import Session, SessionRequest, Way
 from teleconch.client.terminal import RawTerminal
 from teleconch.errors import AccessDenied, ConnectionProblem, NotFound, TeleconchError
@@ -59,7 +59,9 @@ class Road:
         # RFC 4254 section 7.2; no originator: nobody needs to know
         target = string(host.encode()) + struct.pack(">I", port) + string(b"127.0.0.1") + struct.pack(">I", 0)
         self._outer = Link(key.login, key.private, key.certificate, check(proxy), self._way, b"direct-tcpip", target)
-        self._inner = Link(key.login, key.private, key.certificate, check(host), self.session, b"session")
+        kind, onward = request.channel if request is not None else (b"session", b"")
+        window = request.window if request is not None else WINDOW
+        self._inner = Link(key.login, key.private, key.certificate, check(host), self.session, kind, onward, window)
         self._way.outer, self._way.inner, self.session.link = self._outer, self._inner, self._inner
         self._out = b""
         self._steps: list[tuple[str, Callable[[], bool]]] = [
@@ -106,10 +108,7 @@ class Road:
                     poll.register(output.fd, select.POLLOUT)
             deadline = next_tick if session.started else min(give_up, next_tick)
             events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            self._handle(dict(events), wake, reading)
-            if resized:
-                resized.clear()
-                session.resized()
+            self._handle(dict(events), wake, resized, reading)
             now = time.monotonic()
             if not session.started and now >= give_up:
                 self._outer.end(ConnectionProblem("the other side takes too long to answer; try again."))
@@ -124,10 +123,13 @@ class Road:
         self._outer.goodbye()
         self._send()
 
-    def _handle(self, events: dict[int, int], wake: socket.socket, reading: bool) -> None:
+    def _handle(self, events: dict[int, int], wake: socket.socket, resized: list[int], reading: bool) -> None:
         session = self.session
         if wake.fileno() in events:
             wake.recv(4096)
+        if resized:  # before what is typed into the new size
+            resized.clear()
+            session.resized()
         for output in (session.output, session.error):
             if output.waiting and output.fd in events:
                 output.ready()

@@ -20,23 +20,44 @@ from typing import Any, Final
 from attrs import frozen
 
 from teleconch.client import terminal
-from teleconch.client.link import ChannelUser, Link
+from teleconch.client.background import go_on_in_background
+from teleconch.client.link import WINDOW, ChannelUser, Link
 from teleconch.client.stdio import Output, read_input
-from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of, term_name
+from teleconch.client.terminal import Escapes, RawTerminal, modes_of, term_name, window_of
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.ssh.codec import string
 
 UNSENT_MAX: Final = 256 * 1024  # bytes on their way to the server above which no input is read
+FAILED: Final = 255  # the status of a session that ~. ended, or Ctrl-C, as of OpenSSH's client
+SCREEN_WINDOW: Final = 128 * 1024  # bytes on their way to a terminal, which Ctrl-C does not stop any more
 
 
 @frozen
 class SessionRequest:
-    """``command`` None is a login shell. ``terminal``: ask for a PTY; that none is given is an error if ``forced``."""
+    """``command`` None is a login shell. ``terminal``: ask for a PTY; that none is given is an error if ``forced``.
+
+    ``subsystem``: ``command`` is the name of one. ``place``: no session, but a way to that host and port (``-W``).
+    """
 
     command: str | None
     terminal: bool
     forced: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    subsystem: bool = False
+    place: tuple[str, int] | None = None
+
+    @property
+    def channel(self) -> tuple[bytes, bytes]:
+        """The channel's kind, and what its opening says beside that (RFC 4254 sections 6.1 and 7.2)."""
+        if self.place is None:
+            return b"session", b""
+        host, port = self.place
+        return b"direct-tcpip", string(host.encode()) + struct.pack(">I", port) + string(b"127.0.0.1") + bytes(4)
+
+    @property
+    def window(self) -> int:
+        """How many bytes may be on their way here."""
+        return SCREEN_WINDOW if self.terminal and os.isatty(1) else WINDOW
 
 
 class Session(ChannelUser):
@@ -65,6 +86,7 @@ class Session(ChannelUser):
         self._asked: list[str] = []
         self._escape = escape
         self._escapes: Escapes | None = None
+        self.begun: Callable[[], None] = lambda: None  # called once the shell or command runs
         self.ways: Callable[[], list[str]] = lambda: ["session"]
         self.rekey: Callable[[], None] = lambda: self.link.rekey()
         self._reading = True
@@ -105,23 +127,33 @@ class Session(ChannelUser):
     def _act(self, action: str) -> None:
         """Do what an escape asks for."""
         if action == terminal.LEAVE:
-            self._fail(ConnectionProblem("You left the session."))
-            self.over = True
+            self._show("", "")
+            self.status, self.over = FAILED, True
         elif action == terminal.BREAK:
+            self._show(action, "")
             self.link.send_request(b"break", struct.pack(">I", 1000), False)
         elif action == terminal.REKEY:
             self.rekey()
         elif action == terminal.SUSPEND:
+            self._show("^Z", "[suspend tsh]")
             self._suspend()
         elif action == terminal.LIST:
             lines = "".join(f"  #{number} {way}\n" for number, way in enumerate(self.ways()))
-            self._show(f"The following connections are open:\n{lines}")
+            self._show(action, f"\nThe following connections are open:\n{lines}")
+        elif action == terminal.BACKGROUND:
+            self._show(action, "[backgrounded]")
+            self._background()
+        elif action == terminal.COMMANDS:
+            self._show(action, "[no command line here: start tsh again with -L, -R or -D]")
         elif action == terminal.EXPLAIN and self._escapes is not None:
-            self._show(self._escapes.help)
+            self._show(action, f"\n{self._escapes.help}")
 
-    def _show(self, text: str) -> None:
+    def _show(self, action: str, text: str) -> None:
+        """The escape as it was typed, and what is to be said of it."""
+        typed = f"{self._escapes.shown}{action}" if action and self._escapes is not None else ""
+        text = f"{typed} {text}".strip() + "\n"
         text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-        self._own += len(shown := ("\r\n" + text.replace("\n", "\r\n")).encode())
+        self._own += len(shown := text.replace("\n", "\r\n").replace(" \r", "\r").encode())
         self.error.write(shown)
 
     def _suspend(self) -> None:
@@ -132,6 +164,17 @@ class Session(ChannelUser):
         os.kill(os.getpid(), signal.SIGTSTP)
         self._raw.enter()
         self.resized()
+
+    def _background(self) -> None:
+        """Go on without the terminal; a shell there gets its end of input, as from OpenSSH's client."""
+        if self._raw is None:
+            return
+        self._raw.restore()
+        go_on_in_background(detach=False)
+        self._raw = self._escapes = None
+        self._reading = False
+        self.link.write(b"\x04")
+        self.link.write_eof()
 
     def written(self) -> None:
         """Some output was written: the server may send as much again."""
@@ -147,8 +190,7 @@ class Session(ChannelUser):
     def resized(self) -> None:
         """The terminal has a new size."""
         if self.started and self._request is not None and self._request.terminal and not self.over:
-            columns, rows = self._size()
-            self.link.send_request(b"window-change", struct.pack(">IIII", columns, rows, 0, 0), False)
+            self.link.send_request(b"window-change", self._window(), False)
 
     # --- asking ---
 
@@ -158,14 +200,17 @@ class Session(ChannelUser):
             self.status = 0
             self.link.close()
             return
+        if request.place is not None:
+            self._start()
+            return
         for name, value in request.environment:
             self.link.send_request(b"env", string(name.encode()) + string(os.fsencode(value)), False)
         if request.terminal:
-            columns, rows = self._size()
-            size = struct.pack(">IIII", columns, rows, 0, 0)
-            self._ask("terminal", b"pty-req", string(os.fsencode(term_name())) + size + string(modes_of(0)))
+            self._ask("terminal", b"pty-req", string(os.fsencode(term_name())) + self._window() + string(modes_of(0)))
         if request.command is None:
             self._ask("a shell", b"shell", b"")
+        elif request.subsystem:
+            self._ask(f"the subsystem {request.command}", b"subsystem", string(os.fsencode(request.command)))
         else:
             self._ask("the command", b"exec", string(os.fsencode(request.command)))
 
@@ -173,8 +218,12 @@ class Session(ChannelUser):
         self._asked.append(what)
         self.link.send_request(name, data, True)
 
-    def _size(self) -> tuple[int, int]:
-        return size_of(next((fd for fd in (0, 1, 2) if os.isatty(fd)), 0))
+    def _window(self) -> bytes:
+        return window_of(next((fd for fd in (0, 1, 2) if os.isatty(fd)), 0))
+
+    def _start(self) -> None:
+        self.started = True
+        self.begun()
 
     def answered(self, success: bool) -> None:
         what = self._asked.pop(0)
@@ -189,7 +238,7 @@ class Session(ChannelUser):
             else:
                 self._warn("The node gives you no terminal: your roles may not allow one. Going on without.")
         elif success:
-            self.started = True
+            self._start()
         else:
             self._fail(AccessDenied(f"The node refused to start {what} for this login; its administrator sees why."))
             self.link.close()
@@ -217,9 +266,19 @@ class Session(ChannelUser):
             self.status = int.from_bytes(data[:4], "big") & 0xFF
         elif name == b"exit-signal":
             length = min(int.from_bytes(data[:4], "big"), 32)
-            self._fail(ConnectionProblem(f"The command was ended by the signal {data[4 : 4 + length].decode()}."))
+            kind = data[4 : 4 + length].decode("ascii", "replace")
+            if kind == "INT" and self._escapes is not None:  # whoever pressed Ctrl-C knows
+                self.status = FAILED
+            self._fail(ConnectionProblem(f"The command was ended by the signal {kind}."))
+
+    def eof(self) -> None:
+        if self._request is not None and self._request.place is not None:
+            self._reading = False
+            self.link.close()
 
     def closed(self) -> None:
+        if self._request is not None and self._request.place is not None and self.started and self.problem is None:
+            self.status = 0
         self.over = True
 
 

@@ -47,8 +47,10 @@ class SessionChannel(Channel):
 
     name = b"session"
 
-    def __init__(self, reactor: Any, session: Session, agent: bool, warn: Callable[[str], None]) -> None:
-        super().__init__()
+    def __init__(
+        self, reactor: Any, session: Session, agent: bool, warn: Callable[[str], None], window: int = 0
+    ) -> None:
+        super().__init__(localWindow=window)
         self._reactor = reactor
         self._session = session
         self._agent = agent

@@ -70,6 +70,15 @@ def size_of(fd: int) -> tuple[int, int]:
     return (columns or 80, rows or 24)
 
 
+def window_of(fd: int) -> bytes:
+    """Columns, rows, width and height in pixels, as ``pty-req`` and ``window-change`` carry them."""
+    try:
+        _, _, width, height = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        width = height = 0
+    return struct.pack(">IIII", *size_of(fd), width, height)
+
+
 def modes_of(fd: int) -> bytes:
     """A terminal's modes as ``pty-req`` carries them (RFC 4254 section 8); none for what is no terminal."""
     try:
@@ -148,17 +157,18 @@ class RawTerminal:
 
 
 HELP: Final = """Supported escape sequences:
-  {0}.   - end the connection
-  {0}B   - send a BREAK to the node
-  {0}R   - change the keys of the connection
-  {0}^Z  - suspend tsh
-  {0}#   - list what goes through the connection
-  {0}?   - this message
-  {0}{0}   - send the escape character by typing it twice
-(Escapes are only seen right after Enter.)
+ {0}.   - end the connection
+ {0}B   - send a BREAK to the node
+ {0}R   - change the keys of the connection
+ {0}^Z  - suspend tsh
+ {0}#   - list what goes through the connection
+ {0}&   - put tsh into the background, without input
+ {0}?   - this message
+ {0}{0}   - send the escape character by typing it twice
+(Escapes are only seen right after Enter. There is no command line {0}C.)
 """
-LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN = ".", "B", "R", "\x1a", "#", "?"
-_ACTIONS: Final = frozenset((LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN))
+LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN, BACKGROUND, COMMANDS = ".", "B", "R", "\x1a", "#", "?", "&", "C"
+_ACTIONS: Final = frozenset((LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN, BACKGROUND, COMMANDS))
 
 
 class Escapes:
@@ -196,8 +206,13 @@ class Escapes:
     @property
     def help(self) -> str:
         """What the escapes are."""
+        return HELP.format(self.shown)
+
+    @property
+    def shown(self) -> str:
+        """The escape character as people write it."""
         character = self._character
-        return HELP.format(chr(character) if character >= 32 else f"^{chr(character + 64)}")
+        return chr(character) if character >= 32 else f"^{chr(character + 64)}"
 
 
 def term_name() -> str:

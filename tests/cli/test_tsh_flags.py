@@ -46,7 +46,7 @@ def test_switches_join():
 
 
 @pytest.mark.parametrize(
-    "line", [["ssh"], ["ssh", "-x", "n"], ["ssh", "--nope", "n"], ["ssh", "-p"], ["ssh", "--tty=1", "n"]]
+    "line", [["ssh"], ["ssh", "-Z", "n"], ["ssh", "--nope", "n"], ["ssh", "-p"], ["ssh", "--tty=1", "n"]]
 )
 def test_wrong_usage(line):
     """What cannot be understood is said, not guessed."""

@@ -17,7 +17,11 @@ def read(*options):
         ("ForwardAgent=yes", "forward_agent", True),
         ("forwardagent no", "forward_agent", False),
         ("AddKeysToAgent = yes", "add_keys", True),
-        ("RequestTTY=force", "tty", True),
+        ("RequestTTY=force", "tty", 2),
+        ("RequestTTY=yes", "tty", 1),
+        ("SetEnv=A=b", "set_env", ["A=b"]),
+        ("GatewayPorts=yes", "gateway_ports", True),
+        ("SessionType=none", "no_exec", True),
         ("RequestTTY no", "no_tty", True),
         ("LogLevel=QUIET", "quiet", True),
         ("LogLevel=DEBUG2", "debug", True),
@@ -36,13 +40,22 @@ def test_options_that_mean_something(option, field, value):
     assert command.given.values[field] == value
 
 
+def test_forwards_are_cleared():
+    """ClearAllForwardings, which scp and sftp give, is stronger than -L."""
+    given, _, rest = find_verb(["ssh", "-L", "1:h:2", "-D", "3", "-o", "ClearAllForwardings=yes", "node"])
+    assert not parse_ssh(given, rest).given.forward
+    assert not given.dynamic_forward
+
+
 def test_flag_wins():
     """A flag is stronger than -o, wherever it stands."""
     given, _, rest = find_verb(["ssh", "-o", "Port=1", "-p", "2", "node"])
     assert parse_ssh(given, rest).given.port == "2"
 
 
-@pytest.mark.parametrize("option", ["Compression=yes", "ProxyJump=x", "StrictHostKeyChecking=no"])
+@pytest.mark.parametrize(
+    "option", ["Compression=yes", "EnableEscapeCommandline=yes", "ProxyJump=x", "StrictHostKeyChecking=no"]
+)
 def test_without_meaning(option):
     """An option without effect is named; host keys are checked whatever -o says."""
     command = read(option)

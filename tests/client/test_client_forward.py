@@ -195,7 +195,7 @@ def test_terminal_beside_a_forward(world):
             write(b"~?")
             expect(rb"Supported escape sequences")
             write(b"~.")
-            expect(rb"You left the session")
+            expect(rb"Connection to alpha closed\.")
 
         flags = ("ssh", "-L", f"{port}:127.0.0.1:{there}", f"{world.login}@alpha")
         assert terminal_run(world, *flags, talk=talk, size=(30, 90)) == 255

@@ -158,6 +158,36 @@ def test_progress_on_a_terminal(world, tmp_path):
     assert (tmp_path / "out").read_bytes() == bytes(3_000_000)
 
 
+def test_links_that_lead_back(world, tmp_path):
+    """A link to a directory is followed, one that leads back up is told once: the copy is no endless nest."""
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "tree" / "file").write_text("x")
+    (tmp_path / "other" / "file").write_text("y")
+    (tmp_path / "tree" / "deep" / "up").symlink_to("..")
+    (tmp_path / "tree" / "over").symlink_to("../other")
+    (tmp_path / "other" / "back").symlink_to("../tree")
+    node = f"{world.login}@alpha:{tmp_path}"
+    for source, target in ((str(tmp_path / "tree"), f"{node}/up"), (f"{node}/tree", str(tmp_path / "down"))):
+        done = world.tsh("scp", "-r", source, target)
+        assert done.returncode == 1
+        assert done.stderr.count(b"\n") == 2, done.stderr
+        assert done.stderr.count(b"the link leads to a directory that it is in") == 2
+        copy = tmp_path / os.path.basename(target)
+        assert sorted(os.listdir(copy)) == ["deep", "file", "over"]
+        assert (copy / "over" / "file").read_text() == "y"
+
+
+def test_flags_of_scp(world, tmp_path):
+    """What scripts give OpenSSH's scp is understood."""
+    (tmp_path / "f").write_text("x")
+    flags = ("-B", "-C", "-3", "-O", "-T", "-o", "BatchMode=yes", "-o", "Port=3022")
+    done = world.tsh("scp", *flags, str(tmp_path / "f"), f"{world.login}@alpha:{tmp_path}/g")
+    assert (done.returncode, done.stderr, (tmp_path / "g").read_text()) == (0, b"", "x")
+    done = world.tsh("scp", "-o", "Port=x", "a", "alpha:b")
+    assert (done.returncode, b"-o Port=x: ports go from 1 to 65535" in done.stderr) == (2, True)
+
+
 def test_ctrl_c_and_no_set_user_id(world, tmp_path):
     """Ctrl-C ends a copy at once with the signal's status; a copy never gets the set-user-ID bit."""
     with (tmp_path / "big").open("wb") as file:

@@ -172,18 +172,21 @@ def test_shell_at_a_terminal(world):
 
 
 def test_command_with_terminal(world):
-    """-t gives a command a terminal; without it there is none."""
+    """-t gives a command a terminal, -tt also one that a program starts; without them there is none."""
     seen = []
 
     def talk(write, expect, terminal, process):
         seen.append(expect(rb"/dev/pts/\d+"))
 
     assert terminal_run(world, "ssh", "-t", f"{world.login}@alpha", "tty", talk=talk) == 0
-    assert world.tsh("ssh", "-t", f"{world.login}@alpha", "tty").stdout.startswith(b"/dev/pts/")
+    assert world.tsh("ssh", "-tt", f"{world.login}@alpha", "tty").stdout.startswith(b"/dev/pts/")
+    done = world.tsh("ssh", "-t", f"{world.login}@alpha", "tty")
+    assert (done.returncode, done.stdout) == (1, b"not a tty\n")
+    assert done.stderr.startswith(b"WARNING: The command gets no terminal")
     assert world.tsh("ssh", f"{world.login}@alpha", "tty").stdout == b"not a tty\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_signal_ends_the_session(world, number):
     """A tsh that is told to end puts the terminal back and ends by that signal; the remote command hangs up."""
 
@@ -206,7 +209,7 @@ def test_escape_leaves(world):
     def talk(write, expect, terminal, process):
         expect(rb"[#$] ")
         write(b"sleep 1000\r~.")
-        expect(rb"You left the session")
+        expect(rb"Connection to alpha closed\.")
 
     assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk) == 255
 
@@ -258,6 +261,71 @@ def test_proxy_that_is_away(world):
     done = world.tsh("ssh", "--proxy=localhost:,1", f"{world.login}@alpha", "true")
     assert done.returncode == 255
     assert done.stderr.startswith(b"ERROR: The proxy localhost takes no connection on port 1")
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (["echo", "a  b", "$((1+1))", "'x y'"], b"a b 2 x y\n"),
+        (["--", "echo", "-x"], b"-x\n"),
+        (["-n", "cat"], b""),
+        (["-q", "-x", "-C", "-4", "-o", "ConnectTimeout=9", "-e", "none", "echo", "-v"], b"-v\n"),
+        (["-o", "SetEnv=LC_A=1 LC_B='2 3'", "echo $LC_A$LC_B"], b"12 3\n"),
+        (["-o", "SendEnv=-LC_*", "echo", ".$LC_C."], b"..\n"),
+        (["-o", "RemoteCommand=echo rc"], b"rc\n"),
+    ],
+)
+def test_words_of_ssh(world, words, out):
+    """A line that was written for OpenSSH's client does the same; the words of a command are joined by a blank."""
+    done = world.tsh("ssh", f"{world.login}@alpha", *words, stdin=b"input", env=world.env | {"LC_C": "3"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, out, b"")
+
+
+def test_two_dashes_before_the_host(world):
+    """Behind `tsh ssh -- HOST` all is the command, also what looks like a flag."""
+    done = world.tsh("ssh", "--", f"{world.login}@alpha", "-x")
+    assert done.returncode == 2
+    assert b"-c: option requires an argument" in done.stderr
+
+
+def test_into_the_background(world):
+    """-f comes back once the command runs; it goes on by itself."""
+    begun = time.monotonic()
+    done = world.tsh("ssh", "-f", f"{world.login}@alpha", "sleep 1; echo late; exit 3", stdin=b"unread")
+    assert (done.returncode, done.stdout) == (0, b"late\n")  # the output's pipe is open until the command ends
+    assert time.monotonic() - begun > 1
+    begun = time.monotonic()
+    line = f'"{BIN}/tsh" ssh -f {world.login}@alpha "sleep 1.5; echo late" >/dev/null 2>&1; echo $?'
+    done = subprocess.run(["sh", "-c", line], env=world.env, capture_output=True, timeout=30)
+    assert done.stdout == b"0\n"
+    assert time.monotonic() - begun < 1.5
+    assert world.tsh("ssh", "-f", f"{world.login}@alpha").stderr.startswith(b"ERROR: -f needs a COMMAND, or -N.")
+
+
+def test_subsystem_and_way_through(world):
+    """-s starts a subsystem and -W leads through, as sftp and ProxyCommand want it of their ssh."""
+    done = world.tsh("ssh", "-oForwardX11=no", "-s", "--", f"{world.login}@alpha", "sftp", stdin=b"\0\0\0\5\1\0\0\0\3")
+    assert (done.returncode, done.stdout[4:9]) == (0, b"\2\0\0\0\3")
+    done = world.tsh("ssh", "-W", f"127.0.0.1:{world.ssh}", f"{world.login}@alpha", stdin=b"nonsense\r\n")
+    assert (done.returncode, done.stdout[:8]) == (0, b"SSH-2.0-")
+    done = world.tsh("ssh", "-W", "nonsense", f"{world.login}@alpha")
+    assert (done.returncode, done.stderr[:28]) == (2, b"ERROR: -W nonsense: give it ")
+
+
+@pytest.mark.program("sftp")
+def test_as_the_ssh_of_other_programs(world, tmp_path):
+    """sftp -S and git find in tsh, under the name of ssh, what they need."""
+    (tmp_path / "ssh").symlink_to(BIN / "tsh")
+    (tmp_path / "f").write_text("x")
+    env = world.env | {"PATH": f"{tmp_path}:{world.env['PATH']}"}
+    done = subprocess.run(
+        ["sftp", "-q", "-b", "-", "-S", tmp_path / "ssh", f"{world.login}@alpha"],
+        input=f"get {tmp_path}/f {tmp_path}/g\n".encode(), env=env, capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, (tmp_path / "g").read_text()) == (0, "x"), done.stderr
+    done = subprocess.run(["ssh", "-G", "-p", "9", "joe@alpha"], env=env, capture_output=True, timeout=30, text=True)
+    assert (done.returncode, "port 9\n" in done.stdout, "user joe\n" in done.stdout) == (0, True, True)
+    assert subprocess.run(["ssh", "-V"], env=env, capture_output=True).stderr.startswith(b"tsh (teleconch)")
 
 
 def test_local_command(world):

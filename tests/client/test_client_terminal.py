@@ -1,5 +1,6 @@
 """The terminal during `tsh ssh`."""
 
+import fcntl
 import os
 import pty
 import struct
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of
+from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of, window_of
 
 
 @pytest.fixture
@@ -41,6 +42,8 @@ def test_size_and_modes(terminal):
     """The remote side gets the local size, erase key and echo."""
     termios.tcsetwinsize(terminal, (33, 101))
     assert size_of(terminal) == (101, 33)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 808, 660))
+    assert window_of(terminal) == struct.pack(">IIII", 101, 33, 808, 660)
     modes = modes_of(terminal)
     assert modes[-1] == 0
     found = {modes[i]: struct.unpack(">I", modes[i + 1 : i + 5])[0] for i in range(0, len(modes) - 1, 5)}
@@ -86,7 +89,7 @@ def test_escapes(typed, sent, leave):
 
 def test_other_escapes():
     """~? ~# ~^Z ~B ~R are told one by one and do not reach the node; another character may take the tilde's place."""
-    assert Escapes().feed(b"~?~#a\r~\x1a~B~R~~") == (b"a\r~", ["?", "#", "\x1a", "B", "R"])
+    assert Escapes().feed(b"~?~#a\r~\x1a~B~R~&~C~~") == (b"a\r~", ["?", "#", "\x1a", "B", "R", "&", "C"])
     assert Escapes(b"\x02").feed(b"~.\r\x02.") == (b"~.\r", ["."])
     assert Escapes(b"").feed(b"~.") == (b"~.", [])
     assert "~." in Escapes().help

@@ -78,12 +78,13 @@ class Copying:
         for source, status in found:
             name = os.path.basename(source.path.rstrip(b"/"))
             inside = into and name not in (b"", b".", b"..")
-            await self._guarded(source, status, target.under(name) if inside else target, 0)
+            await self._guarded(source, status, target.under(name) if inside else target, ())
 
-    async def _guarded(self, source: End, status: Status, target: End, depth: int) -> None:
+    async def _guarded(self, source: End, status: Status, target: End, above: tuple[bytes, ...]) -> None:
+        """``above``: the directories that this is in, without links."""
         try:
             if status.is_directory:
-                await self._directory(source, status, target, depth)
+                await self._directory(source, status, target, above)
             elif status.is_file:
                 await self._file(source, status, target)
             else:
@@ -91,11 +92,14 @@ class Copying:
         except CopyProblem as problem:
             self.fail(f"{problem}.")
 
-    async def _directory(self, source: End, status: Status, target: End, depth: int) -> None:
+    async def _directory(self, source: End, status: Status, target: End, above: tuple[bytes, ...]) -> None:
         if not self._recursive:
             raise CopyProblem(f"{source}: it is a directory, which only -r copies")
-        if depth >= DEPTH_MAX:
+        if len(above) >= DEPTH_MAX:
             raise CopyProblem(f"{source}: directories are nested too deep")
+        real = await self._real(source, above)
+        if real in above:
+            raise CopyProblem(f"{source}: the link leads to a directory that it is in; it is not followed")
         names = await source.tree.names(source.path)
         there = await target.tree.stat(target.path)
         mode = status.mode & 0o1777
@@ -112,11 +116,18 @@ class Copying:
             except CopyProblem as problem:
                 self.fail(f"{problem}.")
                 continue
-            await self._guarded(child, found, target.under(name), depth + 1)
+            await self._guarded(child, found, target.under(name), (*above, real))
         if self._preserve:
             await target.tree.set_status(target.path, mode, (status.atime, status.mtime))
         elif there is None and mode & 0o700 != 0o700:
             await target.tree.set_status(target.path, mode & 0o777, None)
+
+    @staticmethod
+    async def _real(source: End, above: tuple[bytes, ...]) -> bytes:
+        """Where a directory is. What is no link is in the one above, so nobody needs to be asked."""
+        if above and not await source.tree.is_link(source.path):
+            return os.path.join(above[-1], os.path.basename(source.path))
+        return await source.tree.real(source.path)
 
     async def _file(self, source: End, status: Status, target: End) -> None:
         mode = status.mode & 0o777  # as OpenSSH: a copy does not run as its owner

@@ -62,6 +62,12 @@ class LocalTree:
             raise _problem(path, error) from None
         return Status(found.st_size, found.st_mode, int(found.st_atime), int(found.st_mtime))
 
+    async def is_link(self, path: bytes) -> bool:
+        return os.path.islink(path)
+
+    async def real(self, path: bytes) -> bytes:
+        return os.path.realpath(path)
+
     async def names(self, path: bytes) -> list[bytes]:
         try:
             return sorted(os.listdir(path))

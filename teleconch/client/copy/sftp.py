@@ -16,7 +16,7 @@ from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE = 1, 2, 3, 4, 5, 6
-SETSTAT, FSETSTAT, OPENDIR, READDIR, MKDIR, STAT = 9, 10, 11, 12, 14, 17
+LSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, MKDIR, REALPATH, STAT = 7, 9, 10, 11, 12, 14, 16, 17
 STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED = 101, 102, 103, 104, 105, 200
 _OK, _EOF, _NO_SUCH_FILE = 0, 1, 2
 _SENTENCES: Final = {
@@ -220,6 +220,14 @@ class SftpTree:
             if refused.code == _NO_SUCH_FILE:
                 return None
             raise self.problem(path, refused) from None
+
+    async def is_link(self, path: bytes) -> bool:
+        return _status(await self.do(path, LSTAT, string(path), ATTRS)).is_link
+
+    async def real(self, path: bytes) -> bytes:
+        answer = await self.do(path, REALPATH, string(path), NAME)
+        answer.uint32()
+        return answer.string()
 
     async def names(self, path: bytes) -> list[bytes]:
         handle = string((await self.do(path, OPENDIR, string(path), HANDLE)).string())

@@ -28,6 +28,10 @@ class Status:
         return stat.S_ISDIR(self.mode)
 
     @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.mode)
 
@@ -50,6 +54,12 @@ class Tree(Protocol):
 
     async def stat(self, path: bytes) -> Status | None:
         """None where there is nothing."""
+
+    async def is_link(self, path: bytes) -> bool:
+        """Whether the path itself is a symbolic link."""
+
+    async def real(self, path: bytes) -> bytes:
+        """The same place, absolute and without links."""
 
     async def names(self, path: bytes) -> list[bytes]:
         """What is in a directory, without ``.`` and ``..``."""

@@ -1,0 +1,50 @@
+"""What a command line of ``tsh ssh`` asks a node for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from teleconch.cli.tsh_flags import SSHCommand, WrongUsage
+from teleconch.client.session import SessionRequest
+
+_LOCALE = ("LANG", "LC_")
+
+
+def session_request(command: SSHCommand, warn: Callable[[str], None]) -> SessionRequest:
+    """Shell, command, subsystem or way through that is wanted, with or without a terminal. WrongUsage."""
+    given = command.given
+    if given.stdio_forward:
+        return SessionRequest(None, False, place=_stdio_place(given.stdio_forward))
+    asked = int(given.tty or 0)  # as with ssh: a second -t is for standard input that is no terminal
+    wanted = (asked or (command.command is None and not given.subsystem)) and not given.no_tty
+    terminal = bool(wanted) and (asked > 1 or os.isatty(0))
+    if asked and wanted and not terminal and "=" not in command.destination:
+        warn("The command gets no terminal, since standard input is none: -tt asks for one all the same.")
+    return SessionRequest(command.command, terminal, asked > 1, _environment(given), bool(given.subsystem))
+
+
+def _environment(given: Any) -> tuple[tuple[str, str], ...]:
+    """What the node is told of ours (``SendEnv``), and what ``SetEnv`` says. The node takes what it allows."""
+    from fnmatch import fnmatchcase
+
+    found = {name: value for name, value in os.environ.items() if name.startswith(_LOCALE)}
+    for pattern in given.send_env or ():
+        if pattern.startswith("-"):
+            found = {name: value for name, value in found.items() if not fnmatchcase(name, pattern[1:])}
+        else:
+            found |= {name: value for name, value in os.environ.items() if fnmatchcase(name, pattern)}
+    for pair in given.set_env or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise WrongUsage(f"-o SetEnv={pair}: give it as NAME=VALUE.")
+        found[name] = value
+    return tuple(found.items())
+
+
+def _stdio_place(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise WrongUsage(f"-W {text}: give it as HOST:PORT, with IPv6 addresses in [ ].")
+    return host.removeprefix("[").removesuffix("]"), int(port)
