@@ -182,7 +182,7 @@ def _account() -> str:
 
 def _forget(name: str) -> None:
     subprocess.run(["pkill", "-KILL", "-u", name], check=False)
-    subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+    subprocess.run(["userdel", "-f", "-r", name], check=False, capture_output=True)
 
 
 def _stack(path: Path, service: str) -> Path:
