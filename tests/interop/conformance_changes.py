@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from conformance import Side, behaviour, until
 from conformance_logins import _login, _utmp
-from node_world import Client, Result
+from node_world import Client, Result, alive
 
 CHANGES = "What changes meanwhile, and what is broken"
 
@@ -198,4 +199,26 @@ async def full(side: Side) -> str:
         said = await _login(side, "echo in $((41+1))")
         left = sorted(each.name for each in Path("/var/log").iterdir() if each.name != "full")
         told.append(f"{'in' if 'in 42' in said else said}, {left}")
+    return "; ".join(told)
+
+
+@behaviour(
+    CHANGES,
+    "kill -9 of the server's process between connection and command: on a terminal, without one; the next login",
+    reason="What is left of a session that nobody can see any more is hung up.",
+)
+async def killed(side: Side) -> str:
+    told = []
+    with _utmp():
+        for options in (("-tt",), ()):
+            client = side.start("echo $$ $PPID.; exec sleep 381", options=options, stdin=None, pty=bool(options))
+            await client.until(b".")
+            own, parent = map(int, client.out.split(b".")[0].split())
+            assert parent > 1
+            os.kill(parent, signal.SIGKILL)
+            gone = await until(lambda own=own: not alive(own), 3)  # type: ignore[misc]
+            if not gone:
+                os.kill(own, signal.SIGKILL)
+            told.append(f"{'hung up' if gone else 'goes on'}, {(await client.done).code}")
+        told.append(_said(side, await side.ssh("echo in")))
     return "; ".join(told)
