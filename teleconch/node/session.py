@@ -321,7 +321,7 @@ class SessionChannel(Channel):
         if self._status_told and self._wires.over():
             self.loseWriteConnection()
             self.loseConnection()
-            self._finish(None)
+            self._finish("its process was lost with the launcher" if self._status is None else None)
 
     def _tell_status(self) -> None:
         status = self._status

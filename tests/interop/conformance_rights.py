@@ -153,6 +153,9 @@ async def own_terminal(side: Side) -> str:
         return await typist.end()
 
 
+behaviour(RIGHTS, "sudo -i with use_pty, in a session of PAM", pam=True)(own_terminal)
+
+
 @behaviour(RIGHTS, "sudo of a program that is stopped with its shell's job control (use_pty)")
 async def stopped(side: Side) -> str:
     with _sudoers(side, f"Defaults:{side.user} use_pty"):

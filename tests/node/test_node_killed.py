@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from node_world import alive
+import pytest_twisted
+from node_world import World, alive
 
 from teleconch.node.files.programs import Programs
 
@@ -191,3 +192,19 @@ def test_nothing_stays_of_a_killed_node(tmp_path: Path, other_user: str, also_la
         stack.unlink()
         if made:
             utmp.unlink()
+
+
+@pytest.mark.program("ssh")
+@pytest_twisted.ensureDeferred
+async def test_killed_launcher(world: World) -> None:
+    """`kill -9` of the launcher alone: who was at work reads 255, the log says why, and the next session works."""
+    client = world.start("echo $$.; exec sleep 373", stdin=None)
+    await client.until(b".\n")
+    assert world.node.launcher.pid is not None
+    os.kill(world.node.launcher.pid, signal.SIGKILL)
+    assert (await client.done).code == 255
+    (event,) = world.logged("session.end")
+    assert (event["success"], event["exit_code"]) == (False, None)
+    assert "launcher" in event["error"]
+    _until(lambda: not alive(int(client.out[:-2])), "the command stays")
+    assert (await world.ssh("echo in")).out == b"in\n"
