@@ -227,6 +227,8 @@ class StreamWire:
         self.congested = True
 
     def half_close(self) -> None:
+        if hasattr(self._transport, "unregisterProducer"):
+            self._transport.unregisterProducer()  # a Twisted transport that paused its producer forgets to send EOF
         getattr(self._transport, "loseWriteConnection", self._transport.loseConnection)()
 
     def close(self, patience: float = _CLOSE_SECONDS) -> None:

@@ -27,13 +27,6 @@ class SocketEnd(RelayProtocol):
         self._gone = gone
         self._last_call: IDelayedCall | None = None
 
-    def loseWriteConnection(self) -> None:
-        """Send EOF behind the last byte; the program can still send."""
-        transport: Any = self.transport
-        if not self.ended:
-            transport.unregisterProducer()  # a Twisted transport that paused its producer forgets to send EOF
-        super().loseWriteConnection()
-
     def loseConnection(self) -> None:
         """Close behind the last byte, or when the program does not take it."""
         if self._last_call is None and not self.ended:
