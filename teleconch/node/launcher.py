@@ -148,6 +148,8 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
         rc.run(script, account.shell, environ, data(request["cookie"]))
     if request["serve"] is not None:
         os.close(REPLY)
+        os.environb.clear()
+        os.environb.update(environ)
         SERVED[request["serve"]]()
         os._exit(0)
     if request["programs"] is not None:

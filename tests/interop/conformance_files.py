@@ -11,6 +11,7 @@ import subprocess
 import time
 
 from conformance import Side, behaviour
+from conformance_logins import _own_file
 from file_clients import PAST, Sftp, readable, remote, requests, said, tree, volume
 from raw_sftp import string, uint32, uint64
 
@@ -277,6 +278,16 @@ async def long_names(side: Side) -> str:
     shown = re.sub(r"(?<=/ | /)\s+\d+ ", " N ", shown)
     entry = pwd.getpwnam(side.user)
     return re.sub(r" +4096 ", " N ", _user(side, shown).replace(str(entry.pw_gid), "GROUP"))
+
+
+@behaviour(REQUESTS, "The long name's time in the user's own time zone (TZ in the file of variables)")
+async def time_zone(side: Side) -> str:
+    remote(side, f"touch -d @{int(time.time()) // 86400 * 86400 - 43200} file")  # noon in UTC
+    _own_file(side, "TZ=XYZ-5\n")
+    async with requests(side) as sftp:
+        line = (await _listed(sftp, b"w"))[b"file"]
+    _own_file(side, "")
+    return line.split()[-2].decode()
 
 
 @behaviour(REQUESTS, "readdir of 3,000 names")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from teleconch.node.files import lend, sftp_server
 
@@ -34,6 +35,7 @@ def serve_sftp() -> NoReturn:
     """Serve on stdin and stdout until the client is gone."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # what it means is told by the error of the write
         signal.signal(number, signal.SIG_IGN)
+    time.tzset()  # the user's own, for the lines of directories
     os._exit(sftp_server.main(_report()))
 
 
