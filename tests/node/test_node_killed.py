@@ -133,6 +133,8 @@ def test_nothing_stays_of_a_killed_node(tmp_path: Path, other_user: str, also_la
     daemon = subprocess.Popen(
         [sys.executable, "-c", NODE, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
+    # Its number may have been another's, of whom something is left.
+    before = subprocess.run(["pgrep", "-u", other_user], capture_output=True, text=True, check=False).stdout.split()
     clients: list[subprocess.Popen[bytes]] = []
     agent = tmp_path / "agent"
     try:
@@ -158,7 +160,7 @@ def test_nothing_stays_of_a_killed_node(tmp_path: Path, other_user: str, also_la
 
         def running() -> list[str]:
             found = subprocess.run(["pgrep", "-a", "-u", other_user], capture_output=True, text=True, check=False)
-            return found.stdout.splitlines()
+            return [each for each in found.stdout.splitlines() if each.split()[0] not in before]
 
         def here() -> str:
             said = subprocess.run(["who"], capture_output=True, text=True, check=True).stdout
