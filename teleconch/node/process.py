@@ -88,6 +88,7 @@ class Launcher:
         self._popen: subprocess.Popen[bytes] | None = None
         self._processes: dict[int, Process] = {}
         self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._signals: set[bytes] = set()  # among them
         self._last_id = 0
 
     @property
@@ -141,6 +142,7 @@ class Launcher:
         for _, descriptors in self._outgoing:
             _close(descriptors)
         self._outgoing.clear()
+        self._signals.clear()
         processes, self._processes = self._processes, {}
         for process in processes.values():
             process.ended.callback(None)
@@ -177,9 +179,12 @@ class Launcher:
         return process
 
     def send(self, message: str) -> None:
-        """Queue a message without descriptors (at most a few for each running process)."""
-        if self._control is not None:
-            self._outgoing.append((message.encode(), ()))
+        """Queue a signal. One that waits already does not wait twice, as in the kernel: so that a client who sends
+        them without end has a few for each running process in the queue, and no more."""
+        signal = message.encode()
+        if self._control is not None and signal not in self._signals:
+            self._signals.add(signal)
+            self._outgoing.append((signal, ()))
             self._flush()
 
     # --- the socket --------------------------------------------------------------------------------------------------
@@ -196,6 +201,7 @@ class Launcher:
                 self._drop(str(error))
                 return
             self._outgoing.popleft()
+            self._signals.discard(message)
             _close(tuple(dict.fromkeys(descriptors)))
         if self._control is not None:
             self._reactor.removeWriter(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -33,5 +34,6 @@ def other_user() -> Iterator[str]:
     subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-G", group, name], check=True)
     yield name
     subprocess.run(["pkill", "-KILL", "-u", name], check=False)
-    subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+    subprocess.run(["userdel", "-f", "-r", name], check=False, capture_output=True)
+    shutil.rmtree(f"/home/{name}", ignore_errors=True)  # a test may have given the account another home
     subprocess.run(["groupdel", group], check=False, capture_output=True)

@@ -195,6 +195,28 @@ async def test_records_that_a_user_has_locked(tmp_path: Path, other_user: str, u
     await until(lambda: other_user not in subprocess.run(["who"], capture_output=True, text=True).stdout)
 
 
+@pytest_twisted.ensureDeferred
+async def test_signals_without_end(world: World, other_user: str) -> None:
+    """A client that sends signals faster than they can be delivered fills no queue, and others' sessions start."""
+    world.allow("root", other_user)
+    connection = await world.connect(other_user)
+    session = await opened(connection)
+    await connection.sendRequest(session, b"exec", string(b"trap '' USR1; echo on; sleep 60"), wantReply=1)
+    await until(lambda: session.said)
+    launcher = world.node.launcher
+    os.kill(launcher.pid or 0, signal.SIGSTOP)
+    try:
+        for _ in range(3000):
+            connection.sendRequest(session, b"signal", string(b"USR1"))
+        await task.deferLater(reactor, 0.5)
+        assert len(launcher._outgoing) < 10
+    finally:
+        os.kill(launcher.pid or 0, signal.SIGCONT)
+    assert (await world.ssh("echo in")).out == b"in\n"
+    connection.close()
+    await connection.disconnected
+
+
 # --- what a session's processes are ----------------------------------------------------------------------------------
 
 STATUS = "grep -E '^(Cap...|NoNewPrivs|Seccomp|Groups|Uid|Gid):' /proc/self/status"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -33,4 +34,5 @@ def other_user() -> Iterator[str]:
     subprocess.run(["useradd", "-m", "-s", "/bin/bash", name], check=True)
     yield name
     subprocess.run(["pkill", "-KILL", "-u", name], check=False)
-    subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+    subprocess.run(["userdel", "-f", "-r", name], check=False, capture_output=True)
+    shutil.rmtree(f"/home/{name}", ignore_errors=True)  # a test may have given the account another home
