@@ -15,6 +15,7 @@ from typing import NoReturn
 
 _NOTE = struct.Struct("=q")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_AWAITED = (signal.SIGHUP, signal.SIGCHLD)
 
 
 class Note:
@@ -38,15 +39,16 @@ class Note:
         return written - 1 if written else otherwise
 
 
-def follow_parent() -> None:
-    """From now on, this process is hung up when its parent ends, in whatever way; nobody could do so after `kill -9`.
+def follow_parent() -> bool:
+    """From now on, this process is hung up when its parent ends, in whatever way: nobody else could after `kill -9`.
+    Gives whether the parent is there.
 
     To be called behind any change of ids, which forgets it. It holds through exec.
     """
+    parent = os.getppid()
     if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0):
         raise OSError("this process cannot be bound to its parent")
-    if os.getppid() == 1:
-        raise ProcessLookupError("the parent has ended")
+    return os.getppid() == parent != 1
 
 
 def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Note | None) -> NoReturn:
@@ -61,9 +63,14 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Not
         null = os.open(os.devnull, os.O_RDWR)
         for fd in lent:
             os.dup2(null, fd)
-        signal.signal(signal.SIGHUP, lambda number, frame: _hang_up(child))
-        follow_parent()
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)  # they wait for sigwait, so that none is missed
+        if not follow_parent():
+            _hang_up(child)
+        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            if signal.sigwait(_AWAITED) == signal.SIGHUP:
+                _hang_up(child)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what closes the session is not to be hung up
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         close()
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status) & 0xFF

@@ -120,7 +120,8 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
     entered = login.enter(request, note)
     account = entered.account
     accounts.become(account)
-    follow_parent()
+    if not follow_parent():
+        os._exit(255)
     apart.forbid_tracing()
     _go_home(account)
     environ = environment(
