@@ -9,7 +9,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from conformance import Side, until
@@ -18,6 +18,7 @@ from raw_sftp import string, uint32
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ProcessExitedAlready
 
 from teleconch.node.files import packets as p
 from teleconch.ssh.channel import Channel
@@ -122,8 +123,16 @@ async def shared(side: Side) -> str:
     return str(side.facts["master"])
 
 
+class _Program(Client):
+    """One that may have ended by itself just now, as the node was stopped."""
+
+    def kill(self) -> None:
+        with suppress(ProcessExitedAlready):
+            super().kill()
+
+
 def _spawn(side: Side, line: list[str], stdin: bytes | None, cwd: Path | None = None) -> Client:
-    client = Client(stdin)
+    client = _Program(stdin)
     environment = {"PATH": os.environ["PATH"], "HOME": str(side.world.path), "LC_ALL": "C.UTF-8", "TERM": "xterm"}
     reactor.spawnProcess(client, line[0], line, environment, path=None if cwd is None else str(cwd))
     return client
