@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,7 +51,7 @@ class Programs:
 
     def folder(self) -> str | None:
         """Its path; ``None`` (and a warning) where none can be made: the system's scp serves then, without records."""
-        if self._folder is not None and all((self._folder / name).exists() for name in NAMES):
+        if self._folder is not None and _is_ours(self._folder):
             return str(self._folder)
         self._let_go()
         for parent in self._parents:
@@ -75,6 +76,16 @@ class Programs:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the folder is whole, and not what another put in its place after a cleaner took it away."""
+    try:
+        info = folder.lstat()
+        whole = all((folder / name).lstat() for name in NAMES)
+    except OSError:
+        return False
+    return whole and stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022
 
 
 def _open(folder: Path) -> int:
