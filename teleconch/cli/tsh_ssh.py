@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from teleconch.client.standing import Standing
 
 FAILED = 255
+_COLOURS = {"ERROR": 31, "WARNING": 33}
 _STARTED = time.perf_counter()
 
 
@@ -76,6 +77,9 @@ def run_ssh(command: SSHCommand) -> int:
 def say(kind: str, sentence: str, end: str = "\n", separator: str = ": ") -> None:
     """One line on stderr. What a peer may have put into it cannot steer the terminal."""
     text = "".join(c if c.isprintable() or c == "\n" else "?" for c in sentence)
+    colour = _COLOURS.get(kind)
+    if colour and sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
+        kind, separator = f"\x1b[{colour};1m{kind}:\x1b[0m", " "
     try:
         sys.stderr.write(f"{kind}{separator}{text}{end}")
         sys.stderr.flush()
@@ -253,6 +257,8 @@ def _destination(text: str) -> tuple[str | None, str]:
     login, at, host = text.rpartition("@")
     if not host or (at and not login) or host.startswith("-"):
         raise WrongUsage(f"{text!r} is no [LOGIN@]NODE.")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
     return login or None, host
 
 

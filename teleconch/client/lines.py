@@ -19,7 +19,8 @@ class Lines:
     """Writes whole lines to ``out``, which blocks: a reader that rests makes the nodes rest."""
 
     def __init__(self, name: str, out: BinaryIO) -> None:
-        self._prefix = f"{name}: ".encode()
+        coloured = out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self._prefix = (f"\x1b[36m{name}:\x1b[0m " if coloured else f"{name}: ").encode()
         self._out = out
         self._rest = b""
 

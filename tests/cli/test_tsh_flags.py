@@ -85,7 +85,8 @@ def test_environment(monkeypatch):
 def test_short_start():
     """`tsh ssh` loads none of what makes a start slow."""
     slow = {"twisted", "click", "rich", "yaml", "OpenSSL", "asyncio", "cattrs"}
-    modules = "teleconch.cli.tsh, teleconch.cli.tsh_ssh, teleconch.client.road, teleconch.client.standing"
+    modules = "teleconch.cli.tsh, teleconch.cli.tsh_ssh, teleconch.cli.tsh_request, teleconch.cli.tsh_options"
+    modules += ", teleconch.client.road, teleconch.client.standing, teleconch.client.background"
     code = f"import sys, {modules}; print(sorted({{name.split('.')[0] for name in sys.modules}} & {slow}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

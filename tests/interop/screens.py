@@ -131,7 +131,7 @@ class Place:
             self.sshd.wait()
         self.daemon.stop()
         for name in self.users:
-            subprocess.run(["userdel", "-r", name], check=False, capture_output=True)
+            subprocess.run(["userdel", "-r", "-f", name], check=False, capture_output=True)
 
 
 class Screens:

@@ -218,7 +218,8 @@ def test_commands_and_pipes(local: Screens) -> None:
     for line in (
         "go -t box 'tty; exit 3'; echo =$?; go box 'tty; echo err >&2; exit 4' 2>/dev/null",
         "echo in | go box cat; go box cat </dev/null; go box 'kill -9 $$' 2>/dev/null",
-        "go box -- -x; go -tt box 'stty size' </dev/null >/dev/null; go -T box echo 'a  b' '$SHELL' \"'c  d'\"",
+        "go box yes | head -1; go box -- -x",
+        "go -tt box 'stty size' </dev/null >/dev/null; go -T box echo 'a  b' '$SHELL' \"'c  d'\"",
         "head -c 3000000 /bin/bash | go box md5sum; go box head -c 100000 /bin/bash | md5sum; go -t box stty size",
     ):
         local.line(f"clear; {line}; echo end_$?")
