@@ -192,7 +192,8 @@ def test_signal_ends_the_session(world, number):
 
     def talk(write, expect, terminal, process):
         expect(rb"[#$] ")
-        write(b"echo $((6*7)) ready; sleep 1234.%d\r" % number)
+        # In the foreground when it says so: what bash is just starting survives a hang-up, with sshd too.
+        write(b"bash -c 'echo $((6*7)) ready; exec sleep 1234.%d'\r" % number)
         expect(rb"42 ready")
         process.send_signal(number)
 
