@@ -179,11 +179,10 @@ async def reads_not(side: Side) -> str:
 
 @behaviour(COMMANDS, "A client's user who reads no more (ssh HOST yes | head)")
 async def unread(side: Side) -> str:
-    client = side.start("yes; echo yes ended with $? >&2", stdin=None)
+    client = side.start("yes; exit $?", stdin=None)
     await client.until(b"y")
     client.transport.closeStdout()
-    result = await client.done
-    return f"{result.err.decode()} {result.code}"
+    return f"ends with {(await client.done).code}"
 
 
 @behaviour(COMMANDS, "A background child that holds the output")
