@@ -636,10 +636,12 @@ async def umask(side: Side) -> str:
     reason="The same place; the node says so, on stderr, as for a command.",
 )
 async def homeless(side: Side) -> str:
+    await until(lambda: subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).returncode)
     subprocess.run(["usermod", "-d", "/nonexistent", side.user], check=True)
     try:
         return words(side, await sftp(side, "pwd", alone=True))
     finally:
+        await until(lambda: subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).returncode)
         subprocess.run(["usermod", "-d", f"/home/{side.user}", side.user], check=True)
 
 
