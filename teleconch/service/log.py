@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 from typing import Any, TextIO, cast
 
 from twisted.logger import (
@@ -57,6 +58,22 @@ def _value(value: object) -> str:
     return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
+def _sentence(event: LogEvent) -> str:
+    """What ``formatEvent`` makes of an event, without its own parser where Python's gives the same."""
+    form = event.get("log_format")
+    if type(form) is str and "(" not in form:
+        try:
+            return form.format_map(event)
+        except Exception:  # noqa: BLE001 - formatEvent makes a sentence of what is wrong
+            return formatEvent(event)
+    return formatEvent(event)
+
+
+@lru_cache(2)
+def _time(second: int) -> str:
+    return formatTime(second)
+
+
 def format_line(event: LogEvent) -> str:
     """One line for one event; a failure's traceback follows, indented."""
     level = event.get("log_level")
@@ -65,8 +82,8 @@ def format_line(event: LogEvent) -> str:
         for name in FIELDS
         if "event" in event and event.get(name) not in (None, "")
     )
-    sentence = printable(_cut(formatEvent(event), SENTENCE_MAX))
-    line = f"{formatTime(event['log_time'])} {level.name.upper() if level else 'INFO':5} {sentence}{fields}\n"
+    sentence = printable(_cut(_sentence(event), SENTENCE_MAX))
+    line = f"{_time(int(event['log_time']))} {level.name.upper() if level else 'INFO':5} {sentence}{fields}\n"
     failure = event.get("log_failure")
     if failure is not None:
         line += "".join(f"    {printable(part)}\n" for part in failure.getTraceback().splitlines())

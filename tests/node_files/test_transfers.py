@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from twisted.logger import globalLogPublisher
 
 from teleconch.errors import BadParameter
 from teleconch.node.files import packets as p
-from teleconch.node.files.report import PATH_MAX, record
-from teleconch.node.files.transfers import RECORD_MAX, Transfer, Transfers, parse
+from teleconch.node.files.report import PATH_MAX, TOGETHER, _datagram, record
+from teleconch.node.files.transfers import DATAGRAM_MAX, Transfer, Transfers, parse
 
 
 @given(
@@ -31,7 +32,7 @@ def test_records(event: str, path: bytes, action: str, size: int, error: str | N
     """Whatever a file is called, its record is one line of ASCII, bounded, and its path in the log one line of text."""
     data = record(event, path, action, size, error)
     assert b"\n" not in data
-    assert len(data) < RECORD_MAX
+    assert len(data) < DATAGRAM_MAX
     found = parse(data)
     assert (found.event, found.action, found.size, found.ok) == (event, action, size, error is None)
     assert found.path.isprintable()
@@ -137,3 +138,67 @@ def test_reports_of_sftp(tmp_path: Path) -> None:
         ("empty", "write", 2, False),
     ]
     assert found[0].path == str(here / "file")
+
+
+def test_many_reports(tmp_path: Path) -> None:
+    """A thousand small files cost some dozens of datagrams; none of them is lost, and none waits for long."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    here = tree(tmp_path / "here")
+    peer = Peer.ours(here, theirs.fileno())
+    theirs.close()
+    peer.begin()
+
+    def move(count: int) -> None:
+        for _ in range(count):
+            peer.ask(p.CLOSE, peer.open(b"file"))
+
+    datagrams: list[bytes] = []
+    move(1)
+    ours.settimeout(10)
+    datagrams.append(ours.recv(DATAGRAM_MAX))  # alone, after a moment, while the client does nothing
+    for _ in range(10):
+        move(100)
+        ours.setblocking(False)
+        while True:
+            try:
+                datagrams.append(ours.recv(DATAGRAM_MAX))
+            except BlockingIOError:
+                break
+    peer.close()
+    ours.setblocking(True)
+    while data := ours.recv(DATAGRAM_MAX):
+        datagrams.append(data)
+    ours.close()
+    assert datagrams[0].count(b"\n") == 0
+    assert sum(1 + each.count(b"\n") for each in datagrams) == 1001
+    assert len(datagrams) < 200
+
+
+@given(st.lists(st.integers(1, DATAGRAM_MAX), min_size=1, max_size=100))
+def test_datagrams(sizes: list[int]) -> None:
+    """However long the paths are, a datagram is never longer than what is read at once."""
+    records = [b"x" * size for size in sizes]
+    told: list[bytes] = []
+    while records:
+        data, count = _datagram(records)
+        assert len(data) <= DATAGRAM_MAX
+        assert data.count(b"\n") == count - 1 < TOGETHER
+        told += data.split(b"\n")
+        del records[:count]
+    assert list(map(len, told)) == sizes
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_many_lines() -> None:
+    """A datagram with more lines than ours have costs no more time than one of ours."""
+    events: list[dict[str, object]] = []
+    transfers = Transfers(reactor, {"sid": "5"})
+    fd = transfers.take_child_end()
+    globalLogPublisher.addObserver(events.append)
+    try:
+        os.write(fd, b"\n".join([json.dumps(GOOD).encode()] * 300))
+        os.close(fd)
+        transfers.close()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert len([each for each in events if each.get("event") == "sftp"]) == TOGETHER

@@ -1,4 +1,4 @@
-"""The child's side of the record of moved files: one JSON object for each, one datagram each, to the daemon.
+"""The child's side of the record of moved files: a line of JSON for each, to the daemon.
 
 ``{"event": "sftp" | "scp", "path": ..., "action": "read" | "write", "size": bytes moved, "ok": ..., "error": ...}``.
 Paths are absolute, as the client named them (symbolic links are not followed), cut to :data:`PATH_MAX` bytes; bytes
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 try:
     from _json import encode_basestring_ascii as quoted
@@ -17,6 +18,9 @@ except ImportError:  # a Python without the accelerator
 
 PATH_MAX = 4096
 ERROR_MAX = 200
+DATAGRAM_MAX = 32 * 1024  # a path of PATH_MAX bytes, each escaped in six, and the rest
+TOGETHER = 32  # records in one datagram
+DELAY = 0.1  # seconds that a record waits for others
 READ, WRITE = "read", "write"
 _NOT_NORMAL = re.compile(rb"/(\.{0,2}/|\.{0,2}\Z)")  # which normpath changes
 
@@ -36,15 +40,22 @@ def record(event: str, path: bytes, action: str, size: int, error: str | None) -
 
 
 class Report:
-    """Where records go: a socket that keeps datagrams apart, or nowhere (``fd`` is ``None``)."""
+    """Where records go: a socket that keeps datagrams apart, or nowhere (``fd`` is ``None``).
+
+    Records wait for each other, since a datagram costs both sides as much as moving a small file does. They go as
+    lines of one datagram: so many at a time, or after a moment (by SIGALRM, as the process may wait for its client).
+    """
 
     def __init__(self, event: str, fd: int | None) -> None:
         self._event = event
         self._fd = fd
         self._kept: list[bytes] = []
+        self._sending = False
+        if fd is not None:
+            signal.signal(signal.SIGALRM, lambda number, frame: self.send())
 
     def moved(self, path: bytes, action: str, size: int, error: str | None = None) -> None:
-        """Tell of one file, with the next :meth:`send`."""
+        """Tell of one file, soon."""
         if self._fd is None:
             return
         if not path.startswith(b"/"):
@@ -52,17 +63,34 @@ class Report:
         if _NOT_NORMAL.search(path):
             path = os.path.normpath(path)
         self._kept.append(record(self._event, path, action, size, error))
+        if len(self._kept) == 1:
+            signal.setitimer(signal.ITIMER_REAL, DELAY)
+        elif len(self._kept) >= TOGETHER:
+            self.send()
 
     def send(self) -> None:
-        """Waits while the daemon has many records to read; without a daemon nothing is told."""
-        if not self._kept or self._fd is None:
+        """Tell of all. Waits while the daemon has many to read; without a daemon nothing is told."""
+        if self._sending:
             return
+        self._sending = True
         try:
-            for each in self._kept:
-                os.write(self._fd, each)
+            while self._kept and self._fd is not None:
+                data, count = _datagram(self._kept)
+                os.write(self._fd, data)
+                del self._kept[:count]
         except OSError:
             self._fd = None  # the daemon is gone, and this session will be in a moment
-        self._kept.clear()
+        finally:
+            self._sending = False
+
+
+def _datagram(records: list[bytes]) -> tuple[bytes, int]:
+    """As many of the first records as are allowed together, and how many that are."""
+    count, size = 1, len(records[0])
+    while count < len(records) and count < TOGETHER and size + 1 + len(records[count]) <= DATAGRAM_MAX:
+        size += 1 + len(records[count])
+        count += 1
+    return b"\n".join(records[:count]), count
 
 
 def _cwd() -> bytes:

@@ -63,6 +63,8 @@ def run(arguments: list[bytes], to: Report, stdin: int = 0, stdout: int = 1) -> 
             sink.run(paths, must_be_directory=ord("d") in flags)
     except (Lost, Fatal, HungUp):
         return 1
+    finally:
+        to.send()
     return 1 if wire.errors else 0
 
 

@@ -153,7 +153,6 @@ class Sink:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, mode | stat.S_IWUSR)
         except OSError as error:
             self._report.moved(path, report.WRITE, 0, error.strerror)
-            self._report.send()
             self._wire.error(_sentence(path, error))
             return
         problems = _Problems(path)
@@ -176,7 +175,6 @@ class Sink:
             raise
         finally:
             self._report.moved(path, report.WRITE, problems.written, problems.first)
-            self._report.send()
         if problems.sentence is None:
             self._wire.ok()
         else:

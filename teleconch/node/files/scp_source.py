@@ -37,7 +37,6 @@ class Source:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
             self._report.moved(path, report.READ, 0, error.strerror)
-            self._report.send()
             self._complain(path, error)
             return
         try:
@@ -70,7 +69,6 @@ class Source:
             raise
         finally:
             self._report.moved(path, report.READ, self._sent, failed)
-            self._report.send()
 
     def _send_data(self, fd: int, size: int) -> str | None:
         """Send ``size`` bytes, whatever happens to the file; what did happen."""

@@ -88,7 +88,6 @@ class Server:
                 start = after
             if self._out_end:
                 self._flush()
-            self._report.send()  # behind the answers, for which someone waits
             if start == end:
                 start = end = 0
             elif start + PACKET_MAX + 4 > _IN:  # the packet that has begun might not fit behind

@@ -11,27 +11,26 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
-from attrs import frozen
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from teleconch.errors import BadParameter
-from teleconch.node.files.report import ERROR_MAX, PATH_MAX, READ, WRITE
+from teleconch.node.files.report import DATAGRAM_MAX, ERROR_MAX, PATH_MAX, READ, TOGETHER, WRITE
 
-RECORD_MAX: Final = 32 * 1024  # a path of 4,096 bytes, each escaped in six, and the rest
 TEXT_MAX: Final = 4 * PATH_MAX  # characters: a byte that is no text takes four
-BURST: Final = 64  # records read before the reactor does something else
+BURST: Final = 64  # datagrams read before anything else is done
+ROUNDS: Final = 16  # bursts at the end, for which the process has stopped: more than a socket holds
+_FAILED: Final = "file {action} failed: {path}, {size} bytes: {error}"
 SIZE_MAX: Final = 1 << 63
 
 log = Logger()
 
 
-@frozen
-class Transfer:
+class Transfer(NamedTuple):
     """One file that was moved, or should have been."""
 
     event: str
@@ -100,10 +99,9 @@ class Transfers:
 
     def close(self) -> None:
         """Log what was reported, and let go. Idempotent."""
-        if self._socket is None:
-            return
-        while self._read(BURST):
-            pass
+        for _ in range(ROUNDS):
+            if not self._read(BURST):
+                break
         self._drop()
 
     def _drop(self) -> None:
@@ -116,12 +114,12 @@ class Transfers:
             self._child_end = -1
 
     def _read(self, most: int) -> bool:
-        """Read up to ``most`` records; whether there may be more."""
+        """Read up to ``most`` datagrams; whether there may be more."""
         for _ in range(most):
             if self._socket is None:
                 return False
             try:
-                data = self._socket.recv(RECORD_MAX)
+                data = self._socket.recv(DATAGRAM_MAX)
             except BlockingIOError:
                 return False
             except OSError:
@@ -132,24 +130,24 @@ class Transfers:
             self._log(data)
         return True
 
-    def _log(self, data: bytes) -> None:
+    def _log(self, datagram: bytes) -> None:
         try:
-            moved = parse(data)
+            records = datagram.split(b"\n", TOGETHER)[:TOGETHER]
+            for moved in map(parse, records):
+                log.info(
+                    "file {action}: {path}, {size} bytes" if moved.ok else _FAILED,
+                    event=moved.event,
+                    path=moved.path,
+                    action=moved.action,
+                    size=moved.size,
+                    ok=moved.ok,
+                    error=moved.error,
+                    **self._fields,
+                )
         except BadParameter as error:
             if not self._strange:  # once: a user could fill the log with it
                 self._strange = True
                 log.warn("session {sid} reported no file: {error}", error=str(error), **self._fields)
-            return
-        log.info(
-            "file {action}: {path}",
-            event=moved.event,
-            path=moved.path,
-            action=moved.action,
-            size=moved.size,
-            ok=moved.ok,
-            error=moved.error,
-            **self._fields,
-        )
 
     def fileno(self) -> int:
         return -1 if self._socket is None else self._socket.fileno()
