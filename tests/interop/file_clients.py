@@ -106,7 +106,8 @@ def _one(path: bytes, times: bool, modes: bool) -> str:
 
 def readable(text: bytes) -> str:
     """A name with its odd bytes written out."""
-    return text.decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    shown = text.decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown)
 
 
 # --- programs --------------------------------------------------------------------------------------------------------
