@@ -1,7 +1,7 @@
 """The daemon's ends of a process's pipes and terminal: big reads, big pipes, bounded buffers.
 
 Twisted's own process support reads 8 KiB at a time and buffers without a bound. Here a :class:`Source` reads up to
-128 KiB and is a push producer; a :class:`Sink` writes at once where it can, and pauses its producer as soon as the
+256 KiB and is a push producer; a :class:`Sink` writes at once where it can, and pauses its producer as soon as the
 process does not keep up. Pipes grow to 1 MiB when they are first seen full, so that short commands do not pay for it.
 
 Source and sink of one terminal need descriptors of their own (``dup``): the reactor knows a descriptor once.
@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 READ_SMALL: Final = 16 * 1024
-READ_BIG: Final = 128 * 1024
+READ_BIG: Final = 256 * 1024
 PIPE_SIZE: Final = 1024 * 1024
 TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
 TERMINAL_FULL: Final = 2048

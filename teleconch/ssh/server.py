@@ -34,7 +34,7 @@ def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 # Clients ask the version line what a server can do. OpenSSH's says only to its own kind that nobody reads the output
 # any more (``ssh HOST yes | head``), and others find out from it in which order SFTP's SYMLINK wants its names.
-VERSION_OF_SERVER: Final = b"OpenSSH_9.9 Teleconch"
+VERSION_OF_SERVER: Final = b"OpenSSH_compatible Teleconch"
 
 
 @frozen
