@@ -1,6 +1,7 @@
 """Files through OpenSSH's ``sftp``: a large one each way, and a thousand small ones; compared with what was sent.
 
-The connection stands before the clock starts; the SFTP server's start is within.
+The connection stands before the clock starts but for small files, which are moved with and without the login; the SFTP
+server's start is within.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -66,11 +68,14 @@ def _tree(peer: Peer) -> Path:
     return folder
 
 
-def _small(peer: Peer, way: str) -> float:
+def _small(peer: Peer, way: str, connected: bool) -> float:
     """Files a second."""
     folder, out = _tree(peer), peer.folder / "small"
     shutil.rmtree(out, ignore_errors=True)
-    with peer.connected("target", peer.ciphers[0]) as ssh:
+    with ExitStack() as stack:
+        ssh = peer.ssh("target", cipher=peer.ciphers[0])
+        if connected:
+            ssh = stack.enter_context(peer.connected("target", peer.ciphers[0]))
         begin = time.perf_counter()
         _sftp(ssh, f"{way} -r {folder} {out}\n")
         took = time.perf_counter() - begin
@@ -83,7 +88,9 @@ def _small(peer: Peer, way: str) -> float:
 
 
 def small(peer: Peer, figures: Figures) -> None:
-    """Small files each way: the time goes into round trips."""
+    """Small files each way, where the time goes into round trips: as a person runs ``sftp``, and without the login."""
     if peer.serves_files:
         for way in ("get", "put"):
-            figures.take(peer.name, partial(_small, peer, way), "files/s", f"small files {way}", more=True)
+            for connected in (False, True):
+                name = f"small files {way}" + (", connected" if connected else "")
+                figures.take(peer.name, partial(_small, peer, way, connected), "files/s", name, more=True)

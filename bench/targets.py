@@ -52,7 +52,7 @@ TARGETS: tuple[Target, ...] = (
     Target("jump down", "≥", 1.0, SSHD),
     Target("jump up", "≥", 1.0, SSHD),
     *(Target(f"sftp {way}", "≥", 0.9, SSHD) for way in ("get", "put")),
-    *(Target(f"small files {way}", "≥", 1.0, SSHD) for way in ("get", "put")),
+    *(Target(f"small files {way}{how}", "≥", 1.0, SSHD) for how in ("", ", connected") for way in ("get", "put")),
     *(Target(f"-L {way}", "≥", 1.0, SSHD) for way in ("down", "up")),
     Target(PARALLEL_FORWARDS, "≤", 1.0, SSHD),
     Target("ssh HOST true", "≤", 1.0, SSHD),

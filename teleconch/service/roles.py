@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ class Roles(Service):
         if self.auth is not None and others:
             await self.auth.forget_token(how)
         _raise_file_limit()
+        gc.collect()
+        gc.freeze()  # later collections, for which all connections wait, leave alone what was loaded until now
         self._readiness.role_ready("start")
 
     def _member(self, name: str, how: JoinHow) -> Role:
