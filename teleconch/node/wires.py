@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IPushProducer
@@ -72,8 +73,8 @@ class Wires:
             Source(
                 self._reactor,
                 fd,
-                lambda data: self.from_process(kind, data),
-                lambda: self._changed(),
+                partial(self.from_process, kind),
+                self._changed,
                 terminal=self._terminal,
             )
         )
