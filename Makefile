@@ -19,7 +19,7 @@ start: .venv/run
 
 test: .venv/test
 	@./tests/programs
-	$(PYTEST)
+	@./tests/run $(BIN)/python
 
 lint: .venv/lint
 	$(BIN)/ruff check .

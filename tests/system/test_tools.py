@@ -212,4 +212,4 @@ def test_ansible(node: Node, tmp_path: Path, pipelining: bool) -> None:
         assert (tmp_path / f"who-{host}").read_text() == ME
     for path in short.iterdir():
         run("ssh", "-o", f"ControlPath={path}", "-O", "exit", "node1", check=False)
-    shutil.rmtree(short)
+    shutil.rmtree(short, ignore_errors=True)  # the masters remove their sockets as they end
