@@ -43,9 +43,9 @@ def test_prompt_and_letters(shells: Screens) -> None:
     shells.shows("ä€𝄞x")
     assert "38;5;208" in shells.equal()
     shells.line(
-        "clear; for i in 1 2 3 4 5 6; do printf 'ä€𝄞漢字%.0s' {1..90} | head -c $((180 * i + i)); sleep 0.1; done"
+        "clear; for i in 1 2 3 4 5 6; do printf 'ä€𝄞漢字%.0s' {1..90} | head -c $((180 * i + i)); sleep 0.1; done;"
+        " echo; echo end_$((6*7))"
     )
-    shells.line("echo; echo end_$((6*7))")
     shells.shows("end_42")
     shells.equal()
 
