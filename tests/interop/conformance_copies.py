@@ -361,7 +361,7 @@ async def no_targets(side: Side) -> str:
 async def denied_targets(side: Side) -> str:
     return await _targets(
         side, ("a", "HOST:w/shut"), ("-r", "t", "HOST:w/shut"), ("a", "HOST:w/fixed"), ("a", "HOST:/etc/x"),
-        ("a", "HOST:/root/x"),
+        ("a", "HOST:/var/cache/ldconfig/x"),
     )  # fmt: skip
 
 

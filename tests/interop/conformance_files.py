@@ -339,7 +339,7 @@ async def errors(side: Side) -> str:
             "mkdir": ", ".join(
                 [
                     f"{path.decode()}: {await sftp.tried(p.MKDIR, string(path), NOTHING)}"
-                    for path in (b"w/file", b"w/dir", b"w/missing/x", b"/root/x", b"w/file/x", b"", b"/")
+                    for path in (b"w/file", b"w/dir", b"w/missing/x", b"/var/cache/ldconfig/x", b"w/file/x", b"", b"/")
                 ]
             ),
             "rmdir": await _each(sftp, p.RMDIR, b"full", b"file", b"missing", b"link", b".", b".."),
@@ -357,7 +357,7 @@ async def errors(side: Side) -> str:
                         ("mode", p.SETSTAT, b"/etc/passwd", uint32(MODE, 0o666)),
                         ("link", p.SYMLINK, b"x", string(b"/etc/x")),
                         ("rmdir", p.RMDIR, b"/etc/skel"),
-                        ("below", p.STAT, b"/root/x"),
+                        ("below", p.STAT, b"/var/cache/ldconfig/x"),
                     )
                 ]
             ),
