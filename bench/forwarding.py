@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from bench.figures import Figures, Wrong
 from bench.peers import Peer
@@ -110,14 +111,14 @@ def _parallel(peer: Peer) -> float:
         left = {}
         for connection in pool.map(lambda _: _open(port, b"send %d\n" % _EACH), range(PARALLEL)):
             left[connection] = _EACH
-            waiting.register(connection, selectors.EVENT_READ)
+            waiting.register(connection, selectors.EVENT_READ, connection)
         buffer = bytearray(MIB)
         while left:
             ready = waiting.select(_PATIENCE)
             if not ready:
                 raise Wrong(f"{len(left)} of {PARALLEL} connections stand still")
             for key, _ in ready:
-                connection = key.fileobj  # type: ignore[assignment]
+                connection = key.data
                 got = connection.recv_into(buffer)
                 if not got and left[connection]:
                     raise Wrong(f"a connection ended {left[connection]} bytes early")
@@ -135,5 +136,5 @@ def forward(peer: Peer, figures: Figures) -> None:
         return
     for way in ("down", "up"):
         names = (f"-L {way}", f"-L {way}, per CPU s")
-        figures.take(peer.name, lambda way=way: _rate(peer, way), "MB/s, MB", *names, more=True)  # type: ignore[misc]
+        figures.take(peer.name, partial(_rate, peer, way), "MB/s, MB", *names, more=True)
     figures.take(peer.name, lambda: _parallel(peer), "s", PARALLEL_FORWARDS)

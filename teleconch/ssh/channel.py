@@ -275,9 +275,11 @@ class Channel(SSHChannel):
     def got_data(self, kind: int, data: bytes) -> None:
         """Data from the peer, its size already checked."""
         if self._answering:
-            if not self._waiting or not isinstance(self._waiting[-1], deque):
-                self._waiting.append(deque())
-            _hold(self._waiting[-1], kind, data)  # type: ignore[arg-type]
+            last = self._waiting[-1] if self._waiting else None
+            if not isinstance(last, deque):
+                last = deque()
+                self._waiting.append(last)
+            _hold(last, kind, data)
         else:
             self._give_data(kind, data)
 

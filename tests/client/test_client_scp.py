@@ -225,10 +225,9 @@ def test_paths(path, host, rest):
     assert split_path(path) == (host, rest)
 
 
+@pytest.mark.root
 def test_other_users_files(world, tmp_path):
     """The node's rights hold: what the login may not read or write stays so."""
-    if os.getuid():
-        pytest.skip("needs root")
     os.chmod(tmp_path, 0o755)
     (tmp_path / "secret").write_text("x")
     (tmp_path / "secret").chmod(0o600)

@@ -81,19 +81,19 @@ class Reader:
 
     def uint32(self) -> int:
         try:
-            (number,) = _uint32_at(self._data, self._at)
+            number: int = _uint32_at(self._data, self._at)[0]
         except struct.error:
             raise Malformed from None
         self._at += 4
-        return number  # type: ignore[no-any-return]
+        return number
 
     def uint64(self) -> int:
         try:
-            (number,) = _uint64_at(self._data, self._at)
+            number: int = _uint64_at(self._data, self._at)[0]
         except struct.error:
             raise Malformed from None
         self._at += 8
-        return number  # type: ignore[no-any-return]
+        return number
 
     def string(self) -> bytes:
         """Any bytes."""
