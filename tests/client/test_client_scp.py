@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from client_world import BIN
@@ -49,7 +50,7 @@ def contents(folder, exact):
         for path in (base, *(os.path.join(base, name) for name in files)):
             status = os.stat(path)
             name = os.path.relpath(path, os.fsencode(folder))
-            data = open(path, "rb").read() if stat.S_ISREG(status.st_mode) else None  # noqa: SIM115
+            data = Path(os.fsdecode(path)).read_bytes() if stat.S_ISREG(status.st_mode) else None
             found[name] = (data, stat.S_IMODE(status.st_mode), int(status.st_mtime)) if exact else data
     return found
 
