@@ -132,6 +132,12 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> bool:
     return False
 
 
+async def usermod(side: Side, *change: str) -> None:
+    """Change the account; ``usermod`` refuses a new home while processes of the user's end, so ask until it agrees."""
+    command = ["usermod", *change, side.user]
+    assert await until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0), command
+
+
 # --- the two servers -------------------------------------------------------------------------------------------------
 
 _CONFIG = """
@@ -306,5 +312,6 @@ __all__ = [
     "node_world",
     "sides",
     "until",
+    "usermod",
     "write_table",
 ]

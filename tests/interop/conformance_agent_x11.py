@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from conformance import Side, behaviour, until
+from conformance import Side, behaviour, until, usermod
 from forward_world import listeners
 from forwarding_clients import Raw, beside, connected, master, opened, requested
 from node_world import PERMITS
@@ -351,13 +351,13 @@ async def x11_permit(side: Side) -> str:
 @behaviour(DISPLAY, "An account whose home is missing")
 async def x11_homeless(side: Side) -> str:
     assert await until(lambda: not _processes(side))
-    subprocess.run(["usermod", "-d", "/nonexistent", side.user], check=True)
+    await usermod(side, "-d", "/nonexistent")
     try:
         async with connected(side) as (connection, _):
             seen = _form(await _said(connection, "echo ${DISPLAY:-none}", _x11()))
         gone = await until(lambda: not _processes(side))
     finally:
-        subprocess.run(["usermod", "-d", f"/home/{side.user}", side.user], check=True)
+        await usermod(side, "-d", f"/home/{side.user}")
     assert gone
     return seen
 

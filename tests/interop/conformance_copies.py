@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from conformance import Side, behaviour, until
+from conformance import Side, behaviour, until, usermod
 from file_clients import PAST, local, remote, scp, sftp, start, tree, volume, words
 
 SFTP = "Files: sftp"
@@ -565,11 +565,11 @@ async def _all_ways(side: Side) -> str:
 
 
 async def _with_shell(side: Side, shell: str) -> str:
-    subprocess.run(["usermod", "-s", shell, side.user], check=True, capture_output=True)
+    await usermod(side, "-s", shell)
     try:
         return await _all_ways(side)
     finally:
-        subprocess.run(["usermod", "-s", "/bin/bash", side.user], check=True)
+        await usermod(side, "-s", "/bin/bash")
 
 
 @behaviour(ENTRY, "Login shell bash, sh")
@@ -636,13 +636,11 @@ async def umask(side: Side) -> str:
     reason="The same place; the node says so, on stderr, as for a command.",
 )
 async def homeless(side: Side) -> str:
-    await until(lambda: subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).returncode)
-    subprocess.run(["usermod", "-d", "/nonexistent", side.user], check=True)
+    await usermod(side, "-d", "/nonexistent")
     try:
         return words(side, await sftp(side, "pwd", alone=True))
     finally:
-        await until(lambda: subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).returncode)
-        subprocess.run(["usermod", "-d", f"/home/{side.user}", side.user], check=True)
+        await usermod(side, "-d", f"/home/{side.user}")
 
 
 @behaviour(ENTRY, "With PAM: its word of the day and umask 027", pam=True)

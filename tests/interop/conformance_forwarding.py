@@ -13,10 +13,12 @@ from pathlib import Path
 from conformance import Side, behaviour, until
 from forward_world import ask, checksum, program, talk, upper
 from forwarding_clients import (
+    EndsFirst,
     Raw,
     beside,
     connected,
     free_port,
+    hear_then_answer,
     master,
     opened,
     tcp,
@@ -141,28 +143,14 @@ async def half_to_target(side: Side) -> str:
 
 @behaviour(OUT, "The target ends first, and still hears (half-close)")
 async def half_to_client(side: Side) -> str:
-    heard = []
-
-    def target(sock: socket.socket) -> None:
-        sock.sendall(b"first")
-        sock.shutdown(socket.SHUT_WR)
-        heard.append(sock.recv(100))
-
-    def client(port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), 10) as sock:
-            first = b""
-            while piece := sock.recv(100):
-                first += piece
-            sock.sendall(b"second")
-            return first
-
+    target = EndsFirst()
     port = free_port()
-    with program(target) as server:
+    with program(target.serve) as server:
         async with master(side) as ssh:
             await ssh.forward("-L", f"{port}:127.0.0.1:{server.getsockname()[1]}")
-            first = await beside(client, port)
-            await until(lambda: heard, 5)
-    return f"{first.decode()} {b''.join(heard).decode()}"
+            first = await beside(hear_then_answer, port)
+            await until(lambda: target.heard, 5)
+    return f"{first.decode()} {b''.join(target.heard).decode()}"
 
 
 @behaviour(OUT, "The client's program goes away in the middle: what the target sees")

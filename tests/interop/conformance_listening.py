@@ -13,11 +13,13 @@ from pathlib import Path
 from conformance import Side, behaviour, until
 from forward_world import ask, listeners, program, talk, upper
 from forwarding_clients import (
+    EndsFirst,
     Raw,
     asked,
     beside,
     connected,
     free_port,
+    hear_then_answer,
     listen,
     master,
     said,
@@ -299,29 +301,15 @@ async def not_taken(side: Side) -> str:
 
 @behaviour(PORTS, "Half-close both ways: the program ends first, the client's target ends first")
 async def halves(side: Side) -> str:
-    heard = []
-
-    def target(sock: socket.socket) -> None:
-        sock.sendall(b"first")
-        sock.shutdown(socket.SHUT_WR)
-        heard.append(sock.recv(100))
-
-    def client(port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), 10) as sock:
-            first = b""
-            while piece := sock.recv(100):
-                first += piece
-            sock.sendall(b"second")
-            return first
-
+    target = EndsFirst()
     one, two = free_port(), free_port()
-    with program(upper) as server, program(target) as early:
+    with program(upper) as server, program(target.serve) as early:
         ports = [each.getsockname()[1] for each in (server, early)]
         async with master(side, "-R", f"{one}:127.0.0.1:{ports[0]}", "-R", f"{two}:127.0.0.1:{ports[1]}"):
             assert await until(lambda: listeners(one) and listeners(two))
-            seen = [await ask(("127.0.0.1", one), b"abc"), await beside(client, two)]
-            await until(lambda: heard, 5)
-    return b" ".join([*seen, *heard]).decode()
+            seen = [await ask(("127.0.0.1", one), b"abc"), await beside(hear_then_answer, two)]
+            await until(lambda: target.heard, 5)
+    return b" ".join([*seen, *target.heard]).decode()
 
 
 @behaviour(PORTS, "100 connections at once")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformance import Side, behaviour, until
+from conformance import Side, behaviour, until, usermod
 
 VARIABLES = "Variables"
 ACCOUNTS = "Accounts"
@@ -109,17 +109,17 @@ async def own_bad(side: Side) -> str:
     reason="The same place and the same status; the sentence is the node's own, and says where the session goes on.",
 )
 async def no_home(side: Side) -> str:
-    subprocess.run(["usermod", "-d", "/nonexistent", side.user], check=True)
+    await usermod(side, "-d", "/nonexistent")
     said = await side.ssh("pwd", login=side.user)
-    subprocess.run(["usermod", "-d", f"/home/{side.user}", side.user], check=True)
+    await usermod(side, "-d", f"/home/{side.user}")
     return f"{said.out.decode()} {said.code}; {said.err.decode()}"
 
 
 @behaviour(ACCOUNTS, "Shell is nologin")
 async def nologin_shell(side: Side) -> str:
-    subprocess.run(["usermod", "-s", "/usr/sbin/nologin", side.user], check=True)
+    await usermod(side, "-s", "/usr/sbin/nologin")
     said = await side.ssh("id", login=side.user)
-    subprocess.run(["usermod", "-s", "/bin/bash", side.user], check=True)
+    await usermod(side, "-s", "/bin/bash")
     return f"{said.out.decode()} {said.code}"
 
 
@@ -136,9 +136,9 @@ async def _entry(side: Side) -> str:
     reason="sshd refuses the login itself; the node lets the certificate in and refuses each session with a sentence.",
 )
 async def no_shell(side: Side) -> str:
-    subprocess.run(["usermod", "-s", "/bin/nothere", side.user], check=True, capture_output=True)
+    await usermod(side, "-s", "/bin/nothere")
     said = await _entry(side)
-    subprocess.run(["usermod", "-s", "/bin/bash", side.user], check=True)
+    await usermod(side, "-s", "/bin/bash")
     return said
 
 
@@ -202,9 +202,9 @@ async def expired_password(side: Side) -> str:
     "account or shell keeps out. sshd with UsePAM, Debian's default, lets it in as well.",
 )
 async def locked(side: Side) -> str:
-    subprocess.run(["usermod", "-p", "!", side.user], check=True)
+    await usermod(side, "-p", "!")
     said = await _entry(side)
-    subprocess.run(["usermod", "-p", "*", side.user], check=True)
+    await usermod(side, "-p", "*")
     return said
 
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conformance import Side, behaviour, until
+from conformance import Side, behaviour, until, usermod
 from forward_world import Address, address_family, ask, program, talk, upper
 from forwarding_clients import (
     Raw,
@@ -253,9 +253,9 @@ async def accounts(side: Side) -> str:
         (("-s", "/usr/sbin/nologin"), ("-s", "/bin/bash")),
         (("-d", "/nonexistent"), ("-d", f"/home/{side.user}")),
     ):
-        subprocess.run(["usermod", *change, side.user], check=True)
+        await usermod(side, *change)
         seen.append(await _through(side))
-        subprocess.run(["usermod", *back, side.user], check=True)
+        await usermod(side, *back)
     return " ".join(seen)
 
 

@@ -27,6 +27,28 @@ from teleconch.ssh.problems import ChannelRefused, RequestRefused
 PATIENCE = 10  # seconds
 
 
+class EndsFirst:
+    """A program that says something, ends, and listens on; ``heard`` is what it gets then."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def serve(self, sock: socket.socket) -> None:
+        sock.sendall(b"first")
+        sock.shutdown(socket.SHUT_WR)
+        self.heard.append(sock.recv(100))
+
+
+def hear_then_answer(port: int) -> bytes:
+    """Read to the end, and answer; what was read."""
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        first = b""
+        while piece := sock.recv(100):
+            first += piece
+        sock.sendall(b"second")
+        return first
+
+
 class Raw(Channel):
     """A channel of our own client; ``out`` is what came, ``heard`` how it ended."""
 
