@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 READ_SMALL: Final = 16 * 1024
 READ_BIG: Final = 256 * 1024
+_FEW: Final = 1024
 PIPE_SIZE: Final = 1024 * 1024
 TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
 TERMINAL_FULL: Final = 2048
@@ -90,7 +91,9 @@ class Source:
             self.stopProducing()
             self._ended()
             return
-        if len(data) == self._size:
+        if len(data) < _FEW:
+            self._size = READ_SMALL  # a large buffer costs more than the bytes of a keystroke or an answer
+        elif len(data) == self._size:
             self._size = READ_BIG
             if not self._grown:
                 self._grown = True
@@ -157,7 +160,10 @@ class Sink:
         if self._fd < 0 or self._finishing or not data:
             return
         if not self._waiting:
-            written = self._write_some(data)
+            try:
+                written = os.write(self._fd, data)
+            except OSError as error:
+                written = self._not_written(error)
             if written == len(data) or self._fd < 0:
                 return
             data = data[written:]
@@ -192,15 +198,11 @@ class Sink:
             self._paused = False
             self._producer.resumeProducing()
 
-    def _write_some(self, data: bytes | memoryview) -> int:
-        try:
-            return os.write(self._fd, data)
-        except BlockingIOError:
-            return 0
-        except OSError:
+    def _not_written(self, error: OSError) -> int:
+        if not isinstance(error, BlockingIOError):
             self.close()
             self._lost()
-            return 0
+        return 0
 
     def fileno(self) -> int:
         return self._fd
@@ -211,7 +213,10 @@ class Sink:
     def doWrite(self) -> None:
         while self._waiting:
             piece = self._waiting[0]
-            written = self._write_some(piece)
+            try:
+                written = os.write(self._fd, piece)
+            except OSError as error:
+                written = self._not_written(error)
             if self._fd < 0:
                 return
             self.size -= written

@@ -1,13 +1,12 @@
 """What connects one process with one channel: pipes or a terminal, and the bytes in between.
 
-All bytes of a session pass :meth:`Wires.from_process` and :meth:`Wires.to_process`; a recorder can stand there.
+All bytes of a session pass ``Wires.to_process`` and what the two sources deliver to; a recorder can stand there.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IPushProducer
@@ -20,6 +19,10 @@ from teleconch.ssh.channel import Channel
 
 STDOUT: Final = 0
 STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR
+
+
+def _nowhere(data: bytes) -> None:
+    """There is no process yet."""
 
 
 @implementer(IPushProducer)
@@ -40,6 +43,7 @@ class Wires:
         self._sources: list[Source] = []
         self._sink: Sink | None = None
         self._terminal = False
+        self.to_process: Callable[[bytes], None] = _nowhere  # takes what the peer sent
         self.watched = False  # whether every piece of output is followed by ``changed``
 
     # --- making ------------------------------------------------------------------------------------------------------
@@ -73,7 +77,7 @@ class Wires:
             Source(
                 self._reactor,
                 fd,
-                partial(self.from_process, kind),
+                self._from_stderr if kind else self._from_stdout,
                 self._changed,
                 terminal=self._terminal,
             )
@@ -82,22 +86,19 @@ class Wires:
     def _sink_into(self, fd: int) -> None:
         self._sink = Sink(self._reactor, fd, self._input_lost, terminal=self._terminal)
         self._sink.feed_from(self._channel)
+        self.to_process = self._sink.write
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
-    def from_process(self, kind: int, data: bytes) -> None:
-        """Output of the process, to the channel."""
-        if kind == STDOUT:
-            self._channel.write(data)
-        else:
-            self._channel.writeExtended(STDERR, data)
+    def _from_stdout(self, data: bytes) -> None:
+        self._channel.write(data)
         if self.watched:
             self._changed()
 
-    def to_process(self, data: bytes) -> None:
-        """What the peer sent, to the process."""
-        if self._sink is not None:
-            self._sink.write(data)
+    def _from_stderr(self, data: bytes) -> None:
+        self._channel.writeExtended(STDERR, data)
+        if self.watched:
+            self._changed()
 
     def end_input(self) -> None:
         """The peer sends nothing more. A terminal has no half: as with sshd, only Ctrl-D ends what reads from it."""

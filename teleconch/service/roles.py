@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from teleconch.config.values import Config
 from teleconch.errors import AlreadyJoined, TeleconchError
-from teleconch.service.dispatch import without_log_context
+from teleconch.service.dispatch import straighten
 from teleconch.service.ready import Readiness
 from teleconch.service.role import JoinHow, Role, join_how
 
@@ -40,7 +40,7 @@ class Roles(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        without_log_context(self._reactor)
+        straighten(self._reactor)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._not_started)
 

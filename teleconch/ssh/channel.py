@@ -114,7 +114,25 @@ class Channel(SSHChannel):
 
     def write(self, data: bytes) -> None:
         """Send ``data``, or keep it until the peer takes it."""
-        self._write(0, data)
+        size = len(data)
+        if (
+            self._unsent
+            or not size
+            or size > self.remoteWindowLeft
+            or size > self.remoteMaxPacket
+            or self._eof_wanted
+            or self.closing
+            or self.localClosed
+            or self.conn.transport.congested
+        ):
+            self._write(0, data)
+            return
+        self.remoteWindowLeft -= size
+        self.conn.sendData(self, data)  # a producer that is to rest now has been told
+        if not self.remoteWindowLeft:
+            self._pause_producer()
+        elif not self._streaming:
+            self._resume_producer()
 
     def writeExtended(self, dataType: int, data: bytes) -> None:
         self._write(dataType, data)
@@ -274,21 +292,27 @@ class Channel(SSHChannel):
 
     def got_data(self, kind: int, data: bytes) -> None:
         """Data from the peer, its size already checked."""
+        if self._answering or self._held or not self._taking or self.localClosed or self.closing:
+            self._not_now(kind, data)
+            return
+        if kind:
+            self.extReceived(kind, data)
+        else:
+            self.dataReceived(data)
+        self._uncredited += len(data)
+        if self._uncredited >= self.localWindowSize >> 2:
+            self._credit()
+
+    def _not_now(self, kind: int, data: bytes) -> None:
         if self._answering:
             last = self._waiting[-1] if self._waiting else None
             if not isinstance(last, deque):
                 last = deque()
                 self._waiting.append(last)
             _hold(last, kind, data)
-        else:
-            self._give_data(kind, data)
-
-    def _give_data(self, kind: int, data: bytes) -> None:
-        if self.localClosed or self.closing:
+        elif self.localClosed or self.closing:
             self._uncredited += len(data)  # read and dropped, until the peer's CLOSE comes
             self._credit()
-        elif self._taking and not self._held:
-            self._give(kind, data)
         else:
             _hold(self._held, kind, data)
 
@@ -394,7 +418,7 @@ class Channel(SSHChannel):
                 self._waiting_bytes = 0
             if isinstance(event, deque):
                 for kind, data in event:
-                    self._give_data(kind, bytes(data))
+                    self.got_data(kind, bytes(data))
             else:
                 event()
 

@@ -24,11 +24,16 @@ from teleconch.ssh.requests import GlobalRequests, KeepAlive
 __all__ = ["ChannelRefused", "Connection"]
 
 _DATA_AT: Final = 10  # where data begins: behind padding length, number, channel and size
+_CHANNEL_DATA: Final = messages.CHANNEL_DATA
 _TWO: Final = Struct(">II")
 _DATA: Final = Struct(">BII")
 _EXTENDED: Final = Struct(">BIII")
 _THREE: Final = Struct(">III")
 _FOUR: Final = Struct(">IIII")
+
+
+def _not_open() -> ProtocolProblem:
+    return ProtocolProblem("a message came for a channel that is not open")
 
 
 class Connection(SSHConnection):
@@ -295,7 +300,7 @@ class Connection(SSHConnection):
     def _channel(self, number: int) -> Channel:
         channel: Channel | None = self.channels.get(number)
         if channel is None or number in self._open_results or channel.close_received:
-            raise ProtocolProblem("a message came for a channel that is not open")
+            raise _not_open()
         return channel
 
     def _got_window_adjust(self, packet: bytes) -> None:
@@ -315,15 +320,17 @@ class Connection(SSHConnection):
         number, size = _TWO.unpack_from(plain, 2)
         if size != last - _DATA_AT:
             raise ProtocolProblem("a message is not as long as its fields")
-        self._take(self._channel(number), 0, plain[_DATA_AT:last])
+        self._take(number, 0, plain[_DATA_AT:last])
 
     def _got_extended_data(self, packet: bytes) -> None:
         reader = Reader(packet)
-        channel, kind = self._channel(reader.uint32()), reader.uint32()
-        self._take(channel, kind, reader.string())
+        number, kind = reader.uint32(), reader.uint32()
+        self._take(number, kind, reader.string())
 
-    def _take(self, channel: Channel, kind: int, data: bytes) -> None:
-        size = len(data)
+    def _take(self, number: int, kind: int, data: bytes) -> None:
+        channel, size = self.channels.get(number), len(data)
+        if channel is None or channel.close_received or number in self._open_results:
+            raise _not_open()
         if size > channel.localWindowLeft or size > channel.localMaxPacket:
             raise ProtocolProblem("a channel got more data than it had room for")
         if channel.eof_received:
@@ -363,7 +370,7 @@ class Connection(SSHConnection):
 
     def sendData(self, channel: Channel, data: bytes | memoryview) -> None:
         """Data that window and packet size allow."""
-        self.transport.send_data(_DATA.pack(messages.CHANNEL_DATA, channel.remote_id, len(data)), data)
+        self.transport.send_data(_DATA.pack(_CHANNEL_DATA, channel.remote_id, len(data)), data)
 
     def sendExtendedData(self, channel: Channel, dataType: int, data: bytes | memoryview) -> None:
         head = _EXTENDED.pack(messages.CHANNEL_EXTENDED_DATA, channel.remote_id, dataType, len(data))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SEQUENCE: Final = 0xFFFFFFFF
-_PACKETS_A_READ: Final = 512
+_PACKETS_A_READ: Final = 256
 _READ_SMALL: Final = 16 * 1024
 
 
@@ -127,7 +127,7 @@ class PacketStream(Protocol):
 
     def _read_packets(self, data: memoryview, at: int, end: int) -> int:
         begin, count = at, 0
-        while not self.ended:
+        while at < end and not self.ended:
             sequence = self._in_sequence
             found = self._opener.open(sequence, data, at, end, self._longest)
             if found is None:
@@ -148,15 +148,15 @@ class PacketStream(Protocol):
             if self._bytes_left < 0 or self._packets_left < 0:
                 self.rekey()
             count += 1
-        self._suit_reads(at - begin, count)
+        wire = self._wire
+        if wire is not None and (end >= _READ_SMALL or wire.read_size != _READ_SMALL):
+            self._suit_reads(wire, at - begin, count)
         return at
 
-    def _suit_reads(self, size: int, count: int) -> None:
+    def _suit_reads(self, wire: Wire, size: int, count: int) -> None:
         """Read as much at a time as some hundred packets of this size are: a flood of tiny ones stalls no one else."""
-        wire = self._wire
-        if wire is not None:
-            wanted = size // count * _PACKETS_A_READ if count else wire.read_size * 2
-            wire.read_size = min(max(wanted, _READ_SMALL), READ_SIZE)
+        wanted = size // count * _PACKETS_A_READ if count else wire.read_size * 2
+        wire.read_size = min(max(wanted, _READ_SMALL), READ_SIZE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.ended = True

@@ -126,7 +126,7 @@ class GCMOpener(_GCM):
         counter = self._counter
         self._counter = (counter + 1) & _MASK64
         try:
-            plain = self._cipher.decrypt(self._fixed + _U64.pack(counter), data[body:stop], bytes(data[at:body]))
+            plain = self._cipher.decrypt(self._fixed + _U64.pack(counter), data[body:stop], _U32.pack(length))
         except self._invalid_tag:
             raise _changed() from None
         return plain, stop

@@ -61,10 +61,14 @@ class SocketWire:
 
     def _do_read(self) -> Exception | None:
         left = self._left
-        have = len(left)
-        _view[:have] = left
         try:
-            got = self._socket.recv_into(_view[have : have + self.read_size])
+            if left:
+                have = len(left)
+                _view[:have] = left
+                got = self._socket.recv_into(_view[have : have + self.read_size])
+            else:
+                have = 0
+                got = self._socket.recv_into(_view, self.read_size)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -73,7 +77,10 @@ class SocketWire:
             return main.CONNECTION_DONE
         end = have + got
         used = self._owner.received(_view, end)
-        self._left = bytes(_view[used:end]) if used < end else b""
+        if used < end:
+            self._left = bytes(_view[used:end])
+        elif left:
+            self._left = b""
         return None
 
     # -- toward the peer --
@@ -85,7 +92,8 @@ class SocketWire:
         sent = 0
         if not self._backlog:
             try:
-                sent = self._socket.sendmsg(buffers[:_IOV_MAX])
+                one = len(buffers) == 1
+                sent = self._socket.send(buffers[0]) if one else self._socket.sendmsg(buffers[:_IOV_MAX])
             except OSError:  # not now, or never again: writing later tells which
                 sent = 0
             if sent == size:

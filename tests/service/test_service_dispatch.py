@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from teleconch.service.dispatch import without_log_context
+from teleconch.service.dispatch import straighten
 
 
 @implementer(IReadDescriptor)
@@ -42,7 +44,7 @@ class Reader:
 @pytest.fixture
 def reactor() -> Iterator[EPollReactor]:
     made = EPollReactor()
-    without_log_context(made)
+    straighten(made)
     yield made
     for reader in made.removeAll():
         if hasattr(reader, "close"):
@@ -97,7 +99,7 @@ def test_one_that_breaks_is_lost_alone(reactor: EPollReactor) -> None:
 def test_a_timeout_of_none_waits() -> None:
     """With nothing planned, the process sleeps until something is ready, instead of spinning."""
     made = EPollReactor()
-    without_log_context(made)
+    straighten(made)
     waits: list[float] = []
 
     class Poller:
@@ -117,5 +119,110 @@ def test_other_reactors_are_left_alone() -> None:
 
     made = PollReactor()
     before = made.doIteration
-    without_log_context(made)
+    straighten(made)
     assert made.doIteration == before
+
+
+ENOUGH = 200_000  # reads: a loop that never looks up from its descriptors gets there
+
+
+class Busy(Reader):
+    """A descriptor at which something always waits; ``read(n)`` is called each time."""
+
+    def __init__(self, reactor: EPollReactor, read: Callable[[int], object]) -> None:
+        self.count = 0
+
+        def count() -> None:
+            self.count += 1
+            read(self.count)
+            if self.count > ENOUGH:
+                reactor.crash()
+
+        super().__init__(count)
+        reactor.addReader(self)
+
+
+@pytest.fixture
+def running() -> Iterator[EPollReactor]:
+    """A reactor for ``run``. Whatever happens, it ends."""
+    made = EPollReactor()
+    straighten(made)
+    made.callLater(20, made.crash)
+    yield made
+    for reader in made.removeAll():
+        if hasattr(reader, "close"):
+            reader.close()
+
+
+def run(reactor: EPollReactor) -> None:
+    """Run to its end; it must be stopped, and not crash."""
+    reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]
+    assert reactor._stopped
+
+
+def test_timed_calls_come_in_time(running: EPollReactor) -> None:
+    """A connection that always has something to read keeps no timed call waiting: neither an old one, nor one
+    that is planned as it is read, which is not to wait for the old one."""
+    called: list[tuple[str, int]] = []
+    busy = Busy(running, lambda count: running.callLater(0, call, "new") if count == 5 else None)
+
+    def call(name: str) -> None:
+        called.append((name, busy.count))
+
+    running.callLater(0.1, call, "old")
+    running.callLater(0.2, running.stop)
+    run(running)
+    assert [name for name, _ in called] == ["new", "old"]
+    assert called[0][1] < 10
+    assert busy.count < ENOUGH
+
+
+def test_a_timed_call_wakes_the_loop(running: EPollReactor) -> None:
+    """With nothing to read, the loop sleeps until the next timed call; one that was put off comes when it is to."""
+    called: list[str] = []
+    late = running.callLater(0.01, called.append, "late")
+    late.delay(0.1)
+    running.callLater(0.05, called.append, "soon")
+    running.callLater(0.2, running.stop)
+    run(running)
+    assert called == ["soon", "late"]
+
+
+def test_calls_from_threads_are_heard(running: EPollReactor) -> None:
+    """What a thread wants done is done at once, also beside a connection that always has something to read."""
+    called: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def done() -> None:
+        called.append("heard")
+        running.stop()
+
+    def start(count: int) -> None:
+        if count == 5:
+            threads.append(threading.Thread(target=running.callFromThread, args=(done,)))
+            threads[0].start()
+
+    busy = Busy(running, start)
+    run(running)
+    threads[0].join()
+    assert called == ["heard"]
+    assert busy.count < ENOUGH
+
+
+def test_stopped_by_what_was_read(running: EPollReactor) -> None:
+    """A connection may stop the process, and nothing more is read then."""
+    busy = Busy(running, lambda count: running.stop() if count == 3 else None)
+    run(running)
+    assert busy.count < 10
+
+
+def test_a_far_timed_call() -> None:
+    """A call in a hundred years is more than epoll can wait for, and does no harm."""
+    made = EPollReactor()
+    straighten(made)
+    made.callLater(100 * 365 * 24 * 3600.0, lambda: None)
+    busy = Busy(made, lambda count: made.stop() if count == 3 else None)
+    with capturedLogs() as events:
+        run(made)
+    assert not [event for event in events if "log_failure" in event]
+    busy.close()

@@ -49,6 +49,7 @@ _CODES = {
 
 UINT32 = Struct(">L")
 UINT64 = Struct(">Q")
+_ANSWER = Struct(">LBL")  # length, type, id
 _uint32_at, _uint64_at = UINT32.unpack_from, UINT64.unpack_from
 
 
@@ -129,4 +130,4 @@ def status(code: int, sentence: bytes | None = None) -> bytes:
 
 def answer(id: int, reply: bytes) -> bytes:
     """The whole packet of ``reply``, which is a type byte and what follows the id."""
-    return UINT32.pack(len(reply) + 4) + reply[:1] + UINT32.pack(id) + reply[1:]
+    return _ANSWER.pack(len(reply) + 4, reply[0], id) + reply[1:]

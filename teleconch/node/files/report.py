@@ -44,6 +44,7 @@ class Report:
 
     Records wait for each other, since a datagram costs both sides as much as moving a small file does. They go as
     lines of one datagram: so many at a time, or after a moment (by SIGALRM, as the process may wait for its client).
+    :meth:`send_many` is for a moment at which no client waits for this process.
     """
 
     def __init__(self, event: str, fd: int | None) -> None:
@@ -65,7 +66,12 @@ class Report:
         self._kept.append(record(self._event, path, action, size, error))
         if len(self._kept) == 1:
             signal.setitimer(signal.ITIMER_REAL, DELAY)
-        elif len(self._kept) >= TOGETHER:
+        elif len(self._kept) >= 2 * TOGETHER:
+            self.send()
+
+    def send_many(self) -> None:
+        """Tell of all, where there is enough to tell."""
+        if len(self._kept) >= TOGETHER:
             self.send()
 
     def send(self) -> None:

@@ -29,6 +29,7 @@ _HEAD = Struct(">BL")  # type, id
 _DATA_HEAD = Struct(">LBLL")  # length, type, id, data's length
 _MOVE = Struct(">BLL4sQL")  # READ and WRITE: type, id, handle's length and bytes, offset, data's length
 _TOO_LONG, _UNREADABLE = 11, 255
+_END_OF_FILE = packets.status(packets.END_OF_FILE)
 
 
 class End(Exception):
@@ -88,6 +89,7 @@ class Server:
                 start = after
             if self._out_end:
                 self._flush()
+                self._report.send_many()
             if start == end:
                 start = end = 0
             elif start + PACKET_MAX + 4 > _IN:  # the packet that has begun might not fit behind
@@ -146,7 +148,8 @@ class Server:
                 opened.error = opened.error or error.strerror
                 raise
             if not count:
-                raise Refused(packets.END_OF_FILE)
+                self._send(packets.answer(id, _END_OF_FILE))
+                return
         else:
             count = 0
         opened.read += count
