@@ -87,7 +87,7 @@ class SSHClientTransport(SSHTransport):
 
     def kex_agreed(self, agreed: kex.Agreed) -> None:
         self._exchange = kex.ClientExchange(agreed.kex)
-        self._seal(bytes((messages.KEX_INIT,)), string(self._exchange.init))
+        self.seal(bytes((messages.KEX_INIT,)), string(self._exchange.init))
 
     def _got_kex_reply(self, body: bytes) -> None:
         if self._wrong_guess():

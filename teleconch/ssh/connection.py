@@ -370,11 +370,11 @@ class Connection(SSHConnection):
 
     def sendData(self, channel: Channel, data: bytes | memoryview) -> None:
         """Data that window and packet size allow."""
-        self.transport.send_data(_DATA.pack(_CHANNEL_DATA, channel.remote_id, len(data)), data)
+        self.transport.seal(_DATA.pack(_CHANNEL_DATA, channel.remote_id, len(data)), data)
 
     def sendExtendedData(self, channel: Channel, dataType: int, data: bytes | memoryview) -> None:
         head = _EXTENDED.pack(messages.CHANNEL_EXTENDED_DATA, channel.remote_id, dataType, len(data))
-        self.transport.send_data(head, data)
+        self.transport.seal(head, data)
 
     def sendEOF(self, channel: Channel) -> None:
         """EOF behind everything that was written."""

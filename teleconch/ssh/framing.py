@@ -101,7 +101,9 @@ class PacketStream(Protocol):
             self.log.failure("an ssh connection broke", event="ssh", addr_remote=self.peer_name())
             self.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
         finally:
-            self.uncork()
+            self._corked -= 1
+            if self._out and not self._corked:
+                self._flush()
         return end if self.ended else at
 
     def _read_version(self, data: bytes) -> int:
@@ -175,12 +177,10 @@ class PacketStream(Protocol):
         if not self._corked and self._out:
             self._flush()
 
-    def send_data(self, head: bytes, data: bytes | memoryview) -> None:
-        """A message in two parts, its number first in ``head``; only while not :attr:`congested`."""
-        if not self.ended:
-            self._seal(head, data)
-
-    def _seal(self, head: bytes, body: bytes | memoryview = b"") -> None:
+    def seal(self, head: bytes, body: bytes | memoryview = b"") -> None:
+        """Seal one message, its number first in ``head``, and send it whatever goes on: data only if not ``congested``."""
+        if self.ended:
+            return
         sequence = self._out_sequence
         size = self._sealer.seal(sequence, self._out, head, body)
         self._out_sequence = (sequence + 1) & _SEQUENCE
@@ -212,7 +212,7 @@ class PacketStream(Protocol):
         if self.ended:
             return
         self._rekey_never()
-        self._seal(bytes((messages.DISCONNECT,)), uint32(reason) + string(desc) + string(b""))
+        self.seal(bytes((messages.DISCONNECT,)), uint32(reason) + string(desc) + string(b""))
         self._end()
 
     def _rekey_never(self) -> None:

@@ -129,12 +129,12 @@ class SSHServerTransport(SSHTransport):
         key, blob = self._host_keys[self._agreed.host_key]
         digest = self._hash(blob, init, reply, secret)
         signature = key.sign(digest, self._agreed.host_key)
-        self._seal(bytes((messages.KEX_REPLY,)), string(blob) + string(reply) + string(signature))
+        self.seal(bytes((messages.KEX_REPLY,)), string(blob) + string(reply) + string(signature))
         self._keys_made(secret, digest)
 
     def _send_ext_info(self) -> None:
         if self._peer_takes_ext_info:
-            self._seal(bytes((messages.EXT_INFO,)), server_extensions())
+            self.seal(bytes((messages.EXT_INFO,)), server_extensions())
 
     def _got_service_request(self, body: bytes) -> None:
         reader = Reader(body)

@@ -106,7 +106,7 @@ class SSHTransport(PacketStream):
                 return
             self._blocked.append((messageType, payload))
             return
-        self._seal(bytes((messageType,)), payload)
+        self.seal(bytes((messageType,)), payload)
 
     def sendUnimplemented(self, sequence: int | None = None) -> None:
         if sequence is None:
@@ -199,7 +199,7 @@ class SSHTransport(PacketStream):
         if not first:
             self._call_later(limits.KEX_SECONDS, self._kex_too_slow)
         self._exchanging = True
-        self._seal(self._our_kexinit)
+        self.seal(self._our_kexinit)
 
     def _kex_too_slow(self) -> None:
         self.fail(ProtocolProblem("the other side does not answer the key exchange"))
@@ -264,7 +264,7 @@ class SSHTransport(PacketStream):
         derive = kex.KeyMaterial(agreed.kex, secret, digest, session_id)
         letters, out = (b"ACE", b"BDF"), 0 if self.isClient else 1
         into = 1 - out
-        self._seal(bytes((messages.NEWKEYS,)))
+        self.seal(bytes((messages.NEWKEYS,)))
         self._sealer = packet.make_sealer(agreed.ciphers[out], agreed.macs[out], derive, letters[out])
         self._next_opener = packet.make_opener(agreed.ciphers[into], agreed.macs[into], derive, letters[into])
         if self._strict:

@@ -254,7 +254,7 @@ def test_keepalive() -> None:
 
 
 def raw(pair: Pair, number: int, body: bytes) -> None:
-    pair.client._seal(bytes((number,)), body)
+    pair.client.seal(bytes((number,)), body)
     pair.pump()
 
 
@@ -377,9 +377,9 @@ def test_a_flood_of_questions() -> None:
     """Requests whose answers take long cannot pile up without end."""
     pair = entered()
     session(pair, b"mute")
-    pair.client._seal(bytes((m.CHANNEL_REQUEST,)), uint32(0) + string(b"exec") + b"\1" + string(b"slow"))
+    pair.client.seal(bytes((m.CHANNEL_REQUEST,)), uint32(0) + string(b"exec") + b"\1" + string(b"slow"))
     for _ in range(limits.PENDING_EVENTS * 64 + 2):
-        pair.client._seal(bytes((m.CHANNEL_REQUEST,)), uint32(0) + string(b"exec") + b"\1" + string(b"hello"))
+        pair.client.seal(bytes((m.CHANNEL_REQUEST,)), uint32(0) + string(b"exec") + b"\1" + string(b"hello"))
     pair.pump(100_000)
     assert pair.server.ended
     pair.end()
@@ -418,7 +418,7 @@ def test_nonsense_after_login(messages: list[tuple[int, bytes]]) -> None:
         pair.client.legal = dict.fromkeys(pair.client.legal, frozenset())  # it hears nothing: answers end it
         for number, body in messages:
             if not pair.server.ended:
-                pair.client._seal(bytes((number,)), body)
+                pair.client.seal(bytes((number,)), body)
                 pair.pump()
         pair.end()
     assert not [event for event in log if "log_failure" in event]

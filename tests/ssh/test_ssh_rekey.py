@@ -135,7 +135,7 @@ def test_a_peer_that_never_ends_its_exchange() -> None:
     pair.ends[0].written.clear()
     for _ in range(10_000):
         if not pair.server.ended:
-            pair.client._seal(b"\x50", string(b"plain") + b"\1")
+            pair.client.seal(b"\x50", string(b"plain") + b"\1")
             pair.pump()
     assert pair.server.ended
     assert not pair.server._blocked or len(pair.server._blocked) <= 4096

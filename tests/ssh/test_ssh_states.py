@@ -75,7 +75,7 @@ def test_server_ends_on_messages_that_are_not_legal(state: str) -> None:
         before = server.service
         body = HARMLESS.get(number, b"")
         legal = number in states.SERVER[state]
-        pair.client._seal(bytes((number,)), body)
+        pair.client.seal(bytes((number,)), body)
         pair.pump()
         if not legal:
             unknown = state == states.OPEN and number not in states.KNOWN
@@ -138,7 +138,7 @@ def test_client_ends_on_messages_that_are_not_legal(state: str) -> None:
         client = pair.client
         assert client.state == state
         legal = number in states.CLIENT[state]
-        pair.server._seal(bytes((number,)), HARMLESS.get(number, b""))
+        pair.server.seal(bytes((number,)), HARMLESS.get(number, b""))
         pair.pump()
         if not legal:
             unknown = state == states.OPEN and number not in states.KNOWN
@@ -153,7 +153,7 @@ def test_only_the_exchange_before_the_first_keys() -> None:
     for number in (m.IGNORE, m.DEBUG, m.UNIMPLEMENTED):
         for state in (states.START, states.KEYS, states.NEW):
             pair = client_at(state)
-            pair.client._seal(bytes((number,)), HARMLESS[number])
+            pair.client.seal(bytes((number,)), HARMLESS[number])
             if state == states.START:  # the peer's first packet is this one; then it goes on as if nothing was
                 pair.client._our_kexinit = None
                 type(pair.client).where = ""
@@ -169,7 +169,7 @@ def test_only_the_exchange_during_a_rekey() -> None:
         pair = Pair()
         pair.pump()
         pair.client.rekey()
-        pair.client._seal(bytes((number,)), HARMLESS.get(number, b""))
+        pair.client.seal(bytes((number,)), HARMLESS.get(number, b""))
         pair.pump()
         assert pair.server.ended or number in (m.IGNORE, m.UNIMPLEMENTED, m.DEBUG), number
         pair.end()
@@ -179,7 +179,7 @@ def test_only_the_exchange_during_a_rekey() -> None:
     pair.client.service.open(channel)
     pair.pump()
     pair.client.rekey()
-    pair.client._seal(bytes((m.CHANNEL_DATA,)), uint32(0) + string(b"data"))
+    pair.client.seal(bytes((m.CHANNEL_DATA,)), uint32(0) + string(b"data"))
     pair.pump()
     assert pair.server.ended
     pair.end()
@@ -190,8 +190,8 @@ def test_extensions_only_at_their_moment() -> None:
     for before, good in (((), True), ((m.IGNORE,), False), ((m.EXT_INFO,), False)):
         pair = client_at(states.SERVICE)
         for number in before:
-            pair.client._seal(bytes((number,)), bytes(4))
-        pair.client._seal(bytes((m.EXT_INFO,)), bytes(4))
+            pair.client.seal(bytes((number,)), bytes(4))
+        pair.client.seal(bytes((m.EXT_INFO,)), bytes(4))
         pair.pump()
         assert pair.server.ended is not good, before
         pair.end()
@@ -232,11 +232,11 @@ def test_a_peer_without_strict_kex_gets_only_gcm() -> None:
             super()._got_kexinit(body)
             self.agreeing = False
 
-        def _seal(self, head: bytes, body: Any = b"") -> None:
+        def seal(self, head: bytes, body: Any = b"") -> None:
             if head[0] == m.KEXINIT and self.sessionID is None:
                 head = head.replace(b"kex-strict-c-v00@openssh.com", b"kex-string-c-v00@openssh.com")
                 self._our_kexinit = head
-            super()._seal(head, body)
+            super().seal(head, body)
 
     for cipher, good in (
         ("aes128-gcm@openssh.com", True),
@@ -253,11 +253,11 @@ def test_a_peer_without_strict_kex_gets_only_gcm() -> None:
 class Unmarked(SSHClientTransport):
     """A client of before strict key exchange, such as OpenSSH up to 9.5."""
 
-    def _seal(self, head: bytes, body: Any = b"") -> None:
+    def seal(self, head: bytes, body: Any = b"") -> None:
         if head[0] == m.KEXINIT and self.sessionID is None:
             head = head.replace(b"kex-strict-c-v00@openssh.com", b"kex-string-c-v00@openssh.com")
             self._our_kexinit = head
-        super()._seal(head, body)
+        super().seal(head, body)
 
     def _got_kexinit(self, body: bytes) -> None:
         super()._got_kexinit(body)
