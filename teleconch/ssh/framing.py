@@ -178,7 +178,7 @@ class PacketStream(Protocol):
             self._flush()
 
     def seal(self, head: bytes, body: bytes | memoryview = b"") -> None:
-        """Seal one message, its number first in ``head``, and send it whatever goes on: data only if not ``congested``."""
+        """Send one message, its number first in ``head``, whatever goes on; data only while not ``congested``."""
         if self.ended:
             return
         sequence = self._out_sequence
