@@ -38,7 +38,7 @@ def idle(peer: Peer, figures: Figures) -> None:
             return (pss(peer.target_pid) - before) / 1024 / FEW
         finally:
             for client in clients:
-                client.terminate()
+                client.kill()
             for client in clients:
                 client.wait()
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.processes import NotReady, free_port
@@ -93,8 +94,9 @@ class Peer:
         command = self.ssh(host, cipher=cipher)
         own += ["-L", forward] if forward else []
         master = subprocess.Popen(
-            [*command[:-1], "-M", "-N", *own, host], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+            [*command[:-1], "-M", "-N", *own, host],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
         try:
             for _ in range(600):
                 if control.exists():
@@ -104,7 +106,9 @@ class Peer:
                 time.sleep(0.05)
             yield [*command[:-1], *own[:2], host]
         finally:
-            master.terminate()
+            # With its ssh -W. On a busy machine OpenSSH's client may overlook a gentle signal, and -W its end of input.
+            with suppress(ProcessLookupError):
+                os.killpg(master.pid, signal.SIGKILL)
             master.communicate()
             control.unlink(missing_ok=True)
 

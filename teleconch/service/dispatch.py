@@ -16,12 +16,17 @@ from twisted.logger import Logger
 
 _LONGEST: Final = 2147483.0  # seconds that epoll_wait(2) can wait
 _EVENTS: Final = 64  # of one wait; room for more is taken from the heap each time
+_NAMES: Final = (
+    "_disconnectSelectable", "_doReadOrWrite", "_justStopped", "_newTimedCalls", "_pendingTimedCalls", "_poller",
+    "_selectables", "running", "threadCallQueue",
+)  # fmt: skip
 _log = Logger()
 
 
 def straighten(reactor: Any) -> None:
-    """From now on, this reactor calls what is ready by itself. Reactors of other kinds stay as they are."""
-    if type(reactor) is EPollReactor:
+    """From now on, this reactor calls what is ready by itself. Reactors of other kinds, and of a Twisted that has other
+    names, stay as they are. While it runs, nothing may call its ``iterate``."""
+    if type(reactor) is EPollReactor and all(hasattr(reactor, name) for name in _NAMES):
         reactor.doIteration = MethodType(_poll, reactor)  # type: ignore[method-assign]
 
 
@@ -42,9 +47,11 @@ def _poll(reactor: Any, timeout: float | None) -> None:
                 why = found.doRead()
             except BaseException as error:  # noqa: BLE001 - as Twisted's: a fault in one connection ends that one
                 _log.failure("a connection broke")
-                why = error
+                reactor._disconnectSelectable(found, error, False)
+                continue
             if why:
                 reactor._disconnectSelectable(found, why, True)
+        found = None  # what is gone is not to live on while nothing happens
         if not reactor.running or reactor.threadCallQueue or reactor._newTimedCalls or reactor._justStopped:
             return
         if timed := reactor._pendingTimedCalls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
 from twisted.cred.portal import Portal
@@ -166,13 +166,7 @@ class SSHServerTransport(SSHTransport):
         )
 
 
-if TYPE_CHECKING:
-    _Factory = Factory[SSHServerTransport]
-else:
-    _Factory = Factory  # no generic class before Twisted 25
-
-
-class SSHServerFactory(_Factory):
+class SSHServerFactory(Factory[SSHServerTransport]):
     """Listens for SSH. ``host_keys()`` is asked again for each new list of keys, so renewed certificates are taken up.
 
     ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`. ``audit`` are fields for the log lines of

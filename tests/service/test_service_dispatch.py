@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -111,6 +112,28 @@ def test_a_timeout_of_none_waits() -> None:
     made.doIteration(None)
     made.doIteration(0.5)
     assert waits == [-1, 0.5]
+
+
+def test_what_is_gone_does_not_live_on(running: EPollReactor) -> None:
+    """A connection that broke is forgotten at once, with all that its error knows, though nothing else happens."""
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    reader = Reader(broken)
+    running.addReader(reader)
+    gone, seen = weakref.ref(reader), []
+    del reader
+
+    def look() -> None:
+        seen.append(gone())
+        running.callFromThread(running.stop)
+
+    timer = threading.Timer(0.1, look)
+    timer.start()
+    with capturedLogs():
+        run(running)
+    assert seen == [None]
 
 
 def test_other_reactors_are_left_alone() -> None:

@@ -175,6 +175,7 @@ class Sink:
             raise
         finally:
             self._report.moved(path, report.WRITE, problems.written, problems.first)
+            self._report.send_many()
         if problems.sentence is None:
             self._wire.ok()
         else:

@@ -69,6 +69,7 @@ class Source:
             raise
         finally:
             self._report.moved(path, report.READ, self._sent, failed)
+            self._report.send_many()
 
     def _send_data(self, fd: int, size: int) -> str | None:
         """Send ``size`` bytes, whatever happens to the file; what did happen."""
