@@ -22,7 +22,6 @@ from zope.interface import implementer
 
 READ_SMALL: Final = 16 * 1024
 READ_BIG: Final = 256 * 1024
-_FEW: Final = 1024
 PIPE_SIZE: Final = 1024 * 1024
 TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
 TERMINAL_FULL: Final = 2048
@@ -91,9 +90,7 @@ class Source:
             self.stopProducing()
             self._ended()
             return
-        if len(data) < _FEW:
-            self._size = READ_SMALL  # a large buffer costs more than the bytes of a keystroke or an answer
-        elif len(data) == self._size:
+        if len(data) == self._size:
             self._size = READ_BIG
             if not self._grown:
                 self._grown = True
