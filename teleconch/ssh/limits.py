@@ -6,6 +6,8 @@ from typing import Final
 
 from attrs import frozen
 
+from teleconch.admission import Bounds, Room
+
 VERSION_LINE: Final = 255  # RFC 4253 section 4.2
 VERSION_LINES_BEFORE: Final = 32  # other lines that a server may send first; only a client reads them
 PACKET_MAX: Final = 256 * 1024 + 1024  # packet length field; OpenSSH's largest is 256 KiB
@@ -35,11 +37,27 @@ class Limits:
 
     login_grace: float = 30.0
     auth_tries: int = AUTH_TRIES
-    max_unauthenticated: int = 1000
-    max_unauthenticated_per_source: int = 100
+    max_unauthenticated: int = 2000  # that have said nothing yet; at each later step half as many
+    max_unauthenticated_per_source: int = 1000
     max_connections: int = 15000
     max_connections_per_source: int = 0  # 0: no limit
     max_connections_per_user: int = 0
     max_channels: int = 1000
     rekey_bytes: int = REKEY_BYTES
     rekey_seconds: float = REKEY_SECONDS
+
+    def bounds(self) -> Bounds:
+        """Of a server's connections. They say nothing yet, or they have sent a version line, or they have keys."""
+        total = max(1, min(self.max_unauthenticated, self.max_connections // 2))  # the rest is for those who are in
+        one = max(1, min(self.max_unauthenticated_per_source, total))
+        later = Room(max(1, total // 2), max(1, one // 2))
+        return Bounds(
+            connections=self.max_connections,
+            steps=(Room(total, one), later, later),
+            per_source=self.max_connections_per_source,
+            per_identity=self.max_connections_per_user,
+        )
+
+
+SPEAKS: Final = 1  # steps of admission, after the first
+HAS_KEYS: Final = 2

@@ -346,6 +346,14 @@ class Pair:
         self.server.makeConnection(self.ends[0])
         self.client.makeConnection(self.ends[1])
 
+    @staticmethod
+    def silent(factory: SSHServerFactory) -> Any:
+        """A server's side of a connection over which nothing comes."""
+        server = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40001))
+        assert server is not None
+        server.makeConnection(Memory())  # type: ignore[arg-type]
+        return server
+
     def pump(self, turns: int = 10_000) -> None:
         """Carry bytes until nothing moves."""
         protocols = (self.server, self.client)

@@ -1,0 +1,230 @@
+"""Who may connect: counts of connections in total, by source, and by identity once it is known.
+
+The listeners of SSH, HTTPS and the auth API share this. A connection of which nobody knows whose it is waits at a step:
+it has said nothing, or it speaks, or it has keys. Each step has a queue of its own, so a crowd that says nothing cannot
+push out anyone who has come further. In a queue that is full, the source that has most connections loses its oldest
+one: people who mean to log in are done within a second, and one source cannot push out another.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from attrs import frozen
+from twisted.logger import Logger
+
+_QUIET_SECONDS: Final = 60.0  # between two log lines about refused connections
+
+
+class Connecting(Protocol):
+    """A connection, as far as it concerns admission."""
+
+    def abortConnection(self) -> None: ...
+
+
+_C = TypeVar("_C")
+
+
+def source_of(address: Any) -> str:
+    """What counts as one source: an IPv4 address, an IPv6 /64; one for all that is neither."""
+    try:
+        parsed = ipaddress.ip_address(getattr(address, "host", "").partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+@frozen
+class Room:
+    """How many may be in one queue, and how many of one source among them."""
+
+    total: int
+    per_source: int
+
+
+@frozen
+class Bounds:
+    """``steps`` are those of connections that nobody is known to own, the first one first.
+
+    0 for ``per_source`` or ``per_identity``: no bound. With ``oldest_goes`` an identity that has too many loses its
+    oldest one, and the one that has most does where all are too many; otherwise the new one is refused.
+    """
+
+    connections: int
+    steps: tuple[Room, ...]
+    per_source: int = 0
+    per_identity: int = 0
+    oldest_goes: bool = False
+
+
+class Queue(Generic[_C]):
+    """Those that wait at one step, by source, oldest first."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._source_of: dict[_C, str] = {}
+        self._by_source: dict[str, dict[_C, None]] = {}
+        self._crowds: dict[int, dict[str, None]] = {}  # so many -> the sources that have so many
+        self._most = 0
+
+    def __len__(self) -> int:
+        return len(self._source_of)
+
+    def __contains__(self, one: _C) -> bool:
+        return one in self._source_of
+
+    def source(self, one: _C) -> str:
+        return self._source_of[one]
+
+    def add(self, one: _C, source: str) -> _C | None:
+        """``one`` waits from now on. Gives the one that has to go for it, which stays until it is removed."""
+        self._source_of[one] = source
+        here = self._by_source.setdefault(source, {})
+        here[one] = None
+        self._moved(source, len(here) - 1, len(here))
+        if len(here) <= self._room.per_source:
+            if len(self) <= self._room.total:
+                return None
+            here = self._by_source[next(iter(self._crowds[self._most]))]
+        return next(iter(here))
+
+    def remove(self, one: _C) -> str | None:
+        """``one`` waits no more. Gives its source, or ``None`` where it did not wait here."""
+        source = self._source_of.pop(one, None)
+        if source is not None:
+            here = self._by_source[source]
+            del here[one]
+            self._moved(source, len(here) + 1, len(here))
+            if not here:
+                del self._by_source[source]
+        return source
+
+    def _moved(self, source: str, before: int, after: int) -> None:
+        crowds = self._crowds
+        if before:
+            del crowds[before][source]
+            if not crowds[before]:
+                del crowds[before]
+        if after:
+            crowds.setdefault(after, {})[source] = None
+        if after > self._most or (before not in crowds and before == self._most):
+            self._most = after
+
+
+class Admission:
+    """Counts one listener's connections against its :class:`Bounds`. ``service`` is whose they are, for the log."""
+
+    log = Logger()
+
+    def __init__(self, bounds: Bounds, now: Callable[[], float], service: str) -> None:
+        self._bounds = bounds
+        self._now = now
+        self._service = service
+        self._sources: dict[Connecting, str] = {}
+        self._by_source: Counter[str] = Counter()
+        self._steps: tuple[Queue[Connecting], ...] = tuple(Queue(room) for room in bounds.steps)
+        self._step: dict[Connecting, int] = {}  # of those that wait
+        known = bounds.connections
+        if bounds.oldest_goes:
+            known = max(1, known - sum(room.total for room in bounds.steps))  # so that they never keep others out
+        # Those whose owner is known: what a source is to the steps, an identity is to them.
+        self._known: Queue[Connecting] = Queue(Room(known, bounds.per_identity or known))
+        self._silent_until = float("-inf")
+        self._unlogged = 0
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def waiting(self) -> int:
+        """How many connections are nobody's yet."""
+        return len(self._step)
+
+    def may_connect(self, address: Any) -> bool:
+        """Whether a new connection from ``address`` is taken at all."""
+        bounds = self._bounds
+        if len(self._sources) >= bounds.connections:
+            return self._refuse("there are too many connections", source_of(address))
+        if bounds.per_source and self._by_source[source_of(address)] >= bounds.per_source:
+            return self._refuse("there are too many connections from this source", source_of(address))
+        return True
+
+    def connected(self, connection: Connecting, address: Any) -> None:
+        """A new connection, which waits at the first step."""
+        source = source_of(address)
+        self._sources[connection] = source
+        self._by_source[source] += 1
+        self._wait(connection, 0, source)
+
+    def advanced(self, connection: Connecting, step: int) -> None:
+        """``connection`` waits at this step from now on, unless it does not wait any more."""
+        before = self._step.get(connection)
+        if before is not None and before != step:
+            source = self._steps[before].remove(connection)
+            assert source is not None
+            self._wait(connection, step, source)
+
+    def _wait(self, connection: Connecting, step: int, source: str) -> None:
+        self._step[connection] = step
+        queue = self._steps[step]
+        leaving = queue.add(connection, source)
+        if leaving is not None:
+            self._refuse("too many connections have not logged in", queue.source(leaving))
+            self._stop_waiting(leaving)
+            leaving.abortConnection()
+
+    def authenticated(self, connection: Connecting, identity: str) -> bool:
+        """``connection`` is ``identity``'s; False where that has too many and the oldest does not make room."""
+        self._stop_waiting(connection)
+        leaving = self._known.add(connection, identity)
+        if leaving is None:
+            return True
+        if not self._bounds.oldest_goes:
+            self._known.remove(connection)
+            return False
+        self._refuse("one user or host has too many connections", self._known.source(leaving))
+        self._known.remove(leaving)
+        leaving.abortConnection()
+        return True
+
+    def used(self, connection: Connecting) -> None:
+        """``connection`` counts as its identity's newest: those that do nothing go first."""
+        identity = self._known.remove(connection)
+        if identity is not None:
+            self._known.add(connection, identity)
+
+    def gone(self, connection: Connecting) -> None:
+        """``connection`` has ended."""
+        self._stop_waiting(connection)
+        self._known.remove(connection)
+        source = self._sources.pop(connection, None)
+        if source is not None:
+            self._by_source[source] -= 1
+            if not self._by_source[source]:
+                del self._by_source[source]
+
+    def _stop_waiting(self, connection: Connecting) -> None:
+        step = self._step.pop(connection, None)
+        if step is not None:
+            self._steps[step].remove(connection)
+
+    def _refuse(self, why: str, source: str) -> bool:
+        self._unlogged += 1
+        if self._now() >= self._silent_until:
+            self._silent_until = self._now() + _QUIET_SECONDS
+            count, self._unlogged = self._unlogged, 0
+            self.log.warn(
+                "connection refused: {error} ({count} since the last such line)",
+                event="session.rejected",
+                service=self._service,
+                error=why,
+                count=count,
+                addr_remote=source,
+            )
+        return False
