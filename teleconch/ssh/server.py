@@ -13,14 +13,14 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.admission import Admission
 from teleconch.errors import BadParameter
 from teleconch.ssh import algorithms, kex, messages, states
-from teleconch.ssh.admission import Admission
 from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.hostkey import HostKey
-from teleconch.ssh.limits import Limits
+from teleconch.ssh.limits import HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.problems import SSHProblem
 from teleconch.ssh.transport import SSHTransport, server_extensions
 from teleconch.ssh.userauth import UserAuthServer
@@ -91,6 +91,7 @@ class SSHServerTransport(SSHTransport):
         self._call_later(PATIENCE, self._wait_no_more)
 
     def version_read(self) -> None:
+        self.factory.admission.advanced(self, SPEAKS)
         found = _HAS_STRICT.match(self.otherVersionString)
         if found is not None and (found[1] is None or (int(found[1]), int(found[2])) >= (9, 6)):
             self._wait_no_more()
@@ -103,6 +104,9 @@ class SSHServerTransport(SSHTransport):
         if self.sessionID is None:
             theirs = kex.parse_kexinit(bytes((messages.KEXINIT,)) + kexinit)
             self.offered = kex.fitting(self.offered, theirs)
+
+    def connectionSecure(self) -> None:
+        self.factory.admission.advanced(self, HAS_KEYS)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_grace()
@@ -194,7 +198,7 @@ class SSHServerFactory(Factory[SSHServerTransport]):
         self.log_name = log_name
         self.audit = dict(audit or {})
         self._host_keys = host_keys
-        self.admission = Admission(self.options.limits, reactor.seconds, log_name)
+        self.admission = Admission(self.options.limits.bounds(), reactor.seconds, log_name)
         self.connections: set[SSHServerTransport] = set()
 
     def offered_host_keys(self) -> dict[bytes, tuple[HostKey, bytes]]:
