@@ -21,11 +21,11 @@ from teleconch.api.interface import NOUNS, NodeReceiver
 from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
 from teleconch.resources.node import NodeEvent
 from teleconch.resources.secret import Secret
+from teleconch.resources.strict_json import read_json
 
 REQUEST_MAX: Final = 64 * 1024  # bytes of one request's arguments
 ANSWER_MAX: Final = 16 * 1024 * 1024  # bytes of one answer
 CHUNK: Final = 256 * 1024  # bytes of one string on the wire; Perspective Broker refuses more than 640 KiB
-_DEPTH_MAX: Final = 12  # of values in values; the API's own need 6
 
 
 @frozen
@@ -191,41 +191,15 @@ _REQUEST = _converter(strict=True)
 _ANSWER = _converter(strict=False)
 
 
-def _no_constant(name: str) -> object:
-    raise _Wrong(f"{name} is not a number here")
-
-
-def _depth(value: object) -> int:
-    """How deep lists and objects go, without recursion."""
-    deepest, level = 0, [value]
-    while level:
-        deepest += 1
-        level = [
-            inner
-            for each in level
-            if isinstance(each, (dict, list))
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-        if deepest > _DEPTH_MAX:
-            break
-    return deepest
-
-
 def _dump(value: object, limit: int, what: str) -> bytes:
-    data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    try:
+        data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        # Half of a surrogate pair (a command line that is not UTF-8), or a number that is not finite.
+        raise BadParameter(f"{what} holds a text that is not UTF-8, or a number that is not finite.") from None
     if len(data) > limit:
         raise LimitExceeded(f"{what} is too large: {len(data)} bytes, at most {limit} are sent.")
     return data
-
-
-def _load(data: bytes, what: str) -> Any:
-    try:
-        value = json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise BadParameter(f"{what} cannot be read.") from None
-    if _depth(value) > _DEPTH_MAX:
-        raise BadParameter(f"{what} cannot be read: values are nested too deep.")
-    return value
 
 
 def _structure(converter: Converter, value: object, kind: Any, what: str) -> Any:
@@ -248,7 +222,7 @@ def decode_arguments(method: Method, data: bytes) -> tuple[Any, ...]:
     """What :func:`encode_arguments` made. BadParameter, without the values in its text."""
     if len(data) > REQUEST_MAX:
         raise BadParameter(f"The request {method.name} is too large: at most {REQUEST_MAX} bytes are taken.")
-    values = _load(data, f"The request {method.name}")
+    values = read_json(data, f"The request {method.name}")
     if type(values) is not list or len(values) != len(method.parameters):
         raise BadParameter(f"{method.name} takes {len(method.parameters)} arguments.")
     return tuple(
@@ -266,7 +240,7 @@ def encode_result(method: Method, value: object) -> tuple[bytes, ...]:
 def decode_result(method: Method, chunks: Sequence[bytes]) -> Any:
     """What :func:`encode_result` made. BadParameter."""
     what = f"The answer to {method.name}"
-    return _structure(_ANSWER, _load(b"".join(chunks), what), method.result, what)
+    return _structure(_ANSWER, read_json(b"".join(chunks), what), method.result, what)
 
 
 def encode_events(events: Sequence[NodeEvent]) -> bytes:
@@ -277,7 +251,7 @@ def encode_events(events: Sequence[NodeEvent]) -> bytes:
 def decode_events(data: bytes) -> tuple[NodeEvent, ...]:
     """What :func:`encode_events` made. BadParameter."""
     what = "A list of changes"
-    events: tuple[NodeEvent, ...] = _structure(_ANSWER, _load(data, what), tuple[NodeEvent, ...], what)
+    events: tuple[NodeEvent, ...] = _structure(_ANSWER, read_json(data, what), tuple[NodeEvent, ...], what)
     return events
 
 
@@ -288,4 +262,4 @@ def encode_value(value: object) -> bytes:
 
 def decode_value(kind: Any, data: bytes) -> Any:
     """What :func:`encode_value` made. BadParameter."""
-    return _structure(_ANSWER, _load(data, kind.__name__), kind, kind.__name__)
+    return _structure(_ANSWER, read_json(data, kind.__name__), kind, kind.__name__)

@@ -32,6 +32,7 @@ from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.login import LoginRequest, Signup, UserCertificates
 from teleconch.resources.names import is_principal
 from teleconch.resources.secret import Secret
+from teleconch.resources.strict_json import read_json
 
 _ANSWER_MAX = 4 * 1024 * 1024
 _KINDS: dict[int, type[TeleconchError]] = {
@@ -178,8 +179,8 @@ class WebClient:
 
     def _answer(self, status: int, text: bytes) -> dict[str, Any]:
         try:
-            answer = json.loads(text)
-        except (ValueError, RecursionError):
+            answer = read_json(text, "The proxy's answer")
+        except BadParameter:
             answer = None
         if status == 200 and isinstance(answer, dict):
             return answer

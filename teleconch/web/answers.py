@@ -18,6 +18,7 @@ from teleconch.errors import (
     TeleconchError,
     Unavailable,
 )
+from teleconch.resources import strict_json
 
 CSP: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; "
@@ -33,6 +34,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Strict-Transport-Security": "max-age=31536000",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+TEXT_MAX: Final = 8192  # characters of one field: a public key of RSA with 16,384 bits has 2,800
 UNEXPECTED: Final = "Something went wrong on the server, which has logged it: try again, or tell your administrator."
 
 _STATUS: Final[tuple[tuple[type[TeleconchError], int], ...]] = (
@@ -96,10 +98,7 @@ def read_json(request: IRequest) -> dict[str, object]:
     if content_type != "application/json":
         # A form on a foreign page cannot send this type, so no foreign page can post here in a user's name.
         raise HttpProblem(415, "Send the request as JSON, with Content-Type: application/json.")
-    try:
-        value = json.loads(request.content.read())
-    except (ValueError, RecursionError):
-        value = None
+    value = strict_json.read_json(request.content.read(), "The request")
     if not isinstance(value, dict):
         raise BadParameter("The request is not a JSON object.")
     return value
@@ -110,6 +109,8 @@ def text_field(fields: Mapping[str, object], *names: str, optional: bool = False
     for name in names:
         value = fields.get(name)
         if isinstance(value, str):
+            if len(value) > TEXT_MAX:
+                raise BadParameter(f"{name} is too long: {TEXT_MAX} characters are the most.")
             return value
         if value is not None:
             raise BadParameter(f"{name} must be a string.")

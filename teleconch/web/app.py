@@ -212,9 +212,11 @@ def _source(request: IRequest) -> str:
 
 def _form(request: IRequest) -> dict[str, str]:
     request.content.seek(0)
-    body = request.content.read().decode("utf-8", "replace")
-    try:
-        fields = parse_qs(body, keep_blank_values=True, max_num_fields=20)
+    try:  # a letter that cannot be read must not become another one: it may be a password's
+        body = request.content.read().decode("utf-8")
+        fields = parse_qs(body, keep_blank_values=True, max_num_fields=20, errors="strict")
+    except UnicodeError:
+        raise BadParameter("The form cannot be read: it is not UTF-8 text.") from None
     except ValueError:
         raise BadParameter("The form has too many fields.") from None
     return {name: values[-1] for name, values in fields.items()}

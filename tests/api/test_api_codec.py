@@ -52,9 +52,13 @@ def values(kind):
         return st.sampled_from(arguments)
     if NoneType in arguments:
         return st.none() | values(arguments[0])
-    return {str: text, float: number, int: st.integers(), bool: st.booleans(), Secret: text.map(Secret)}.get(
-        kind, st.none()
-    )
+    return {
+        str: text,
+        float: number,
+        int: st.integers(-(10**17), 10**17),
+        bool: st.booleans(),
+        Secret: text.map(Secret),
+    }.get(kind, st.none())
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
@@ -97,6 +101,11 @@ def test_events_round_trip(events):
         ("create_user", b'[{"name": "alice", "traits": {"logins": ["a,b"]}}, 60]'),
         ("create_user", b'[{"name": null}, 60]'),
         ("create_user", b'[{"name": "a\\ud800"}, 60]'),
+        ("create_user", b'[{"name": "alice", "name": "bob"}, 60]'),
+        ("create_user", b'[{"name": "alice", "traits": {"\\udc00": ["a"]}}, 60]'),
+        ("create_user", b'\xef\xbb\xbf[{"name": "alice"}, 60]'),
+        ("create_user", '[{"name": "alice"}, 60]'.encode("utf-16")),
+        ("list_nodes", b'["", 9' + b"9" * 5000 + b"]"),
         ("create_user", b"[" * 30_000),
         ("create_user", b'[{"name": ' + b"[" * 300 + b"]" * 300 + b"}, 60]"),
         ("create_user", b'[{"name": "' + b"a" * REQUEST_MAX + b'"}, 60]'),
@@ -139,6 +148,13 @@ def test_too_large_to_send():
     node = Node("u", "n", "c", "a", labels={"x": "y" * REQUEST_MAX})
     with pytest.raises(LimitExceeded, match="heartbeat is too large"):
         encode_arguments(METHODS["heartbeat"], (node, "one"))
+
+
+@pytest.mark.parametrize("argument", ["a\udcff", "\ud800"])
+def test_what_cannot_be_sent(argument):
+    """`tctl users reset` with bytes that are not UTF-8 is told so, and shows no traceback."""
+    with pytest.raises(BadParameter, match="not UTF-8"):
+        encode_arguments(METHODS["get_user"], (argument,))
 
 
 def test_every_noun_is_on_the_wire():
