@@ -148,7 +148,7 @@ def fitting(offered: Algorithms, client: Offer) -> Algorithms:
     """What to offer to a client whose KEXINIT is known: nothing unsafe with it, and something that it has."""
     kex_algos, ciphers, macs = offered.kex, offered.ciphers, offered.macs
     if not set(kex_algos).intersection(client.kex):
-        kex_algos += tuple(name for name in offered.last_kex if name not in kex_algos)
+        kex_algos = _and_last(kex_algos, offered.last_kex)
     if algorithms.STRICT_CLIENT not in client.kex:
         safe = tuple(name for name in ciphers if name in algorithms.SAFE_WITHOUT_STRICT)
         if all(set(safe).intersection(names) for names in client.ciphers) or not offered.last_macs:
@@ -156,8 +156,24 @@ def fitting(offered: Algorithms, client: Offer) -> Algorithms:
         else:
             ciphers, macs = tuple(name for name in ciphers if name not in algorithms.AEAD) or ciphers, offered.last_macs
     elif not all(set(macs).intersection(names) for names in client.macs):
-        macs += tuple(name for name in offered.last_macs if name not in macs)
+        macs = _and_last(macs, offered.last_macs)
     return evolve(offered, kex=kex_algos, ciphers=ciphers, macs=macs)
+
+
+def _and_last(names: tuple[bytes, ...], last: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return names + tuple(name for name in last if name not in names)
+
+
+def for_anyone(offered: Algorithms) -> Algorithms:
+    """What to offer to a client of which nothing is known: all that is safe without strict key exchange."""
+    last = offered.last_macs
+    ciphers = tuple(
+        name
+        for name in offered.ciphers
+        if name in algorithms.SAFE_WITHOUT_STRICT or (last and name not in algorithms.AEAD)
+    )
+    kex_algos = _and_last(offered.kex, offered.last_kex)
+    return evolve(offered, kex=kex_algos, ciphers=ciphers or offered.ciphers, macs=last or offered.macs)
 
 
 def _curve(kex: bytes) -> ec.EllipticCurve:

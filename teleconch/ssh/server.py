@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -50,8 +49,10 @@ class ServerOptions:
     version: bytes = VERSION_OF_SERVER
 
 
-PATIENCE: Final = 1.0  # seconds that a client is given to send its KEXINIT before ours
-_HAS_STRICT: Final = re.compile(rb"SSH-2\.0-(?:OpenSSH_(\d{1,3})\.(\d{1,3})|Teleconch)")
+_WAITS: Final = b"SSH-2.0-Renci.SshNet.SshClient.0.0.1"  # for the server's KEXINIT: SSH.NET of before 2024
+# The part of ``login_grace`` after which an unknown client, whose KEXINIT has not come, is taken for one that waits for
+# ours. A log-in takes three more round trips than that, so a client that is slower than this would be too late anyway.
+_WAITING: Final = 1 / 3
 
 
 class SSHServerTransport(SSHTransport):
@@ -81,23 +82,24 @@ class SSHServerTransport(SSHTransport):
         self._grace = None
         self.fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
 
-    # Our KEXINIT waits for the client's, unless the version line proves that the client has strict key exchange:
-    # without it only AES-GCM is safe, or else CTR with an encrypt-and-MAC, and the client's order, not ours, decides
-    # among what we offer (RFC 4253 section 7.1). So a client without it is offered nothing else, and gets in, where it
-    # could only be turned away later. In the same way a client that shares nothing with us is offered what is older.
+    # Our KEXINIT waits for the client's, however slow the line is. Without strict key exchange only AES-GCM is safe, or
+    # else CTR with an encrypt-and-MAC, and the client's order, not ours, decides among what we offer (RFC 4253
+    # section 7.1). So a client without it is offered nothing else, and gets in, where it could only be turned away
+    # later. In the same way a client that shares nothing with us is offered what is older. Clients that in their turn
+    # wait for the server's KEXINIT are offered all that is safe with anyone.
 
     def begin(self) -> None:
         self._flush()  # the version line
-        self._call_later(PATIENCE, self._wait_no_more)
+        self._call_later(self.factory.options.limits.login_grace * _WAITING, self._go_first)
 
     def version_read(self) -> None:
         self.factory.admission.advanced(self, SPEAKS)
-        found = _HAS_STRICT.match(self.otherVersionString)
-        if found is not None and (found[1] is None or (int(found[1]), int(found[2])) >= (9, 6)):
-            self._wait_no_more()
+        if self.otherVersionString == _WAITS:
+            self._go_first()
 
-    def _wait_no_more(self) -> None:
+    def _go_first(self) -> None:
         if self._our_kexinit is None and self.sessionID is None and not self.ended:
+            self.offered = kex.for_anyone(self.offered)
             self._send_kexinit()
 
     def _peer_goes_first(self, kexinit: bytes) -> None:

@@ -13,8 +13,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.task import deferLater
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ssh"))
@@ -148,6 +149,62 @@ async def test_openssh_with_each_key_exchange(ssh: Ssh) -> None:
         for name in names:
             result = await ssh.run(port, "hello", "-o", f"KexAlgorithms={name}")
             assert (result.stdout, result.returncode) == (b"hello\n", 3), (name, result.stderr)
+
+
+class SlowLine(Protocol):
+    """From a client's socket to the server at ``port``. What follows the client's version line waits until the server's
+    ``clock`` has advanced by ``seconds``."""
+
+    def __init__(self, port: int, clock: Clock, seconds: float) -> None:
+        self.port, self.clock, self.seconds = port, clock, seconds
+        self.early, self.line_sent = b"", False
+        self.far: Any = None
+
+    def connectionMade(self) -> None:
+        near: Any = self.transport
+        near.pauseProducing()
+        far = Protocol()
+        far.dataReceived = near.write  # type: ignore[method-assign]
+        far.connectionLost = lambda reason=None: near.loseConnection()  # type: ignore[method-assign,assignment]
+        connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), far).addCallback(self.reached)
+
+    def reached(self, far: Protocol) -> None:
+        self.far = far.transport
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.line_sent:
+            if self.seconds:
+                seconds, self.seconds = self.seconds, 0
+                self.clock.advance(seconds)
+            self.far.write(data)
+            return
+        self.early += data
+        line, end, rest = self.early.partition(b"\n")
+        if end:
+            self.line_sent = True
+            self.far.write(line + end)
+        if rest:
+            self.dataReceived(rest)
+
+    def connectionLost(self, reason: object = None) -> None:
+        if self.far is not None:
+            self.far.loseConnection()
+
+
+@pytest_twisted.ensureDeferred
+async def test_openssh_on_a_slow_line(ssh: Ssh) -> None:
+    """A client that has only what is older gets in, whether its list comes at once or after many seconds."""
+    for seconds in (0, 9):
+        clock = Clock()
+        async with Served(clock=clock) as port:
+            factory = Factory.forProtocol(lambda at=port, on=clock, late=seconds: SlowLine(at, on, late))
+            factory.noisy = False
+            line = reactor.listenTCP(0, factory, interface="127.0.0.1")
+            for given in (("-c", "aes128-ctr", "-m", "hmac-sha2-256"), ("-o", "KexAlgorithms=ecdh-sha2-nistp256")):
+                result = await ssh.run(line.getHost().port, "hello", *given)
+                assert (result.stdout, result.returncode) == (b"hello\n", 3), (given, seconds, result.stderr)
+            await maybeDeferred(line.stopListening)
 
 
 @pytest_twisted.ensureDeferred

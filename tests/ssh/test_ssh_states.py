@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -313,22 +314,55 @@ def test_a_usual_client_is_offered_nothing_older() -> None:
     """What is of last resort is not in the offer to a client that has something better."""
     pair = Pair()
     pair.pump()
+    assert pair.server.state == states.OPEN
     assert not set(algorithms.MACS_ALSO).intersection(pair.server.offered.macs)
     assert not set(algorithms.KEX_ALSO).intersection(pair.server.offered.kex)
     pair.end()
 
 
-def test_who_has_strict_kex_or_waits_is_not_kept_waiting() -> None:
-    """A version that has strict KEX gets our KEXINIT at once; one that sends none gets it after a moment."""
-    for version, at_once in ((b"OpenSSH_9.6", True), (b"OpenSSH_10.2p1", True), (b"OpenSSH_9.5", False)):
-        pair = Pair()
-        pair.server.version_read()  # nothing is known yet
-        pair.server.otherVersionString = b"SSH-2.0-" + version
-        pair.server.version_read()
-        assert (pair.server._our_kexinit is not None) is at_once, version
-        pair.clock.advance(1)
-        assert pair.server._our_kexinit is not None
-        assert len(pair.server.offered.ciphers) > 2
+OLD = ClientOptions(ciphers=("aes128-ctr",), mac_algos=("hmac-sha2-256",), kex_algos=("ecdh-sha2-nistp256",))
+
+
+@pytest.mark.parametrize("kind", [Unmarked, SSHClientTransport])
+@pytest.mark.parametrize("seconds", [0.6, 1.2, 5.0, 9.9])
+def test_a_slow_line_is_no_reason_to_refuse(kind: type[SSHClientTransport], seconds: float) -> None:
+    """However late a client's list of algorithms comes, if it can be in time at all, it gets what it can use."""
+    pair = Pair(lambda clock: make_client(clock, kind, options=OLD))
+    late, pair.ends[1].written = b"".join(pair.ends[1].written), deque()
+    line, end, kexinit = late.partition(b"\r\n")
+    pair.server.dataReceived(line + end)
+    pair.clock.advance(seconds)
+    pair.server.dataReceived(kexinit)
+    pair.pump()
+    assert pair.server.state == states.OPEN
+    pair.end()
+
+
+class Waiting(SSHClientTransport):
+    """Sends its KEXINIT after the server's."""
+
+    def begin(self) -> None:
+        self._flush()
+
+
+@pytest.mark.parametrize("options", [OLD, ClientOptions()])
+@pytest.mark.parametrize("kind", [Waiting, type("Both", (Waiting, Unmarked), {})])
+def test_who_waits_for_our_list_gets_in(kind: type[SSHClientTransport], options: ClientOptions) -> None:
+    """A client that waits for the server's list of algorithms gets it, and can use it: at once where it is known to
+    wait, else after a part of the time that it has for logging in."""
+    for version, seconds in ((b"Renci.SshNet.SshClient.0.0.1", 0.0), (b"unknown", 10.0)):
+
+        def client(clock: Clock, version: bytes = version) -> SSHClientTransport:
+            made = make_client(clock, kind, options=options)
+            made.ourVersionString = b"SSH-2.0-" + version
+            return made
+
+        pair = Pair(client)
+        pair.pump()
+        assert (pair.server.state == states.OPEN) is not bool(seconds), version
+        pair.clock.advance(seconds)
+        pair.pump()
+        assert pair.server.state == states.OPEN
         pair.end()
 
 
