@@ -15,7 +15,9 @@ from typing import NoReturn
 
 _NOTE = struct.Struct("=q")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_AWAITED = (signal.SIGHUP, signal.SIGCHLD)
+END = signal.SIGRTMIN + 5  # to the process that attends: end the child now. Nobody else sends this one
+CLOSE_LIMIT = 60  # seconds that PAM's modules may take to close a session
+_AWAITED = (signal.SIGHUP, signal.SIGCHLD, END)
 
 
 class Note:
@@ -55,8 +57,9 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Not
     """Wait for ``child``, call ``close``, write down how the child has ended, and end.
 
     The child is reaped last: until then its process group keeps its number, and no signal can meet another's.
-    A hang-up (the launcher ends) is passed on. The descriptors ``lent`` to the child are let go of here, so that their
-    readers see the end.
+    A hang-up (the launcher ends) is passed on; :data:`END` kills the child, which its user may have stopped. The
+    descriptors ``lent`` to the child are let go of here, so that their readers see the end. Modules that do not end
+    are given up after :data:`CLOSE_LIMIT`.
     """
     code = 255
     try:
@@ -66,16 +69,21 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Not
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)  # they wait for sigwait, so that none is missed
         if not follow_parent():
             _hang_up(child)
-        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-            if signal.sigwait(_AWAITED) == signal.SIGHUP:
+        while (end := os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
+            got = signal.sigwait(_AWAITED)
+            if got == signal.SIGHUP:
                 _hang_up(child)
+            elif got == END:
+                _kill(child)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what closes the session is not to be hung up
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_AWAITED[:-1], signal.SIGALRM))
+        if note is not None:
+            note.write(_status(end))
+        signal.alarm(CLOSE_LIMIT)
         close()
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status) & 0xFF
-        if note is not None:
-            note.write(status)
     finally:
         os._exit(code)
 
@@ -86,3 +94,18 @@ def _hang_up(child: int) -> None:
             os.killpg(child, number)
         except (ProcessLookupError, PermissionError):
             pass
+
+
+def _kill(child: int) -> None:
+    for kill in (os.killpg, os.kill):  # it may have no group of its own yet
+        try:
+            kill(child, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def _status(end: os.waitid_result) -> int:
+    """As from ``wait()``."""
+    if end.si_code == os.CLD_EXITED:
+        return end.si_status << 8
+    return end.si_status | (0x80 if end.si_code == os.CLD_DUMPED else 0)

@@ -16,6 +16,7 @@ from teleconch.node.launcher import PATH, ROOT_PATH
 from teleconch.node.start import IReactorNode
 from teleconch.node.streams import Source
 
+END_LIMIT: Final = 1.0  # seconds until a command that was killed is left to itself
 OUTPUT_MAX: Final = 8 * 1024  # bytes; a command that prints more is ended
 
 
@@ -100,7 +101,7 @@ class Run:
         os.close(self._pidfd)
         self._pidfd = -1
         self._kill()
-        status = self._popen.wait()
+        status = self._wait()
         for source in self._sources:
             for _ in range(OUTPUT_MAX // 1024):  # what still waits; a child that left the group may print for ever
                 if source.closed or source.empty():
@@ -111,6 +112,13 @@ class Run:
             words = self._complaint.decode("utf-8", "replace").strip().partition("\n")[0]
             problem = f"it ended with {status}{f': {words}' if words else ''}."
         self._finish(problem)
+
+    def _wait(self) -> int | None:
+        """The status; at a stop the command was killed just now, and may be held by whom it has become."""
+        try:
+            return self._popen.wait(END_LIMIT)
+        except subprocess.TimeoutExpired:
+            return None
 
     def connectionLost(self, reason: Failure) -> None:
         pass

@@ -20,7 +20,7 @@ Protocol, one datagram each over a ``SOCK_SEQPACKET`` pair; the daemon is truste
   and wtmp know, and ``attended`` where PAM is used; none, one or both.
 - ``signal ID NUMBER UID PID``: to the process group PID, with the rights of that user. (With PAM, the launcher's child
   stays as root to close the session, and PID is the child's child.)
-- ``kill ID``: the process alone, for a start that takes too long.
+- ``kill ID``: for a start that takes too long. What attends it is told to end the process, and is killed after a while.
 - back: ``exit ID STATUS``, STATUS as from ``wait()``.
 
 Imports the standard library only: it is run with ``python -I -S``.
@@ -36,20 +36,23 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
 from teleconch.node import accounts, apart, greeting, login, rc, records, variables
-from teleconch.node.attend import Note, follow_parent
+from teleconch.node.attend import END, Note, follow_parent
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
+from teleconch.node.signals import Signals, kill_group
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDERR = 2
 START_LIMIT = 70  # seconds; the daemon gives up earlier, and this is for the case that it cannot say so
 REPLY = 3  # where the reply pipe stands between dup2 and exec
-RETRY = 500  # milliseconds until what needs a process is tried again, while the machine gives none
+RETRY = 500  # milliseconds until what needs a process is tried again, or a limit is looked at
+END_LIMIT = 10  # seconds in which a session that PAM has opened may close, once its start is to end
 # What a child does without an exec, as the user; imported while that is allowed.
 SERVED = {"forward": forwarding.main, files.SFTP: files.serve_sftp}
 
@@ -197,7 +200,8 @@ class Loop:
         self._ids: dict[int, str] = {}
         self._lines: dict[int, str] = {}  # terminals of logins
         self._notes: dict[int, Note] = {}
-        self._unsent: dict[tuple[str, int], tuple[int, int]] = {}  # signals, by id and number: group and user
+        self._signals = Signals()
+        self._doomed: dict[int, float] = {}  # when what should have ended is killed
         self._unwritten: dict[int, str] = {}  # logouts
 
     def run(self) -> None:
@@ -210,19 +214,20 @@ class Loop:
         poll.register(wake, select.POLLIN)
         try:
             while True:
-                for fd, _ in poll.poll(RETRY if self._unsent or self._unwritten else None):
+                for fd, _ in poll.poll(RETRY if self._signals or self._unwritten or self._doomed else None):
                     if fd == wake:
                         os.read(wake, 4096)
                         self._reap()
                     elif not self._obey():
                         return
+                self._signals.send()
                 self._try_again()
         except (BrokenPipeError, ConnectionError):
             pass  # the daemon is gone
         finally:
             for pid in self._ids:
                 for number in (signal.SIGHUP, signal.SIGCONT):
-                    _kill_group(pid, number)
+                    kill_group(pid, number)
             for pid, line in (self._lines | self._unwritten).items():
                 self._log_out(pid, line)
 
@@ -236,11 +241,18 @@ class Loop:
         elif id not in self._pids:
             pass  # its end is on the way
         elif verb == "kill":
-            os.kill(self._pids[id], signal.SIGKILL)
+            self._end(self._pids[id])
         else:
             number, uid, group = map(int, rest)
-            self._signal(id, group, number, uid)
+            self._signals.add(id, group, number, uid)
         return True
+
+    def _end(self, pid: int) -> None:
+        if pid in self._notes and pid not in self._doomed:
+            os.kill(pid, END)  # as root; the user may hold the process itself
+            self._doomed[pid] = time.monotonic() + END_LIMIT
+        else:
+            os.kill(pid, signal.SIGKILL)
 
     def _start(self, id: str, descriptors: list[int], login: bool, attended: bool) -> None:
         try:
@@ -263,24 +275,6 @@ class Loop:
         if line is not None:
             self._lines[pid] = line
 
-    def _signal(self, id: str, group: int, number: int, uid: int) -> None:
-        # A child signals with the user's rights: as root one could kill what sudo runs in the same group.
-        try:
-            pid = os.fork()
-        except OSError:  # some user's processes fill the machine; that must end neither this one nor the signal
-            self._unsent[id, number] = (group, uid)
-            return
-        if pid == 0:
-            try:
-                if os.geteuid() == 0:
-                    os.setgroups([])
-                    os.setresgid(65534, 65534, 65534)
-                    os.setresuid(uid, uid, uid)
-                _kill_group(group, number)
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
-
     def _reap(self) -> None:
         while True:
             try:
@@ -289,10 +283,14 @@ class Loop:
                 return
             if pid == 0:
                 return
+            if self._signals.ended(pid, status):
+                continue
             id = self._ids.pop(pid, None)
             if id is None:
                 continue  # has written a logout
             del self._pids[id]
+            self._doomed.pop(pid, None)
+            self._signals.forget(id)
             note = self._notes.pop(pid, None)
             status = status if note is None else note.read(status)
             line = self._lines.pop(pid, None)
@@ -314,10 +312,9 @@ class Loop:
                 os._exit(0)
 
     def _try_again(self) -> None:
-        unsent, self._unsent = self._unsent, {}
-        for (id, number), (group, uid) in unsent.items():
-            if id in self._pids:  # else the group may be another's by now
-                self._signal(id, group, number, uid)
+        for pid, due in self._doomed.items():
+            if due <= time.monotonic():
+                os.kill(pid, signal.SIGKILL)
         unwritten, self._unwritten = self._unwritten, {}
         for pid, line in unwritten.items():
             self._log_out(pid, line)
@@ -329,13 +326,6 @@ def _line(terminal: int) -> str | None:
         return os.ttyname(terminal).removeprefix("/dev/")
     except OSError:
         return None
-
-
-def _kill_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules, Reply, Request, Started, open_request
 
 EARLY_SIGNALS: Final = 16
+END_LIMIT: Final = 3.0  # seconds that the launcher gets to end by itself; it waits for nothing
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
 
 _CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launcher import main; main()"
@@ -121,11 +122,11 @@ class Launcher:
         self._reactor.addReader(self)
 
     async def stop(self) -> None:
-        """End the launcher, which hangs up every session. Fires when it is gone."""
+        """End the launcher, which hangs up every session. Fires when it is gone, after a while in whatever way."""
         popen = self._popen
         self._drop(None)
         if popen is not None:
-            await deferToThread(popen.wait)
+            await deferToThread(_see_end, popen)
 
     def _drop(self, why: str | None) -> None:
         if self._control is None:
@@ -137,7 +138,7 @@ class Launcher:
         if why is not None:
             log.critical("the launcher of user processes was lost: {error}", error=why)
             if self._popen is not None:
-                deferToThread(self._popen.wait).addErrback(_log_failure)
+                deferToThread(_see_end, self._popen).addErrback(_log_failure)
         self._popen = None
         for _, descriptors in self._outgoing:
             _close(descriptors)
@@ -236,6 +237,18 @@ class Launcher:
 
     def connectionLost(self, reason: Failure) -> None:
         self._drop(reason.getErrorMessage())
+
+
+def _see_end(popen: subprocess.Popen[bytes]) -> None:
+    """In a thread, for which the daemon's own end waits: so for some seconds only."""
+    try:
+        popen.wait(END_LIMIT)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        try:
+            popen.wait(END_LIMIT)
+        except subprocess.TimeoutExpired:
+            log.critical("the launcher of user processes ({pid}) cannot be killed", pid=popen.pid)
 
 
 def _close(descriptors: tuple[int, ...]) -> None:

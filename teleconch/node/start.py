@@ -106,7 +106,7 @@ def open_request(request: Request, rules: LoginRules = NO_RULES) -> tuple[int, i
 @implementer(IReadDescriptor)
 class Reply:
     """Reads what the child says between fork and exec, until exec closes the pipe; then calls ``started`` or
-    ``failed``. ``too_slow`` is called at the deadline; what it does is to close the pipe."""
+    ``failed``. At the deadline ``too_slow`` is called, and nothing more is waited for: whatever holds the pipe."""
 
     def __init__(
         self,
@@ -120,8 +120,9 @@ class Reply:
         self._fd = fd
         self._started = started
         self._failed = failed
+        self._too_slow = too_slow
         self._heard = b""
-        self._deadline = reactor.callLater(START_DEADLINE, too_slow)
+        self._deadline = reactor.callLater(START_DEADLINE, self._pass_deadline)
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -140,6 +141,10 @@ class Reply:
             self._end()
 
     def connectionLost(self, reason: Failure) -> None:
+        self._end()
+
+    def _pass_deadline(self) -> None:
+        self._too_slow()
         self._end()
 
     def _end(self) -> None:

@@ -152,6 +152,8 @@ class Errands:
         try:
             return await deferred
         except DeferredTimeout:
+            if self._outgoing:  # its user has stopped it, and what is asked of it would gather here
+                self._lost("it does not answer")
             raise ConnectionProblem("Connection timed out") from None
         finally:
             self._waiting.pop(id, None)
