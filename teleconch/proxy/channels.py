@@ -15,29 +15,45 @@ from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 
 if TYPE_CHECKING:
     from teleconch.proxy.server import ProxyUser
+    from teleconch.proxy.shares import Turn
 
 AUTH_API: Final = b"auth-api"
 _T = TypeVar("_T")
 _STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2
 
 
-class JumpChannel(RelayChannel):
+class _Relayed(RelayChannel):
+    """A channel that is relayed to a node."""
+
+    _young: Turn | None = None  # for as long as it wants to be told what the user's side sends
+
+    def _take(self, turn: Turn) -> None:
+        self._young = turn
+        relay(self, turn.end)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._young is not None and not self._young.heard(data):
+            self._young = None
+        self.heard(data)
+
+
+class JumpChannel(_Relayed):
     """``direct-tcpip`` to a node that is connected already."""
 
     name = b"direct-tcpip"
 
-    def __init__(self, end: RelayProtocol) -> None:
+    def __init__(self, turn: Turn) -> None:
         super().__init__()
-        self._target = end
+        self._dialled = turn
 
     def channelOpen(self, specificData: bytes) -> None:
-        relay(self, self._target)
+        self._take(self._dialled)
 
     def openFailed(self, reason: Any) -> None:
-        abort(self._target)
+        abort(self._dialled.end)
 
 
-class ProxySession(RelayChannel):
+class ProxySession(_Relayed):
     """A session that can ask for one of two subsystems. There is no shell here, no command and no file."""
 
     name = b"session"
@@ -57,9 +73,9 @@ class ProxySession(RelayChannel):
         self._used = True
         try:
             if name == AUTH_API:
-                end = await self._user.auth_api()
+                led: RelayProtocol | Turn = await self._user.auth_api()
             elif name.startswith(SUBSYSTEM_PREFIX.encode()):
-                end = await self._user.dial(parse_subsystem(name))
+                led = await self._user.dial(parse_subsystem(name))
             else:
                 self._user.no_shell("subsystem")
                 return False
@@ -67,17 +83,20 @@ class ProxySession(RelayChannel):
             self._later(self._end, str(error))
             return True
         if self.localClosed or self.closing:
-            abort(end)
+            _drop(led)
             return False
-        self._later(self._join, end)
+        self._later(self._join, led)
         return True
 
-    def _join(self, end: RelayProtocol) -> None:
+    def _join(self, led: RelayProtocol | Turn) -> None:
         if self.localClosed or self.closing:
-            abort(end)
+            _drop(led)
             return
         self._joined = True
-        relay(self, end)
+        if isinstance(led, RelayProtocol):
+            relay(self, led)
+        else:
+            self._take(led)
 
     def request_pty_req(self, data: bytes) -> bool:
         # Granted to keep the client from a complaint of its own; there is no terminal, only the sentence.
@@ -125,6 +144,11 @@ class ProxySession(RelayChannel):
 
     def _exit(self, status: int) -> None:
         self.conn.sendRequest(self, b"exit-status", pack(">L", status))
+
+
+def _drop(led: RelayProtocol | Turn) -> None:
+    """Nobody waits for it any more."""
+    abort(led if isinstance(led, RelayProtocol) else led.end)
 
 
 def _string(data: bytes) -> bytes | None:

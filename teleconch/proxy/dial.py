@@ -37,6 +37,7 @@ class NodeEnd(RelayProtocol):
     def __init__(self) -> None:
         super().__init__()
         self.is_ssh: Deferred[None] = Deferred()
+        self.gone: Callable[[], None] | None = None  # called when the socket is closed
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -54,6 +55,8 @@ class NodeEnd(RelayProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.not_ssh("it closed the connection before it said anything")
         super().connectionLost(reason)
+        if self.gone is not None:
+            self.gone()
 
     def _judge(self, begin: bytes) -> None:
         if begin.startswith(_VERSIONS):

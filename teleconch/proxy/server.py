@@ -15,12 +15,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
-from teleconch.access.permit import permit_dial
+from teleconch.access.permit import DialPermit, permit_dial
 from teleconch.errors import AccessDenied, ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.proxy.channels import JumpChannel, ProxySession
 from teleconch.proxy.dial import Dialler
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
+from teleconch.proxy.shares import Shares, Turn
 from teleconch.proxy.target import Target, parse_host, target
 from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.node import NodeStatus
@@ -34,7 +35,6 @@ from teleconch.ssh.relay import RelayProtocol
 
 log = Logger()
 
-DIALS_AT_ONCE: Final = 64  # of one connection
 API_AT_ONCE: Final = 32  # connections of one user to the auth server, whose peer for all users is this proxy
 _T = TypeVar("_T")
 
@@ -49,6 +49,7 @@ class Road:
     directory: Directory
     router: Router
     dialler: Dialler
+    shares: Shares
     api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, those on their way among them
 
     async def auth_api(self, user: str) -> RelayProtocol:
@@ -68,6 +69,7 @@ class Road:
                     del self.api_ends[user]
 
         try:
+            await self.shares.pace(user)
             return await self.dialler.auth(gone)
         except BaseException:
             gone()
@@ -124,13 +126,14 @@ class ProxyUser:
 
     # Roads
 
-    async def dial(self, asked: Target) -> RelayProtocol:
-        """The end of the node that ``asked`` means, ready to relay. The error is a sentence for the user."""
+    async def dial(self, asked: Target) -> Turn:
+        """A turn that has the end of the node that ``asked`` means, ready to relay. The error is a sentence for the
+        user."""
         try:
             status = self._road.router.resolve(asked)
             permit = permit_dial(self.identity, status.node, self._road.now())
             try:
-                end = await self._waiting(lambda: self._road.dialler.node(permit))
+                turn = await self._waiting(lambda: self._turn(permit))
             except ConnectionProblem as error:
                 raise ConnectionProblem(self._unreachable(status, str(error))) from error
         except TeleconchError as error:
@@ -146,7 +149,12 @@ class ProxyUser:
             target=str(asked),
             server_id=status.node.uuid,
         )
-        return end
+        return turn
+
+    async def _turn(self, permit: DialPermit) -> Turn:
+        turn = await self._road.shares.turn(self.identity.user, permit.node.uuid)
+        await turn.dial(self._road.dialler.node(permit))
+        return turn
 
     async def auth_api(self) -> RelayProtocol:
         """An end at the auth server. The user's own TLS runs inside: the proxy adds no power and reads nothing."""
@@ -166,9 +174,7 @@ class ProxyUser:
         )
 
     async def _waiting(self, dial: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
-        """Dial, unless too many dials are on their way; give up when the user goes away."""
-        if len(self._dialling) >= DIALS_AT_ONCE:
-            raise LimitExceeded("Too many connections are being opened at once: wait for some of them.")
+        """Dial; give up when the user goes away."""
         deferred = Deferred.fromCoroutine(dial())
         self._dialling.add(deferred)
         try:

@@ -17,6 +17,7 @@ from teleconch.proxy.dial import Dialler
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.server import ProxyRealm, Road
+from teleconch.proxy.shares import Shares
 from teleconch.proxy.watch import DirectoryWatch, NodeSource
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.secret import Secret
@@ -72,6 +73,7 @@ class ProxyServer(Service):
             directory=self.directory,
             router=Router(self.directory, member.cluster),
             dialler=Dialler(reactor, auth_addresses),
+            shares=Shares(reactor),
         )
         portal = Portal(ProxyRealm(road), [CertificateChecker(member.authorities, now)])
         self._factory = SSHServerFactory(reactor, portal, self._host_keys, options, "proxy")

@@ -590,7 +590,8 @@ async def test_user_gone_while_dialling(world: World, ports: Ports, monkeypatch)
 @pytest_twisted.ensureDeferred
 async def test_dials_at_once_are_bounded(world: World, ports: Ports, monkeypatch) -> None:
     """One user cannot have the proxy open any number of sockets at once."""
-    monkeypatch.setattr("teleconch.proxy.server.DIALS_AT_ONCE", 3)
+    monkeypatch.setattr("teleconch.proxy.shares.YOUNG_PER_USER", 3)
+    monkeypatch.setattr("teleconch.proxy.shares.LINE_SECONDS", 0.1)
 
     class Silent(Peer):
         greeting = b""
