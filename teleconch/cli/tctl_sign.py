@@ -31,8 +31,8 @@ def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool
         write_openssh(out, ssh_private, signed.ssh_cert)
         host, _, port = ssh_address(load_config()).rpartition(":")
         # Not `ssh -i KEY -J PROXY`: for the proxy, ssh would not look at KEY.
-        way = f"ssh -i {out} -p {port} LOGIN@{host.strip('[]')} -s proxy:%h:%p"
-        use = f"ssh -i {out} -o ProxyCommand='{way}' LOGIN@NODE"
+        way = f"ssh -i {out} -p {port} LOGIN@{host.strip('[]')} -s 'proxy:%h:%p'"
+        use = f'ssh -i {out} -o ProxyCommand="{way}" LOGIN@NODE'
     _tell(paths, f"user {signed.user} (logins {', '.join(signed.logins)})", utc_text(signed.valid_before))
     click.echo(f"\nUse it:\n\n    {use}")
 

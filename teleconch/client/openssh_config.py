@@ -9,12 +9,30 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Final
 
 from teleconch.client.address import split_address
 from teleconch.client.profile import Profile
 from teleconch.defaults import NODE_PORT, PROXY_PORT
 from teleconch.errors import BadParameter
 from teleconch.resources.names import check_name
+
+# Our authorities sign these, and OpenSSH 7.4 knows the names. What the user prefers elsewhere may lack them.
+_KEYS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+_CERTIFICATES: Final = ",".join(f"{name}-cert-v01@openssh.com" for name in _KEYS)
+# The user's own configuration may mean these for sessions; the connection to the proxy is none. An option that an
+# older ssh does not know is no error there: the ssh around it has read the same file, and told.
+_SHIELD: Final = (
+    ("IgnoreUnknown", "*"),
+    ("ClearAllForwardings", "yes"),
+    ("ExitOnForwardFailure", "no"),
+    ("RemoteCommand", "none"),
+    ("PermitLocalCommand", "no"),
+    ("StdinNull", "no"),
+    ("ForkAfterAuthentication", "no"),
+    ("Tunnel", "no"),
+    ("AddKeysToAgent", "no"),
+)
 
 
 def openssh_config(profile: Profile, key: Path, known_hosts: Path) -> str:
@@ -27,22 +45,32 @@ def openssh_config(profile: Profile, key: Path, known_hosts: Path) -> str:
         ("IdentityFile", _quoted(key)),
         ("CertificateFile", _quoted(cert)),
         ("IdentitiesOnly", "yes"),
+        ("PubkeyAuthentication", "yes"),
+        ("PreferredAuthentications", "publickey"),
+        # PubkeyAcceptedAlgorithms since OpenSSH 8.5, which knows both. It signs for a certificate only with a key whose
+        # own algorithm is accepted too.
+        ("PubkeyAcceptedKeyTypes", ",".join((_CERTIFICATES, *_KEYS))),
+        ("HostKeyAlgorithms", _CERTIFICATES),
         ("UserKnownHostsFile", _quoted(known_hosts)),
         ("StrictHostKeyChecking", "yes"),
     ]
-    options = " ".join(f"-o {shlex.quote(f'{name}={value}')}" for name, value in common)
+    options = " ".join(f"-o {shlex.quote(f'{name}={value}')}" for name, value in (*_SHIELD, *common))
     options = options.replace("%", "%%")  # read twice: by the ssh that runs the command, and by the one that it runs
     own = [
         *common,
         ("Port", str(NODE_PORT)),
-        ("ProxyCommand", f"ssh -p {port} {options} -s %r@{proxy} proxy:%h:%p"),
+        # A shell reads this after %r and %h are filled in: so they are in quotes, and have none themselves (below).
+        ("ProxyCommand", f"ssh -a -x -T -p {port} {options} -s '%r'@{proxy} 'proxy:%h:%p'"),
     ]
     excepted = "".join(f" !{name}" for name in dict.fromkeys((proxy, profile.host)))
     lines = [
         f"# Cluster {profile.cluster} through {profile.host}, from `tsh config`: ssh LOGIN@NODE.{profile.cluster}",
-        f"Host *.{profile.cluster}{excepted}",
+        f'Match originalhost *.{profile.cluster} user "*\'*"',
+        "    ProxyCommand false",
+        f'Host *.{profile.cluster}{excepted} "!*\'*" "!*\\*"',
         *(f"    {name} {value}" for name, value in own),
-        f"# End of cluster {profile.cluster}",
+        f"# End of cluster {profile.cluster}; what follows is for every host.",
+        "Match all",
     ]
     return "".join(f"{line}\n" for line in lines)
 
