@@ -3,31 +3,72 @@ while the rest of the program is still being loaded."""
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+import time
+from typing import TYPE_CHECKING
 
 from teleconch.errors import ConnectionProblem
+
+if TYPE_CHECKING:
+    from teleconch.client.http_proxy import HTTPProxy
 
 TIMEOUT = 20.0  # seconds
 
 
-def connect_tcp(host: str, port: int) -> socket.socket:
-    """A TCP connection. ConnectionProblem."""
+def connect_tcp(host: str, port: int, https: bool = False) -> socket.socket:
+    """A TCP connection, through an HTTP proxy where the environment names one. BadParameter, ConnectionProblem."""
+    http_proxy = _http_proxy(host, port, https)
+    if http_proxy is None:
+        return _connect(host, port, f"The proxy {host}", "--proxy", "" if https else _hint())
+    deadline = time.monotonic() + TIMEOUT
+    connected = _connect(http_proxy.host, http_proxy.port, f"The HTTP proxy {http_proxy.host}", http_proxy.variable)
+    try:
+        from teleconch.client.http_proxy import ask_through
+
+        ask_through(connected, http_proxy, host, port, deadline)
+        connected.settimeout(TIMEOUT)
+    except BaseException as error:
+        connected.close()
+        if isinstance(error, OSError):
+            why = "takes too long" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise ConnectionProblem(f"No connection to {host}:{port} through {http_proxy}: {why}.") from None
+        raise
+    return connected
+
+
+def _http_proxy(host: str, port: int, https: bool) -> HTTPProxy | None:
+    names = ("HTTPS_PROXY", "ALL_PROXY") if https else ("ALL_PROXY",)
+    if not any(os.environ.get(name) or os.environ.get(name.lower()) for name in names):
+        return None
+    from teleconch.client import http_proxy
+
+    return http_proxy.http_proxy(http_proxy.HTTPS if https else http_proxy.SSH, host, port)
+
+
+def _connect(host: str, port: int, who: str, where: str, hint: str = "") -> socket.socket:
     try:
         # As bytes where that is the same: Python loads its table of international names for text.
         name: str | bytes = host.encode() if host.isascii() else host
         return socket.create_connection((name, port), TIMEOUT)  # type: ignore[arg-type]
     except socket.gaierror:
-        raise ConnectionProblem(f"There is no host {host}: check the name of the proxy (--proxy).") from None
+        raise ConnectionProblem(f"There is no host {host}: check the name of the proxy ({where}).") from None
     except TimeoutError:
         raise ConnectionProblem(
-            f"The proxy {host} does not answer on port {port}: check --proxy, and firewalls in between."
+            f"{who} does not answer on port {port}: check {where}, and firewalls in between.{hint}"
         ) from None
     except OSError as error:
         raise ConnectionProblem(
-            f"The proxy {host} takes no connection on port {port} ({error.strerror or error}):"
-            " check --proxy, and that it runs."
+            f"{who} takes no connection on port {port} ({error.strerror or error}):"
+            f" check {where}, and that it runs.{hint}"
         ) from None
+
+
+def _hint() -> str:
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return " (The way to the SSH port through an HTTP proxy is named by ALL_PROXY=http://HOST:PORT.)"
+    return ""
 
 
 class Dialling:
@@ -35,18 +76,18 @@ class Dialling:
 
     def __init__(self, host: str, port: int) -> None:
         self._socket: socket.socket | None = None
-        self._problem: ConnectionProblem | None = None
+        self._problem: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(host, port), daemon=True)
         self._thread.start()
 
     def _run(self, host: str, port: int) -> None:
         try:
             self._socket = connect_tcp(host, port)
-        except ConnectionProblem as problem:
+        except Exception as problem:  # noqa: BLE001 - raised where it is waited for
             self._problem = problem
 
     def wait(self) -> socket.socket:
-        """The socket, once. ConnectionProblem."""
+        """The socket, once. BadParameter, ConnectionProblem."""
         self._thread.join()
         if self._problem is not None:
             raise self._problem

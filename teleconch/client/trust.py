@@ -101,7 +101,7 @@ def shown_chain(host: str, port: int) -> Sequence[str]:
     from OpenSSL import SSL
 
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    with connect_tcp(host, port) as tcp:
+    with connect_tcp(host, port, https=True) as tcp:
         connection = SSL.Connection(context, tcp)
         connection.set_connect_state()
         try:

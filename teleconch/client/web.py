@@ -160,7 +160,7 @@ class WebClient:
         if body is not None:
             headers["Content-Type"] = "application/json"
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
-        tcp = connect_tcp(self._host, self._port)
+        tcp = connect_tcp(self._host, self._port, https=True)
         try:
             connection.sock = self._context.wrap_socket(tcp, server_hostname=self._host)
             connection.request(method, path, None if body is None else json.dumps(body), headers)
