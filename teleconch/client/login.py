@@ -8,7 +8,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
-from teleconch.ca.ssh import certificate_summary
+from teleconch.ca.ssh import certificate_summary, signed_key
 from teleconch.client.agent import add_key, remove_key
 from teleconch.client.identity import Identity
 from teleconch.client.profile import Profile, Profiles
@@ -44,7 +44,7 @@ def login(
     tls_private, tls_public = new_tls_key()
     signed = web.login(LoginRequest(user, password, otp, ssh_public, tls_public, ttl))
     summary = certificate_summary(public_blob(signed.ssh_cert))
-    if public_blob(ssh_public)[19:] not in public_blob(signed.ssh_cert) or not signed.authorities:
+    if signed_key(public_blob(signed.ssh_cert)) != public_blob(ssh_public) or not signed.authorities:
         raise ConnectionProblem("The proxy answered with a certificate for another key; nothing was stored.")
     identity = Identity(
         ssh_private_key=ssh_private,
