@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Also show the nodes' UUIDs.")
 @format_option()
 def list_nodes(labels: tuple[str, ...], verbose: bool, output_format: str) -> None:
-    """List the nodes, or those that have all the labels."""
-    from teleconch.client.cluster import parse_label
+    """List the nodes, or those that have all the labels: env=prod role=db, or env=prod,role=db."""
+    from teleconch.client.cluster import parse_label, with_labels
 
-    wanted = [parse_label(text) for text in labels]
+    for text in labels:
+        parse_label(text)  # before anyone is asked
     found, now = ask_cluster(standing(), bool(given().insecure), _nodes_and_time)
-    matching = [each for each in found if all(each.node.labels.get(key) == value for key, value in wanted)]
+    matching = with_labels(found, labels)
     if output_format != "text":
         write_document([_document(each) for each in matching], output_format)
         return
     empty = (
-        "No node has these labels." if wanted else "There are no nodes yet. An administrator adds them: tctl nodes add"
+        "No node has these labels." if labels else "There are no nodes yet. An administrator adds them: tctl nodes add"
     )
     _write(matching, now, verbose, empty)
 

@@ -54,7 +54,7 @@ def test_output_error_and_status(world):
     assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
 
 
-@pytest.mark.parametrize("name", ["alpha", "ALPHA", "alpha.example.test", "[alpha]", "env=test"])
+@pytest.mark.parametrize("name", ["alpha", "ALPHA", "alpha.example.test", "[alpha]", "env=test", "env=test,pair=both"])
 def test_names_of_a_node(world, name):
     """A node is reached by its name in any case, with the cluster behind it, and by a label of its own."""
     assert world.tsh("ssh", f"{world.login}@{name}", "echo", "here").stdout == b"here\n"
