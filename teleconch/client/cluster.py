@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -79,7 +80,12 @@ class ApiEndpoint:
 
 
 def identity_of(standing: Standing) -> Identity:
-    """All keys of the user, the TLS ones among them. NotFound."""
+    """All keys of the user, the TLS ones among them. NotFound, BadParameter."""
+    if standing.only_ssh is not None:
+        raise BadParameter(
+            f"{standing.only_ssh} holds an SSH key alone, and the list of nodes (tsh ls, labels) takes a TLS key too:"
+            " have an identity made with `tctl auth sign --format=file`."
+        )
     return standing.identity or Profiles(home()).identity(standing.profile)
 
 
@@ -116,14 +122,40 @@ def parse_label(text: str) -> tuple[str, str]:
     """``key=value``. BadParameter."""
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise BadParameter(f"{text!r} is no label: give one as key=value, like env=prod.")
+        raise BadParameter(f"{text!r} is not a label: give one as key=value, like env=prod.")
     return key, value
 
 
+def with_labels(found: Sequence[NodeStatus], texts: Iterable[str]) -> list[NodeStatus]:
+    """The nodes that have what each of ``texts`` asks for: ``key=value``, or several as ``key=value,key=value``.
+
+    A value may have a comma in it: the whole is tried as one label first. In double quotes it is never taken apart.
+    BadParameter.
+    """
+    remaining = list(found)
+    for text in texts:
+        whole = parse_label(text)
+        matching = [each for each in found if _has(each, [whole])]
+        wanted = [whole] if matching else [parse_label(part) for part in _parts(text)]
+        remaining = [each for each in remaining if _has(each, wanted)]
+    return remaining
+
+
+def _has(status: NodeStatus, wanted: Iterable[tuple[str, str]]) -> bool:
+    return all(status.node.labels.get(key) == value for key, value in wanted)
+
+
+def _parts(text: str) -> list[str]:
+    """``a=1,b="2,3"`` as ``a=1`` and ``b=2,3``. A text that is no list of labels stays whole."""
+    parts = re.findall(r'(?:[^,"]|"[^"]*"?)+', text)
+    bare = [part.replace('"', "").strip() for part in parts]
+    return bare if all("=" in part for part in bare) else [text]
+
+
 async def nodes_with_label(client: AuthClient, label: str) -> list[NodeStatus]:
-    """The nodes with a label, at least one. NotFound, BadParameter."""
-    key, value = parse_label(label)
-    found = [status for status in await all_nodes(client) if status.node.labels.get(key) == value]
+    """The nodes with a label (or several, see :func:`with_labels`), at least one. NotFound, BadParameter."""
+    parse_label(label)
+    found = with_labels(await all_nodes(client), [label])
     if not found:
         raise NotFound(f"No node has the label {label}: see `tsh ls`.")
     return found

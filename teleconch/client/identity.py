@@ -85,6 +85,24 @@ def parse_identity(text: str, source: str = "The identity file") -> Identity:
     return Identity(Secret(ssh_keys[0]), certs[0].strip(), Secret(tls_keys[0]), tls_certs[0], authorities)
 
 
+def read_openssh(path: str | Path) -> tuple[Secret, str] | None:
+    """OpenSSH's private key in ``path`` and the certificate line in ``path-cert.pub``, as :func:`write_openssh` writes
+    them; None where the file holds anything else, or where there is no certificate beside it. OSError.
+    """
+    path = Path(path)
+    text = path.read_bytes().decode("ascii", "replace").replace("\r\n", "\n").strip() + "\n"
+    match = _BLOCK.fullmatch(text)
+    if match is None or match[1] != "OPENSSH PRIVATE KEY":
+        return None
+    try:
+        line = path.with_name(f"{path.name}-cert.pub").read_text("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    if not line.split(" ", 1)[0].endswith(_CERT_TYPE):
+        return None
+    return Secret(text), " ".join(line.split()[:2])
+
+
 def read_identity(path: str | Path) -> Identity:
     """The identity in the file ``path``. BadParameter if it is none; OSError."""
     try:

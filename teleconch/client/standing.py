@@ -7,21 +7,26 @@ import time
 from pathlib import Path
 
 from attrs import evolve, frozen
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from teleconch.ca.keys import public_blob
-from teleconch.ca.ssh import CertificateSummary, certificate_summary
+from teleconch.ca.ssh import CertificateSummary, certificate_summary, signed_key
 from teleconch.client.address import ProxyAddress
-from teleconch.client.identity import Identity, read_identity
+from teleconch.client.identity import Identity, read_identity, read_openssh
 from teleconch.client.profile import Profile, Profiles
-from teleconch.errors import AccessDenied, NotFound, TeleconchError
+from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.names import is_principal
 from teleconch.resources.secret import Secret
+from teleconch.ssh import signatures
 
 
 @frozen
 class Standing:
-    """A user at a proxy, with an SSH certificate that is valid now. ``identity`` is set if it came from ``-i``."""
+    """A user at a proxy, with an SSH certificate that is valid now.
+
+    ``identity`` is set if it came from ``-i``; ``only_ssh`` is that file where it holds an SSH key alone.
+    """
 
     profile: Profile
     private_key: Secret
@@ -29,6 +34,7 @@ class Standing:
     summary: CertificateSummary
     authorities: tuple[TrustedAuthority, ...]
     identity: Identity | None = None
+    only_ssh: str | None = None
 
 
 def remembered(profiles: Profiles, proxy: ProxyAddress | None, user: str | None, now: float) -> Standing:
@@ -44,6 +50,9 @@ def remembered(profiles: Profiles, proxy: ProxyAddress | None, user: str | None,
 
 def from_file(path: str, profiles: Profiles, proxy: ProxyAddress | None, now: float) -> Standing:
     """The user of an identity file, at ``proxy`` or else the current one. BadParameter, AccessDenied, NotFound."""
+    pair = read_openssh(path)
+    if pair is not None:
+        return _from_openssh(path, pair, profiles, proxy, now)
     identity = read_identity(Path(path))
     summary = certificate_summary(public_blob(identity.ssh_cert))
     check_time(summary, now, "have a new one made with `tctl auth sign`")
@@ -56,6 +65,31 @@ def from_file(path: str, profiles: Profiles, proxy: ProxyAddress | None, now: fl
         known = known.at(proxy)
     profile = evolve(known, user=summary.key_id, cluster=cluster)
     return Standing(profile, identity.ssh_private_key, identity.ssh_cert, summary, identity.authorities, identity)
+
+
+def _from_openssh(
+    path: str, pair: tuple[Secret, str], profiles: Profiles, proxy: ProxyAddress | None, now: float
+) -> Standing:
+    """A key with its certificate in ``-cert.pub``: it says who the user is, and an earlier login whom to trust."""
+    key, cert = pair
+    blob = public_blob(cert)
+    try:
+        public = signatures.public_blob(signatures.load_private_key(key.reveal()))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise BadParameter(f"{path} is a key that tsh cannot use: it is damaged or needs a passphrase.") from None
+    if signed_key(blob) != public:
+        raise BadParameter(f"{path}-cert.pub is not the certificate of the key {path}: have both made anew.")
+    summary = certificate_summary(blob)
+    check_time(summary, now, "have a new one made with `tctl auth sign`")
+    known = profiles.find(None) if proxy is None else next((p for p in profiles.all() if p.matches(proxy)), None)
+    authorities = () if known is None else profiles.authorities(known)
+    if known is None or not authorities:
+        raise NotFound(
+            f"{path} does not say whose hosts to trust: log in to that proxy once with `tsh login`, or have one file"
+            " with everything made with `tctl auth sign --format=file`."
+        )
+    profile = evolve(known if proxy is None else known.at(proxy), user=summary.key_id)
+    return Standing(profile, key, cert, summary, authorities, only_ssh=path)
 
 
 def _ssh_address(proxy: ProxyAddress, identity: Identity) -> str:

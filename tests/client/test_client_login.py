@@ -129,13 +129,38 @@ def test_identity_files(world, tmp_path):
         assert b"alpha" in world.tsh("-i", str(tmp_path / name), proxy, "ls", env=env).stdout
 
 
+def test_openssh_identity(world, tmp_path):
+    """`tsh -i KEY` takes a key of `--format=openssh` with its certificate beside it, where the proxy is known."""
+    key = tmp_path / "ok"
+    world.tctl("auth", "sign", "--user=joe", "--format=openssh", f"--out={key}")
+    proxy = f"--proxy=localhost:{world.web}"
+    done = world.tsh("-i", str(key), proxy, "ssh", f"{world.login}@alpha", "echo here")
+    assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
+    (tmp_path / "file").write_text("x")
+    done = world.tsh("-i", str(key), proxy, "scp", str(tmp_path / "file"), f"{world.login}@alpha:{tmp_path}/copy")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copy").read_text() == "x"
+    done = world.tsh("-i", str(key), proxy, "ls")
+    assert done.returncode == 1
+    assert b"--format=file" in done.stderr
+    done = world.tsh("-i", str(key), "--proxy=other.example:1", "ssh", f"{world.login}@alpha", "true")
+    assert b"does not say whose hosts to trust" in done.stderr
+    other = tmp_path / "other"
+    world.tctl("auth", "sign", "--user=joe", "--format=openssh", f"--out={other}")
+    key.with_name("ok-cert.pub").write_bytes(other.with_name("other-cert.pub").read_bytes())
+    done = world.tsh("-i", str(key), proxy, "ssh", f"{world.login}@alpha", "true")
+    assert b"is not the certificate of the key" in done.stderr
+
+
 def test_ls(world):
     """Nodes are listed with address, labels and state, by label, and for programs."""
     lines = world.tsh("ls").stdout.decode().splitlines()
     assert lines[0].split() == ["Node", "Name", "Address", "Labels", "Status"]
     assert lines[2].split() == ["alpha", f"127.0.0.1:{world.node}", "env=test,pair=both", "online"]
     assert world.tsh("ls", "env=prod").stdout == b""
-    assert len(world.tsh("ls", "env=test").stdout.splitlines()) == 3
+    for labels in (["env=test"], ["env=test,pair=both"], ["env=test", "pair=both"], ['env="test",pair="both"']):
+        assert len(world.tsh("ls", *labels).stdout.splitlines()) == 3, labels
+    assert world.tsh("ls", "env=test,pair=none").stdout == b""
     (node,) = json.loads(world.tsh("ls", "--format=json").stdout)
     assert node["spec"]["hostname"] == "alpha"
 
@@ -169,6 +194,26 @@ def test_plain_ssh_scp_and_sftp(world, openssh, tmp_path):
     done = openssh("sftp", "-q", "-b", "-", node, stdin=f"get {tmp_path}/from {tmp_path}/back\n".encode())
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "back").read_bytes() == (tmp_path / "from").read_bytes()
+
+
+def test_plain_ssh_with_options_for_every_host(world, openssh, tmp_path):
+    """Forwards, commands and algorithms that `Host *` names do not break the connection to the proxy."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    hostile = (
+        f"Host *\n    LocalForward {taken.getsockname()[1]} 127.0.0.1:1\n    ForwardAgent yes\n"
+        "    HostKeyAlgorithms ssh-ed25519,rsa-sha2-512\n    PubkeyAcceptedAlgorithms ssh-ed25519,rsa-sha2-512\n"
+        "    PreferredAuthentications password\n    LogLevel ERROR\n"
+    )
+    openssh.config.write_text(openssh.config.read_text() + hostile)
+    # What ProxyCommand runs reads ~/.ssh/config, and that is the OS user's, whatever HOME says.
+    text = openssh.config.read_text().replace("ProxyCommand ssh ", f"ProxyCommand ssh -F '{openssh.config}' ")
+    openssh.config.write_text(text)
+    with taken:
+        node = f"{world.login}@alpha.example.test"
+        done = openssh("ssh", "-o", "BatchMode=yes", node, "echo out; exit 3")
+    assert (done.returncode, done.stdout) == (3, b"out\n"), done.stderr
+    done = openssh("ssh", "-o", "BatchMode=yes", "-o", "RemoteCommand=echo own", node)
+    assert (done.returncode, done.stdout) == (0, b"own\n"), done.stderr
 
 
 @pytest.mark.program("git")
