@@ -69,6 +69,16 @@ def debug_option(function: F) -> F:
     return option(function)
 
 
+def without_effect(*names: str, value: str | None = None, why: str) -> Callable[[F], F]:
+    """Adds a flag of Teleport that changes nothing here: taken, not shown in the help, answered with a warning."""
+
+    def tell(_context: click.Context, parameter: click.Parameter, given: Any) -> None:
+        if given:
+            say_warning(f"{parameter.opts[-1]} has no effect: {why}.")
+
+    return click.option(*names, is_flag=value is None, metavar=value, hidden=True, expose_value=False, callback=tell)
+
+
 def debug_wanted() -> bool:
     """Whether ``-d`` was given to the running command or to one of its groups."""
     return click.get_current_context().ensure_object(Invocation).debug

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from teleconch import defaults
+from teleconch.cli import boundary
 from teleconch.cli.tctl_params import AdminGroup, CommaList, Duration
 from teleconch.resources.authority import TrustedAuthority
 
@@ -28,6 +29,8 @@ def auth() -> None:
 @click.option("--fingerprint", "wanted", metavar="SHA256:...", help="Only the key with this fingerprint (or CA pin).")
 @click.option("--names", type=CommaList(), default=None, metavar="NAME[,NAME...]",
               help="With --type=host: further hosts that the CA may vouch for, such as your proxy.")  # fmt: skip
+@boundary.without_effect("--compat", value="VERSION", why="every version reads the keys as they are printed")
+@boundary.without_effect("--keys", why="private keys of the authorities do not leave the auth server")
 def export(kind: str | None, wanted: str | None, names: tuple[str, ...] | None) -> None:
     """Print the public keys of the cluster's authorities.
 
@@ -115,6 +118,7 @@ def _own_names() -> list[str]:
 @click.option("--ttl", type=Duration(_TTL_MAX), metavar="DURATION",
               help="How long it is valid; at most 87600h.  [default: 12h with --user, 8760h with --host]")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that are there, without asking.")
+@boundary.without_effect("--compat", value="FORMAT", why="OpenSSH 7.4 and later reads these certificates")
 def sign(
     user: str | None,
     hosts: tuple[str, ...] | None,

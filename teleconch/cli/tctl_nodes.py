@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from teleconch import defaults
+from teleconch.cli import boundary
 from teleconch.cli.tables import Column, format_option, labels_text, write_document, write_table
 from teleconch.cli.tctl_params import AdminGroup, CommaList, ttl_option
 from teleconch.resources.token import HOST_ROLES
@@ -35,6 +36,7 @@ def add(roles: tuple[str, ...], ttl: float, value: str | None, output_format: st
 
 @nodes.command("ls")
 @format_option()
+@boundary.without_effect("--namespace", value="NAME", why="a cluster has one namespace")
 def list_nodes(output_format: str) -> None:
     """List the nodes, online or not."""
     from teleconch.cli.tctl_admin import call

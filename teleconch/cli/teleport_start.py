@@ -132,6 +132,8 @@ def _pin(text: str) -> str:
 @click.option("--permit-user-env", is_flag=True, help="Let users set variables in ~/.tsh/environment.")
 @click.option("--insecure-no-tls", is_flag=True, help="No effect: the proxy's web pages always use TLS.")
 @click.option("--bootstrap", metavar="FILE", help="Not available in this version.")
+@boundary.without_effect("--gops", why="it is for programs in Go; see --diag-addr")
+@boundary.without_effect("--gops-addr", value="ADDRESS", why="it is for programs in Go; see --diag-addr")
 @click.option("--fips", is_flag=True, help="Not available.")
 def start(
     config_file: str | None,

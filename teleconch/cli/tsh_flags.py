@@ -30,7 +30,36 @@ GLOBAL_FLAGS = (
     Flag(("--auth",), "auth", "TYPE", "Kind of login; only local is built."),
     Flag(("--skip-version",), "skip_version", None, "Do not compare versions (nothing is refused for them)."),
     Flag(("-d", "--debug"), "debug", None, "Log in detail to stderr."),
+    # Of Teleport 4.2 and later; see WITHOUT_EFFECT.
+    Flag(("-J", "--jumphost"), "jumphost", "[LOGIN@]HOST[:PORT]", ""),
+    Flag(("--cert-format",), "cert_format", "FORMAT", ""),
+    Flag(("--compat",), "compat", "FORMAT", ""),
+    Flag(("--gops",), "gops", None, ""),
+    Flag(("--gops-addr",), "gops_addr", "ADDRESS", ""),
+    Flag(("--bind-addr",), "bind_addr", "ADDRESS", ""),
+    Flag(("--browser",), "browser", "NAME", ""),
+    Flag(("--namespace",), "namespace", "NAME", ""),
+    Flag(("--use-local-ssh-agent",), "local_agent", None, ""),
+    Flag(("--no-use-local-ssh-agent",), "no_local_agent", None, ""),
+    Flag(("--enable-escape-sequences",), "escapes", None, ""),
+    Flag(("--no-enable-escape-sequences",), "no_escapes", None, ""),
 )
+
+WITHOUT_EFFECT = {
+    "jumphost": "tsh reaches nodes through the cluster's proxy, which --proxy=HOST:HTTPS,SSH names",
+    "cert_format": "certificates are in the one format that OpenSSH and teleconch both read",
+    "compat": "certificates are in the one format that OpenSSH and teleconch both read",
+    "gops": "it is for programs in Go",
+    "gops_addr": "it is for programs in Go",
+    "bind_addr": "it is for logins in a browser, which are not built",
+    "browser": "it is for logins in a browser, which are not built",
+    "namespace": "a cluster has one namespace",
+    "local_agent": "tsh uses the ssh-agent that SSH_AUTH_SOCK names, if there is one",
+    "no_local_agent": "to keep a login out of the ssh-agent, use tsh login --no-agent",
+    "escapes": "escapes are on; -e none turns them off",
+    "no_escapes": "use -e none",
+}
+"""Flags that people bring from Teleport, by field, and why they change nothing here."""
 
 SSH_FLAGS = (
     Flag(("-p", "--port"), "port", "PORT", "SSH port of the node, where two nodes share an address."),
@@ -93,6 +122,15 @@ ENVIRONMENT = {
 
 class WrongUsage(Exception):
     """The command line cannot be understood; exit status 2."""
+
+
+def without_effect(given: Given) -> tuple[str, ...]:
+    """A warning for each flag that was given and changes nothing."""
+    return tuple(
+        f"{flag.names[-1]} has no effect: {WITHOUT_EFFECT[flag.field]}."
+        for flag in GLOBAL_FLAGS
+        if flag.field in WITHOUT_EFFECT and given.values.get(flag.field)
+    )
 
 
 class Given:
@@ -212,11 +250,11 @@ def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
         return None
     words = arguments[at:]
     command = " ".join(words) or None  # the node's shell takes the words apart again
-    warnings: tuple[str, ...] = ()
+    warnings = without_effect(given)
     if given.option or given.escape_character:
         from teleconch.cli.tsh_options import apply_options
 
-        warnings = apply_options(given)
+        warnings += apply_options(given)
         command = command or given.remote_command
     if given.x11:
         warnings += ("tsh forwards no X11; `tsh config` lets `ssh -X` do that.",)

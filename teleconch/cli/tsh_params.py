@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from teleconch.cli import boundary
-from teleconch.cli.tsh_flags import GLOBAL_FLAGS, Flag, Given
+from teleconch.cli.tsh_flags import GLOBAL_FLAGS, Flag, Given, without_effect
 from teleconch.client.address import ProxyAddress, parse_proxy
 from teleconch.client.profile import Profile, Profiles, home
 from teleconch.errors import BadParameter, NotFound
@@ -66,6 +66,11 @@ class UserCommand(click.Command):
         super().__init__(*args, **kwargs)
         taken = {name for parameter in self.params for name in parameter.opts}
         self.params += [option for option in _global_options() if not taken.intersection(option.opts)]
+
+    def invoke(self, context: click.Context) -> Any:
+        for sentence in without_effect(given()):
+            boundary.say_warning(sentence)
+        return super().invoke(context)
 
 
 class UserGroup(click.Group):

@@ -308,8 +308,8 @@ async def test_sign_for_a_user(cluster):
     assert read_identity(path).ssh_cert != identity.ssh_cert
 
     said = await cluster.ok("auth", "sign", "--user=jenkins", "-o", "id", "--format=openssh")
-    way = "ssh -i id -p 3023 LOGIN@tele.example.com -s proxy:%h:%p"
-    assert f"ssh -i id -o ProxyCommand='{way}' LOGIN@NODE" in said
+    way = "ssh -i id -p 3023 LOGIN@tele.example.com -s 'proxy:%h:%p'"
+    assert f'ssh -i id -o ProxyCommand="{way}" LOGIN@NODE' in said
     shown = subprocess.run(
         ["ssh-keygen", "-L", "-f", cluster.folder / "id-cert.pub"], capture_output=True, text=True, check=True
     ).stdout

@@ -46,6 +46,28 @@ def test_switches_join():
 
 
 @pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["-J", "jump"], "--jumphost"),
+        (["--jumphost=jump"], "--jumphost"),
+        (["--cert-format", "oldssh"], "--cert-format"),
+        (["--gops"], "--gops"),
+        (["--gops-addr=127.0.0.1:1"], "--gops-addr"),
+        (["--no-use-local-ssh-agent"], "--no-use-local-ssh-agent"),
+    ],
+)
+def test_flags_that_mean_nothing_here(flags, name):
+    """Flags that scripts bring from Teleport are taken, before and after the verb, and said to have no effect."""
+    for line in ([*flags, "ssh", "node", "ls"], ["ssh", *flags, "node", "ls"], ["ssh", "node", *flags, "ls"]):
+        command = read(line)
+        assert (command.destination, command.command) == ("node", "ls")
+        (warning,) = command.warnings
+        assert warning.startswith(f"{name} has no effect: ")
+    done = subprocess.run([TSH, "status", *flags], capture_output=True, text=True, env={"HOME": "/nonexistent"})
+    assert f"WARNING: {name} has no effect: " in done.stderr
+
+
+@pytest.mark.parametrize(
     "line", [["ssh"], ["ssh", "-Z", "n"], ["ssh", "--nope", "n"], ["ssh", "-p"], ["ssh", "--tty=1", "n"]]
 )
 def test_wrong_usage(line):
