@@ -1,4 +1,4 @@
-"""Clients other than OpenSSH's, and programs on top of ssh, through the proxy. What is not installed is left out."""
+"""Clients other than OpenSSH's, and programs on top of ssh, through the proxy."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ from cluster import Cluster, run
 from test_tools import ME, Node
 
 pytestmark = pytest.mark.program("ssh")
-
-
-def _installed(*names: str) -> pytest.MarkDecorator:
-    """These programs are not among those that ``make test`` installs: they are used where they are there."""
-    missing = [name for name in names if shutil.which(name) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +47,9 @@ def _fingerprint(port: int) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(line[2])).digest()).decode().rstrip("=")
 
 
-@_installed("plink", "pscp", "psftp", "puttygen")
+@pytest.mark.program("plink", "pscp", "psftp", "puttygen")
 def test_putty(node: Node, tmp_path: Path, big: Path) -> None:
     """PuTTY's programs (0.78 and up know certificates) log in, copy in both protocols, go through the proxy."""
-    version = re.search(r"Release (\d+)\.(\d+)", run("plink", "-V", check=False).stdout)
-    if version is None or (int(version[1]), int(version[2])) < (0, 78):
-        pytest.skip("PuTTY knows certificates since 0.78")
     cluster, identity = node.cluster, _identity(node.cluster)
     env = {**os.environ, "HOME": str(tmp_path)}
     run("puttygen", identity, "-O", "private", "-o", tmp_path / "id.ppk", env=env)
@@ -128,7 +119,7 @@ def test_asyncssh(node: Node, tmp_path: Path, big: Path) -> None:
     assert (tmp_path / "a-back").read_bytes() == (tmp_path / "s-back").read_bytes() == big.read_bytes()
 
 
-@_installed("rclone")
+@pytest.mark.program("rclone")
 def test_rclone(node: Node, tmp_path: Path, big: Path) -> None:
     """rclone (Go's SSH) copies a tree with a certificate and finds the sums equal, which it asks the shell for."""
     config, source = tmp_path / "rclone.conf", tmp_path / "source"
@@ -146,7 +137,7 @@ def test_rclone(node: Node, tmp_path: Path, big: Path) -> None:
     assert (tmp_path / "target" / "big").read_bytes() == (source / "big").read_bytes()
 
 
-@_installed("lftp")
+@pytest.mark.program("lftp")
 def test_lftp(node: Node, tmp_path: Path, big: Path) -> None:
     """lftp mirrors a tree up and down with several transfers at once."""
     source = tmp_path / "source"
@@ -162,7 +153,7 @@ def test_lftp(node: Node, tmp_path: Path, big: Path) -> None:
         assert (tmp_path / "back" / path.relative_to(source)).read_bytes() == path.read_bytes()
 
 
-@_installed("hg")
+@pytest.mark.program("hg")
 def test_mercurial(node: Node, tmp_path: Path) -> None:
     """Mercurial clones from a node and pushes to it."""
     env = {**os.environ, "HGRCPATH": "/dev/null", "HGUSER": "a"}
@@ -175,7 +166,7 @@ def test_mercurial(node: Node, tmp_path: Path) -> None:
     assert run("hg", "-R", there, "log", "-T", "{desc}", env=env).stdout == "one"
 
 
-@_installed("svn", "svnadmin")
+@pytest.mark.program("svn", "svnadmin")
 def test_subversion(node: Node, tmp_path: Path) -> None:
     """svn+ssh checks out and commits."""
     env = {**os.environ, "SVN_SSH": node.ssh}
@@ -189,7 +180,7 @@ def test_subversion(node: Node, tmp_path: Path) -> None:
     assert run("svn", "info", config, "--show-item", "revision", "-r", "HEAD", clone, env=env).stdout.strip() == "1"
 
 
-@_installed("restic")
+@pytest.mark.program("restic")
 def test_restic(node: Node, tmp_path: Path, big: Path) -> None:
     """restic keeps a repository over a bare sftp subsystem (``ssh -s``)."""
     env = {**os.environ, "RESTIC_PASSWORD": "x", "HOME": str(tmp_path)}
@@ -200,7 +191,7 @@ def test_restic(node: Node, tmp_path: Path, big: Path) -> None:
     assert (tmp_path / "back" / big.relative_to("/")).read_bytes() == big.read_bytes()
 
 
-@_installed("borg")
+@pytest.mark.program("borg")
 def test_borg(node: Node, tmp_path: Path, big: Path) -> None:
     """borg talks to ``borg serve`` on the node."""
     env = {**os.environ, "BORG_RSH": node.ssh, "BORG_BASE_DIR": str(tmp_path / "b"), "HOME": str(tmp_path),
@@ -229,7 +220,7 @@ TRAMP = """
 """
 
 
-@_installed("emacs")
+@pytest.mark.program("emacs")
 def test_emacs_tramp(node: Node, tmp_path: Path, big: Path) -> None:
     """TRAMP, which minds every prompt and echo of the remote shell, edits, copies and runs."""
     script = tmp_path / "tramp.el"
@@ -240,7 +231,7 @@ def test_emacs_tramp(node: Node, tmp_path: Path, big: Path) -> None:
     assert (tmp_path / "copied").read_bytes() == big.read_bytes()
 
 
-@_installed("mosh-server")
+@pytest.mark.program("mosh-server")
 def test_mosh_server_starts(node: Node) -> None:
     """mosh's server is started on a terminal, says its port and key, and outlives the session."""
     command = "mosh-server new -s -l LANG=C.UTF-8 -- sleep 1000"
