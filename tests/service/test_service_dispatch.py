@@ -146,7 +146,7 @@ def test_other_reactors_are_left_alone() -> None:
     assert made.doIteration == before
 
 
-ENOUGH = 200_000  # reads: a loop that never looks up from its descriptors gets there
+ENOUGH = 20_000  # reads: a loop that never looks up from its descriptors gets there
 
 
 class Busy(Reader):
@@ -192,12 +192,13 @@ def test_timed_calls_come_in_time(running: EPollReactor) -> None:
     def call(name: str) -> None:
         called.append((name, busy.count))
 
+    running.seconds = lambda: busy.count / 1000  # type: ignore[method-assign] # on any machine a read lasts a millisecond
     running.callLater(0.1, call, "old")
     running.callLater(0.2, running.stop)
     run(running)
     assert [name for name, _ in called] == ["new", "old"]
     assert called[0][1] < 10
-    assert busy.count < ENOUGH
+    assert busy.count < 300
 
 
 def test_a_timed_call_wakes_the_loop(running: EPollReactor) -> None:
@@ -224,12 +225,12 @@ def test_calls_from_threads_are_heard(running: EPollReactor) -> None:
         if count == 5:
             threads.append(threading.Thread(target=running.callFromThread, args=(done,)))
             threads[0].start()
+            threads[0].join()
 
     busy = Busy(running, start)
     run(running)
-    threads[0].join()
     assert called == ["heard"]
-    assert busy.count < ENOUGH
+    assert busy.count < 10
 
 
 def test_stopped_by_what_was_read(running: EPollReactor) -> None:
