@@ -161,7 +161,9 @@ class Screens:
                 self.tmux("send-keys", "-t", each.name, *keys)
 
     def line(self, text: str) -> None:
-        """Type a line."""
+        """Type a line. One that begins with ``clear`` is typed on an empty screen, so that nothing old is awaited."""
+        if text.startswith("clear"):
+            self.type("-R")
         self.type("-l", text)
         self.type("Enter")
 
