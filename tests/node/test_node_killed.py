@@ -160,11 +160,14 @@ def test_nothing_stays_of_a_killed_node(tmp_path: Path, other_user: str, also_la
 
         def running() -> list[str]:
             found = subprocess.run(["pgrep", "-a", "-u", other_user], capture_output=True, text=True, check=False)
-            return [each for each in found.stdout.splitlines() if each.split()[0] not in before]
+            pids = [(each, each.split()[0]) for each in found.stdout.splitlines()]
+            return [each for each, pid in pids if pid not in before and alive(int(pid))]
 
         def here() -> str:
-            said = subprocess.run(["who"], capture_output=True, text=True, check=True).stdout
-            return "".join(line for line in said.splitlines() if line.startswith(other_user))
+            """Of a record whose process has ended nobody thinks that it is a login."""
+            said = subprocess.run(["who", "-u", utmp], capture_output=True, text=True, check=True).stdout
+            lines = [line for line in said.splitlines() if line.startswith(other_user)]
+            return "".join(line for line in lines if alive(int(line.split()[-2])))
 
         _until(lambda: (home / "login").exists() and (home / "command").exists(), "no sessions")
         if pam:  # the child that forwards has a session, too

@@ -118,7 +118,7 @@ async def test_command_without_end(script: str, error: str, warnings: list[dict[
     await _turns(lambda: warnings)
     assert error in warnings[0]["error"]
     assert watched.value == ""
-    states = subprocess.run(["ps", "-o", "stat=", "-g", str(pid)], capture_output=True, text=True).stdout
+    states = subprocess.run(["ps", "-o", "state=", "-g", str(pid)], capture_output=True, text=True).stdout
     assert not states.replace("Z", "").strip()
     watched.labels.stop()
 
@@ -153,7 +153,8 @@ async def test_no_shell_and_a_clean_environment() -> None:
 @pytest_twisted.ensureDeferred
 async def test_daemon_left_behind(warnings: list[dict[str, Any]]) -> None:
     """A child that holds the output does not keep the label from its value."""
-    watched = Watched("sh", "-c", "setsid sleep 344 & echo $!")
+    apart = "until [ $(ps -o sid= $!) -eq $! ]; do :; done"  # before, it is killed with the command's group
+    watched = Watched("sh", "-c", f"setsid sleep 344 & {apart}; echo $!")
     watched.labels.start()
     await _turns(lambda: watched.value)
     assert alive(int(watched.value))

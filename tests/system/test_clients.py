@@ -43,8 +43,9 @@ def _identity(cluster: Cluster) -> Path:
 
 def _fingerprint(port: int) -> str:
     """The SHA-256 fingerprint of a server's plain key, as PuTTY wants to have it."""
-    line = run("ssh-keyscan", "-t", "ed25519", "-p", str(port), "127.0.0.1").stdout.split()
-    return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(line[2])).digest()).decode().rstrip("=")
+    lines = run("ssh-keyscan", "-t", "ed25519", "-p", str(port), "127.0.0.1").stdout.splitlines()
+    (key,) = [line.split()[2] for line in lines if not line.startswith("#")]  # since 10.0 the version line stands here
+    return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode().rstrip("=")
 
 
 @pytest.mark.program("plink", "pscp", "psftp", "puttygen")
