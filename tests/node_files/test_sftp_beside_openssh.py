@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import tempfile
 import time
@@ -205,7 +206,7 @@ def extensions(peer: Peer) -> Iterator[bytes]:
     for path in (b"~", b"~/", b"~/x", b"~root", b"~root/", b"~root/..", b"~root//x", b"~nosuch/x", b"x", b"", b"nope/x",
                  b"/usr/../tmp", b"dirlink/..", b"x~", b"~//file"):  # fmt: skip
         yield peer.extended("expand-path@openssh.com", string(path))
-    for user in b"root", b"nosuch", b"":
+    for user in b"root", b"nosuch":
         yield peer.extended("home-directory", string(user))
     for ids in uint32(0, 4444, 0), b"", uint32(1):
         yield peer.extended("users-groups-by-id@openssh.com", string(ids), string(uint32(0, 5555)))
@@ -319,6 +320,20 @@ def test_version(tmp_path: Path) -> None:
     assert ours == theirs
     for peer in peers:
         peer.close()
+
+
+def test_home_without_a_name(tmp_path: Path) -> None:
+    """Whoever asks for the home of nobody in particular is told the one in their own passwd entry, as OpenSSH's server
+    says in 10.0; in 9.2 it says "Failure"."""
+    replies = []
+    for start in Peer.ours, Peer.openssh:
+        peer = start(tmp_path)
+        peer.begin()
+        replies.append(peer.extended("home-directory", string(b"")))
+        assert peer.close() == 0
+    home = string(os.fsencode(pwd.getpwuid(os.getuid()).pw_dir))
+    assert replies[0] == bytes((p.NAME,)) + uint32(1) + home + home + uint32(0)
+    assert replies[1] == replies[0] or code(replies[1]) == p.FAILURE
 
 
 def test_copy_that_fails(tmp_path: Path) -> None:

@@ -132,8 +132,9 @@ def expand_path(client: Client, request: Reader) -> bytes:
 
 
 def home_directory(client: Client, request: Reader) -> bytes:
-    """string user."""
-    home = names.home_of(request.string())
+    """string user; empty: the one who asks, whatever ``$HOME`` says."""
+    user = request.string()
+    home = names.home_of(user) if user else names.entered_home()
     if home is None:
         raise Refused(packets.FAILURE)
     body = string(home)

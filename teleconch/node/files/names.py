@@ -66,7 +66,12 @@ def home_of(user: bytes) -> bytes | None:
 def own_home() -> bytes:
     """``$HOME``, or what the passwd entry says."""
     home = os.environb.get(b"HOME")
-    return home if home else os.fsencode(pwd.getpwuid(os.getuid()).pw_dir)
+    return home if home else entered_home()
+
+
+def entered_home() -> bytes:
+    """The home directory in one's own passwd entry."""
+    return os.fsencode(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def expanded(path: bytes) -> bytes | None:
