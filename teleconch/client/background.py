@@ -13,6 +13,8 @@ def go_on_in_background(detach: bool) -> None:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    if "twisted.internet.reactor" in sys.modules:
+        _end_threads()
     if os.fork():
         os._exit(0)
     if detach:
@@ -24,8 +26,20 @@ def go_on_in_background(detach: bool) -> None:
         _new_threads()
 
 
+def _end_threads() -> None:
+    """A fork keeps one thread only, and what the others hold is held for ever: the reactor's end before, each when it
+    has done what it is at."""
+    from typing import Any
+
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    if reactor.threadpool is not None:
+        reactor.threadpool.stop()
+
+
 def _new_threads() -> None:
-    """A fork keeps one thread only: the reactor gets a pool whose threads exist."""
+    """In the child the reactor gets a pool whose threads exist."""
     from typing import Any
 
     from twisted.internet import reactor as installed
