@@ -6,6 +6,7 @@ AEAD, no EtM and no limits.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.protocol import Protocol, connectionDone
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SEQUENCE: Final = 0xFFFFFFFF
+_VERSION: Final = re.compile(rb"SSH-(\d{1,3})\.(\d{1,3})-.")
+_NO_VERSION: Final = "Invalid SSH identification string."  # sshd's words: monitoring looks for them
 _PACKETS_A_READ: Final = 256
 _READ_SMALL: Final = 16 * 1024
 
@@ -110,19 +113,23 @@ class PacketStream(Protocol):
         at = 0
         while True:
             end = data.find(b"\n", at, at + limits.VERSION_LINE)
+            line = data[at : end if end >= 0 else at + limits.VERSION_LINE]
+            if b"\0" in line or b"\r" in line.rstrip(b"\r") or len(line) == limits.VERSION_LINE:
+                raise ProtocolProblem(_NO_VERSION)
             if end < 0:
-                if len(data) - at >= limits.VERSION_LINE:
-                    raise ProtocolProblem("the version line is too long")
                 return at
-            line = data[at:end].rstrip(b"\r")
             at = end + 1
             if line.startswith(b"SSH-"):
                 break
             self._version_lines += 1
             if not self.isClient or self._version_lines > limits.VERSION_LINES_BEFORE:
-                raise ProtocolProblem("this is an SSH server, and that was no SSH version line")
-        if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")) or b"\0" in line:
-            raise SSHProblem("only SSH 2.0 is spoken here", messages.DISCONNECT_VERSION_NOT_SUPPORTED)
+                raise ProtocolProblem(_NO_VERSION)
+        line = line.rstrip(b"\r")
+        found = _VERSION.match(line)
+        if found is None:
+            raise ProtocolProblem(_NO_VERSION)
+        if found[1] != b"2" and found.groups() != (b"1", b"99"):
+            raise SSHProblem("Protocol major versions differ.", messages.DISCONNECT_VERSION_NOT_SUPPORTED)
         self.otherVersionString = line
         self.version_read()
         return at
@@ -208,11 +215,15 @@ class PacketStream(Protocol):
     # -- the end --
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
-        """Say why, and close."""
+        """Say why, and close. A peer that has not said that it speaks SSH gets a line of text, as from sshd."""
         if self.ended:
             return
         self._rekey_never()
-        self.seal(bytes((messages.DISCONNECT,)), uint32(reason) + string(desc) + string(b""))
+        if self.otherVersionString:
+            self.seal(bytes((messages.DISCONNECT,)), uint32(reason) + string(desc) + string(b""))
+        elif not self.isClient:
+            self._out.append(desc + b"\r\n")
+            self._out_size += len(desc) + 2
         self._end()
 
     def _rekey_never(self) -> None:

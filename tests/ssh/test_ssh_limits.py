@@ -35,22 +35,45 @@ def server_hears(*pieces: bytes) -> tuple[Pair, Any]:
     return pair, server
 
 
+NO_SSH, OTHER_SSH = b"Invalid SSH identification string.\r\n", b"Protocol major versions differ.\r\n"  # sshd's words
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("line", "answer"),
     [
-        b"GET / HTTP/1.1\r\n",
-        b"SSH-1.5-old\r\n",
-        b"SSH-2.0-nul\0\r\n",
-        b"x" * 300,
-        b"SSH-2.0-" + b"x" * 300 + b"\r\n",
-        b"hello\r\nSSH-2.0-late\r\n",
+        (b"GET / HTTP/1.1\r\n", NO_SSH),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", NO_SSH),  # TLS, which sends no newline
+        (b"\n", NO_SSH),
+        (b"SSH-\n", NO_SSH),
+        (b"SSH-2.0\r\n", NO_SSH),
+        (b"SSH-2.0-\r\n", NO_SSH),
+        (b"SSH-2-x\r\n", NO_SSH),
+        (b"SSH-2.0-nul\0\r\n", NO_SSH),
+        (b"SSH-2.0-a\rb\r\n", NO_SSH),
+        (b"x" * 300, NO_SSH),
+        (b"SSH-2.0-" + b"x" * 300 + b"\r\n", NO_SSH),
+        (b"hello\r\nSSH-2.0-late\r\n", NO_SSH),
+        (b"SSH-1.5-old\r\n", OTHER_SSH),
+        (b"SSH-3.0-new\r\n", OTHER_SSH),
+        (b"SSH-99.0-new\r\n", OTHER_SSH),
     ],
 )
-def test_version_lines(line: bytes) -> None:
-    """What is no SSH 2 client, or never ends its first line, is cut off at once, with a word."""
+def test_version_lines(line: bytes, answer: bytes) -> None:
+    """What is no SSH 2 client, or never ends its first line, is cut off at once, with sshd's words in a line of text."""
     pair, server = server_hears(line)
     assert server.ended
     assert server.service is None
+    assert b"".join(pair.ends[0].written) == b"SSH-2.0-OpenSSH_9.9 Teleconch\r\n" + answer
+    pair.end()
+
+
+@pytest.mark.parametrize(
+    "line", [b"SSH-2.0-x\n", b"SSH-2.0-x\r\r\n", b"SSH-1.99-x\r\n", b"SSH-2.1-x\r\n", b"SSH-2.0- \r\n"]
+)
+def test_version_lines_that_do(line: bytes) -> None:
+    """What sshd takes for a version line is one here."""
+    pair, server = server_hears(line)
+    assert not server.ended
     pair.end()
 
 
