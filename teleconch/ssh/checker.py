@@ -80,10 +80,7 @@ class CertificateChecker:
             raise AccessDenied("This kind of key is not accepted here; log in with tsh to get a certificate.")
         if not given.algorithm.endswith(signatures.CERT_SUFFIX):
             raise AccessDenied("A plain key was offered; log in with tsh to get a certificate.")
-        if given.signature is not None and not signatures.verify(
-            given.blob, given.signature, given.data, given.algorithm
-        ):
-            raise AccessDenied("The signature is wrong.")
+        # The certificate first: its authority is looked up before anything is computed with a key that a stranger chose.
         identity = check_user_certificate(
             given.blob,
             authorities=[authority for authority in self._authorities() if authority.type == "user"],
@@ -93,4 +90,6 @@ class CertificateChecker:
         )
         if given.signature is None:
             raise ValidPublicKey
+        if not signatures.verify(given.blob, given.signature, given.data, given.algorithm):
+            raise AccessDenied("The signature is wrong.")
         return identity, given.login, given.peer

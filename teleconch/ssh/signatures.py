@@ -21,6 +21,7 @@ _CURVES: Final = {
 }
 _RSA_MIN: Final = 2048
 _RSA_MAX: Final = 16384
+_EXPONENT_MAX: Final = 64  # bits: with more, each check costs as much as signing
 
 
 def plain_algorithm(algorithm: bytes) -> bytes:
@@ -92,6 +93,8 @@ def _verify_rsa(reader: Reader, raw: bytes, data: bytes, algorithm: bytes) -> No
     exponent, modulus = reader.mpint(), reader.mpint()
     if not _RSA_MIN <= modulus.bit_length() <= _RSA_MAX:
         raise ValueError("RSA key too short or too long")
+    if exponent.bit_length() > _EXPONENT_MAX:
+        raise ValueError("RSA exponent too long")
     digest = hashes.SHA512() if algorithm == b"rsa-sha2-512" else hashes.SHA256()
     key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
     key.verify(raw.rjust((modulus.bit_length() + 7) // 8, b"\0"), data, padding.PKCS1v15(), digest)
