@@ -80,7 +80,7 @@ class CertificateChecker:
             raise AccessDenied("This kind of key is not accepted here; log in with tsh to get a certificate.")
         if not given.algorithm.endswith(signatures.CERT_SUFFIX):
             raise AccessDenied("A plain key was offered; log in with tsh to get a certificate.")
-        # The certificate first: its authority is looked up before anything is computed with a key that a stranger chose.
+        # The certificate first: its authority is looked up before anything is computed with a stranger's key.
         identity = check_user_certificate(
             given.blob,
             authorities=[authority for authority in self._authorities() if authority.type == "user"],

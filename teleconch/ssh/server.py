@@ -32,8 +32,11 @@ def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 # Clients ask the version line what a server can do. OpenSSH's says only to its own kind that nobody reads the output
-# any more (``ssh HOST yes | head``), and others find out from it in which order SFTP's SYMLINK wants its names.
-VERSION_OF_SERVER: Final = b"OpenSSH_compatible Teleconch"
+# any more (``ssh HOST yes | head``), libssh takes owner and group of a listing only from a server that has a version
+# behind ``OpenSSH_``, and others find out from the name in which order SFTP's SYMLINK wants its names. All of that is
+# here as it is in OpenSSH. The number decides nothing but which old faults a client works around: it has to be 7.8 at
+# least, and below 10, which some take for 1.0. Who we really are follows in the comment.
+VERSION_OF_SERVER: Final = b"OpenSSH_9.9 Teleconch"
 
 
 @frozen
@@ -68,6 +71,7 @@ class SSHServerTransport(SSHTransport):
         self.factory = factory
         self.rekey_bytes, self.rekey_seconds = options.limits.rekey_bytes, options.limits.rekey_seconds
         self._host_keys = factory.offered_host_keys()
+        self.first_host_key = b""  # the blob of the key or certificate that the first key exchange has shown
         self.user = ""  # who has authenticated, for the log
         self._grace: Any = None
 
@@ -133,6 +137,7 @@ class SSHServerTransport(SSHTransport):
         reader.end()
         reply, secret = kex.server_exchange(self._agreed.kex, init)
         key, blob = self._host_keys[self._agreed.host_key]
+        self.first_host_key = self.first_host_key or blob
         digest = self._hash(blob, init, reply, secret)
         signature = key.sign(digest, self._agreed.host_key)
         self.seal(bytes((messages.KEX_REPLY,)), string(blob) + string(reply) + string(signature))

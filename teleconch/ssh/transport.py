@@ -331,9 +331,10 @@ class SSHTransport(PacketStream):
 
 
 def server_extensions() -> bytes:
-    """EXT_INFO body of a server (RFC 8308 section 3.1, ping@openssh.com)."""
+    """EXT_INFO body of a server (RFC 8308 section 3.1, OpenSSH's PROTOCOL, sections 1.8 and 3.1)."""
     entries = (
         string(b"server-sig-algs") + name_list(algorithms.USER_SIGNATURES),
+        string(b"publickey-hostbound@openssh.com") + string(b"0"),
         string(b"ping@openssh.com") + string(b"0"),
     )
     return uint32(len(entries)) + b"".join(entries)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from teleconch.ssh.server import SSHServerTransport
 
 METHODS: Final = {ICertificateCredentials: b"publickey", IInteractiveCredentials: b"keyboard-interactive"}
+PUBLICKEY: Final = b"publickey"
+# OpenSSH's PROTOCOL, section 3.1: the signature is also over the host's key. Agents hold keys to some hosts by it.
+HOSTBOUND: Final = b"publickey-hostbound-v00@openssh.com"
 _OFFERS_MAX: Final = 32  # keys of a well-filled agent; they prove nothing and cost little
 _PROMPTS_MAX: Final = 16
 
@@ -103,7 +106,8 @@ class UserAuthServer(SSHService):
     async def _request(self, packet: bytes) -> None:
         """``string user, string service, string method``, and what the method adds."""
         reader = Reader(packet)
-        login, service, method = reader.string(), reader.string(), reader.string()
+        given, service, method = reader.string(), reader.string(), reader.string()
+        login = given.partition(b":")[0]  # a style may follow, which means nothing here, nor with most of sshd's ways
         if service != b"ssh-connection":
             raise SSHProblem("this service is not there", messages.DISCONNECT_SERVICE_NOT_AVAILABLE)
         if self._who not in (None, (login, service)):
@@ -111,34 +115,35 @@ class UserAuthServer(SSHService):
         first, self._who = self._who is None, (login, service)
         if method == b"none":
             self._refuse(login, "no key was offered", counts=not first)
-        elif method not in self._methods:
+        elif (PUBLICKEY if method == HOSTBOUND else method) not in self._methods:
             self._refuse(login, "this method of authentication is not there")
-        elif method == b"publickey":
-            await self._publickey(login, service, reader)
+        elif method in (PUBLICKEY, HOSTBOUND):
+            await self._publickey(login, string(given) + string(service) + string(method), reader, method == HOSTBOUND)
         else:
             await self._login(login, InteractiveCredentials(_text(login), self._ask, self._earlier, self._peer()))
 
     def _peer(self) -> Any:
         return self.transport.getPeer()
 
-    async def _publickey(self, login: bytes, service: bytes, reader: Reader) -> None:
+    async def _publickey(self, login: bytes, head: bytes, reader: Reader, hostbound: bool) -> None:
+        """``boolean signed, string algorithm, string key``, the host's key if ``hostbound``, and the signature.
+
+        The signature is over all that comes before it, ``head`` among it.
+        """
         signed = reader.boolean()
         algorithm, blob = reader.string(), reader.string()
+        bound = b""
+        if hostbound:
+            host_key = reader.string()
+            if host_key != self.transport.first_host_key:
+                raise ProtocolProblem("authentication is bound to another host key")
+            bound = string(host_key)
         signature = reader.string() if signed else None
         reader.end()
-        assert self.transport.sessionID is not None
-        data = b"".join(
-            (
-                string(self.transport.sessionID),
-                bytes((messages.USERAUTH_REQUEST,)),
-                string(login),
-                string(service),
-                string(b"publickey"),
-                boolean(True),
-                string(algorithm),
-                string(blob),
-            )
-        )
+        session_id = self.transport.sessionID
+        assert session_id is not None
+        request = head + boolean(True) + string(algorithm) + string(blob) + bound
+        data = string(session_id) + bytes((messages.USERAUTH_REQUEST,)) + request
         await self._login(login, CertificateCredentials(_text(login), algorithm, blob, signature, data, self._peer()))
 
     async def _login(self, login: bytes, credentials: CertificateCredentials | InteractiveCredentials) -> None:

@@ -59,7 +59,7 @@ NO_SSH, OTHER_SSH = b"Invalid SSH identification string.\r\n", b"Protocol major 
     ],
 )
 def test_version_lines(line: bytes, answer: bytes) -> None:
-    """What is no SSH 2 client, or never ends its first line, is cut off at once, with sshd's words in a line of text."""
+    """What is no SSH 2 client, or never ends its first line, is cut off at once, with sshd's words as text."""
     pair, server = server_hears(line)
     assert server.ended
     assert server.service is None

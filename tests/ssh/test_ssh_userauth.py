@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ssh_world import HOST_CERT, HOST_PEM, NOW, USER_CERT, USER_LINE, USER_PEM, Pair, make_client, options, user_cert
+from ssh_world import (
+    HOST_CERT,
+    HOST_LINE,
+    HOST_PEM,
+    NOW,
+    USER_CERT,
+    USER_LINE,
+    USER_PEM,
+    Pair,
+    make_client,
+    options,
+    user_cert,
+)
 from twisted.conch.error import NotEnoughAuthentication
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
@@ -22,6 +34,7 @@ from teleconch.ssh.auth_client import Signer, UserAuthClient
 from teleconch.ssh.checker import CertificateChecker, CertificateCredentials, IInteractiveCredentials
 from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.limits import Limits
+from teleconch.ssh.transport import server_extensions
 
 OTHER_CA = authority.new_authority("user", "other", NOW)
 OTHER_PEM, OTHER_LINE = keys.new_ssh_key()
@@ -106,8 +119,8 @@ def talk(**given: Any) -> tuple[Pair, Talking]:
 
 def request(pair: Pair, algorithm: bytes, blob: bytes, pem: Any = None, user: bytes = b"root", **changes: Any) -> None:
     """An offer, or with ``pem`` a signature by that key."""
-    head = string(user) + string(b"ssh-connection") + string(b"publickey")
-    body = string(algorithm) + string(blob)
+    head = string(user) + string(b"ssh-connection") + string(changes.get("method", b"publickey"))
+    body = string(algorithm) + string(blob) + changes.get("bound", b"")
     session = changes.get("session", pair.client.sessionID)
     data = string(session) + bytes((m.USERAUTH_REQUEST,)) + head + boolean(True) + body
     signature = b""
@@ -145,6 +158,58 @@ def test_offered_with_one_key_signed_with_another() -> None:
     mallory = user_cert(user="mallory", public_key=OTHER_LINE, logins=("root",))
     request(pair, CERT_TYPE, public_blob(mallory), OTHER_PEM)
     assert pair.avatar.identity.user == "mallory"
+    pair.end()
+
+
+HOSTBOUND = b"publickey-hostbound-v00@openssh.com"
+
+
+def test_a_signature_bound_to_the_host_key() -> None:
+    """Agents that hold keys for some hosts alone sign for the host's key, too: that of this connection, no other."""
+    host = string(public_blob(HOST_CERT))
+    pair, talking = talk()
+    assert string(b"publickey-hostbound@openssh.com") + string(b"0") in server_extensions()
+    request(pair, CERT_TYPE, CERT_BLOB, method=HOSTBOUND, bound=host)
+    assert talking.heard == [(m.USERAUTH_PK_OK, string(CERT_TYPE) + string(CERT_BLOB))]
+    request(pair, CERT_TYPE, CERT_BLOB, OTHER_PEM, method=HOSTBOUND, bound=host)
+    assert talking.heard[-1] == (m.USERAUTH_FAILURE, string(b"publickey") + boolean(False))
+    request(pair, CERT_TYPE, CERT_BLOB, USER_PEM, method=HOSTBOUND, bound=host)
+    assert pair.server.state == states.OPEN
+    pair.end()
+    for bound in (string(public_blob(HOST_LINE)), string(public_blob(OTHER_LINE)), string(b""), b""):
+        pair, talking = talk()
+        request(pair, CERT_TYPE, CERT_BLOB, USER_PEM, method=HOSTBOUND, bound=bound)
+        assert pair.server.ended
+        assert not pair.factory.realm.avatars
+        pair.end()
+
+
+@pytest.mark.parametrize("method", [b"publickey", HOSTBOUND])
+def test_a_style_is_cut_off(method: bytes) -> None:
+    """`ssh root:style@node` is root, as on sshd; the signature is over what was sent."""
+    bound = string(public_blob(HOST_CERT)) if method == HOSTBOUND else b""
+    pair, talking = talk()
+    request(pair, CERT_TYPE, CERT_BLOB, USER_PEM, user=b"bob:root", method=method, bound=bound)
+    assert talking.heard[-1][0] == m.USERAUTH_FAILURE
+    pair.end()
+    for user in (b"root:style", b"root:", b"root:a:b"):
+        pair, talking = talk()
+        request(pair, CERT_TYPE, CERT_BLOB, USER_PEM, user=user, method=method, bound=bound)
+        assert pair.server.state == states.OPEN, user
+        pair.end()
+
+
+def test_a_foreign_certificate_costs_no_signature_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's certificate of 16,384 bits is refused by its authority, before anything is computed with its key."""
+    pair, talking = talk()
+    checked: list[bytes] = []
+    monkeypatch.setattr(signatures, "verify", lambda *given: bool(checked.append(given[0])))
+    request(pair, CERT_TYPE, public_blob(user_cert(authority=OTHER_CA)), USER_PEM)
+    assert talking.heard[-1][0] == m.USERAUTH_FAILURE
+    assert not checked
+    request(pair, CERT_TYPE, CERT_BLOB, USER_PEM)
+    assert talking.heard[-1][0] == m.USERAUTH_FAILURE, "nobody gets in without"
+    assert checked == [CERT_BLOB]
     pair.end()
 
 
