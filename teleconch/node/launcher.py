@@ -16,7 +16,7 @@ Protocol, one datagram each over a ``SOCK_SEQPACKET`` pair; the daemon is truste
   A sixth may follow, for reports of moved files (``files.report``). ``request`` is a readable file with JSON
   (:class:`Request`); ``reply`` is the writing end of a pipe, on which the child tells one JSON object:
   ``{"pid", "uid", "home", "shell"}`` when all is ready for exec, or ``{"code", "error"}``. A second object
-  follows only when exec itself fails. It ends with exec. KIND is ``login`` for a shell on a terminal, of which utmp
+  follows only when exec itself fails. It ends with exec. KIND is ``login`` for what runs on a terminal, of which utmp
   and wtmp know, and ``attended`` where PAM is used; none, one or both.
 - ``signal ID NUMBER UID PID``: to the process group PID, with the rights of that user. (With PAM, the launcher's child
   stays as root to close the session, and PID is the child's child.)

@@ -51,7 +51,7 @@ def enter(request: Mapping[str, Any], note: Note | None) -> Entered:
     if line is not None:
         accounts.give_terminal(0, account)
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # session leader without a terminal: this one becomes it
-        if is_login(request) and os.geteuid() == 0:
+        if os.geteuid() == 0:
             records.login(line, os.getpid(), account.login, host)
             before = records.seen(account.uid, line, host)
             entered = entered._replace(said=entered.said + greeting.last_login(before))
@@ -59,7 +59,7 @@ def enter(request: Mapping[str, Any], note: Note | None) -> Entered:
 
 
 def is_login(request: Mapping[str, Any]) -> bool:
-    """Whether this is a login shell on a terminal: what ``who`` and ``last`` list, and what is greeted."""
+    """Whether this is a login shell on a terminal, which is greeted."""
     return bool(request["terminal"] and request["command"] is None and request["serve"] is None)
 
 

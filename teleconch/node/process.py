@@ -173,7 +173,7 @@ class Launcher:
         self._last_id += 1
         process = self._processes[self._last_id] = Process(self, self._last_id)
         Reply(self._reactor, reading, process.has_started, process.has_failed, process.kill_start)
-        kinds = {"login": request.is_login, "attended": self._rules.pam_service is not None}
+        kinds = {"login": request.terminal, "attended": self._rules.pam_service is not None}
         words = ["start", str(self._last_id), *(kind for kind in kinds if kinds[kind])]
         self._outgoing.append((" ".join(words).encode(), (file, writing, *ends)))
         self._flush()

@@ -56,11 +56,6 @@ class Request:
     rc: str | None = None
     cookie: bytes = b""
 
-    @property
-    def is_login(self) -> bool:
-        """Whether it is a login shell on a terminal."""
-        return self.terminal and self.command is None and self.serve is None
-
     def encode(self, rules: LoginRules = NO_RULES) -> bytes:
         """As the launcher's child reads it."""
         return json.dumps(
