@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from teleconch.cli.tsh_flags import Given, WrongUsage
@@ -31,6 +32,13 @@ _SWITCHES: Final = {
     "stdinnull": "no_input",
     "forkafterauthentication": "background",
 }
+_ONE_VALUE: Final = {
+    *("sessiontype", "requesttty", "loglevel", "stricthostkeychecking", "escapechar"),
+    *(*_VALUES, *_SWITCHES, *_NO, *_LISTS),
+}
+_COMMANDS: Final = {"remotecommand", "proxycommand", "localcommand", "knownhostscommand"}
+"""Their value is the rest of the line, as it stands."""
+_LINE: Final = re.compile(r"\s*(?P<name>[A-Za-z0-9]+)(?:[ \t]*=|[ \t]+|$)[ \t]*(?P<rest>.*)", re.DOTALL)
 _LEVELS: Final = ("quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3")
 
 
@@ -40,8 +48,7 @@ def apply_options(given: Given) -> tuple[str, ...]:
         given.values["escape"] = _escape(given.escape_character, f"-e {given.escape_character}")
     warnings: list[str] = []
     for text in given.option or ():
-        key, value = _split(text)
-        warning = _apply(given, key, value, text)
+        warning = _apply(given, *_split(text), text)
         if warning:
             warnings.append(warning)
     if given.clear_forwards:
@@ -50,27 +57,79 @@ def apply_options(given: Given) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _split(text: str) -> tuple[str, str]:
-    word = text.strip()
-    end = next((at for at, letter in enumerate(word) if letter in "= \t"), len(word))
-    value = word[end:].strip()
-    value = value[1:].strip() if value.startswith("=") else value
-    if not word[:end] or not value:
+def _split(text: str) -> tuple[str, str, list[str]]:
+    """A line of ssh_config(5): the name, what stands after it as it stands, and that as words. WrongUsage.
+
+    As OpenSSH reads it: blanks or one ``=`` after the name; quotes and backslashes in words; ``#`` begins a comment.
+    """
+    match = _LINE.fullmatch(text)
+    if match is None:
         raise WrongUsage(f"-o {text}: give an option as NAME=VALUE.")
-    return word[:end], value
+    name, rest = match["name"], match["rest"].rstrip()
+    return name, rest, [] if name.lower() in _COMMANDS else _words(rest, text)
 
 
-def _apply(given: Given, name: str, value: str, text: str) -> str | None:
+def _words(rest: str, text: str) -> list[str]:
+    words: list[str] = []
+    at = 0
+    while True:
+        at += len(rest[at:]) - len(rest[at:].lstrip(" \t"))
+        if at == len(rest) or rest[at] == "#":
+            return words
+        word, at = _word(rest, at, text)
+        words.append(word)
+
+
+def _word(rest: str, at: int, text: str) -> tuple[str, int]:
+    """The word at ``at``, and where it ends."""
+    word, quote = "", ""
+    while at < len(rest):
+        letter, following = rest[at], rest[at + 1 : at + 2]
+        if letter == "\\" and following and (following in "\"'\\" or (following == " " and not quote)):
+            word += following
+            at += 1
+        elif not quote and letter in " \t":
+            break
+        elif not quote and letter in "\"'":
+            quote = letter
+        elif quote and letter == quote:
+            quote = ""
+        else:
+            word += letter
+        at += 1
+    if quote:
+        raise WrongUsage(f"-o {text}: a quotation mark has no other end.")
+    return word, at
+
+
+def _apply(given: Given, name: str, rest: str, words: list[str], text: str) -> str | None:
+    key = name.lower()
+    if key == "remotecommand":
+        if not rest:
+            raise WrongUsage(f"-o {text}: give an option as NAME=VALUE.")
+        given.values.setdefault("remote_command", None if rest.lower() == "none" else rest)
+        return None
+    if key in _ENVIRONMENT:
+        given.values[_ENVIRONMENT[key]] = [*given.values.get(_ENVIRONMENT[key], ()), *words]
+        return None
+    if key in _COMMANDS:
+        return f"-o {text} has no effect: tsh does not know {name}."
+    if not words or not words[0]:
+        raise WrongUsage(f"-o {text}: give an option as NAME=VALUE.")
+    if key in _LISTS and len(words) <= 2:
+        given.values[_LISTS[key]] = [*given.values.get(_LISTS[key], ()), ":".join(words)]
+        return None
+    if key in _NOTHING:
+        return None
+    if len(words) > 1 and key in _ONE_VALUE:
+        raise WrongUsage(f"-o {text}: {name} takes one value; put quotes around blanks.")
+    return _apply_word(given, name, words[0], text)
+
+
+def _apply_word(given: Given, name: str, value: str, text: str) -> str | None:
     key, word = name.lower(), value.lower()
     if key in _VALUES:
         given.values.setdefault(_VALUES[key], value)
-    elif key in _LISTS:
-        spec = ":".join(value.split())
-        given.values[_LISTS[key]] = [*given.values.get(_LISTS[key], ()), spec]
-    elif key in _ENVIRONMENT:
-        given.values[_ENVIRONMENT[key]] = [*given.values.get(_ENVIRONMENT[key], ()), *_words(value, text)]
-    elif key == "remotecommand":
-        given.values.setdefault("remote_command", None if word == "none" else value)
     elif key == "sessiontype" and word in ("none", "subsystem", "default"):
         given.values.setdefault({"none": "no_exec", "subsystem": "subsystem"}.get(word, "nothing"), True)
     elif key in _SWITCHES:
@@ -88,18 +147,9 @@ def _apply(given: Given, name: str, value: str, text: str) -> str | None:
             return f"-o {text} has no effect: nodes prove themselves by certificates. (--insecure checks nobody.)"
     elif key == "escapechar":
         given.values["escape"] = _escape(value, text)
-    elif key not in _NOTHING and not (key in _NO and _YES.get(word) is False):
+    elif not (key in _NO and _YES.get(word) is False):
         return f"-o {text} has no effect: tsh does not know {name}."
     return None
-
-
-def _words(value: str, text: str) -> list[str]:
-    import shlex
-
-    try:
-        return shlex.split(value)
-    except ValueError:
-        raise WrongUsage(f"-o {text}: a quotation mark has no other end.") from None
 
 
 def _request_tty(given: Given, word: str, text: str) -> str | None:

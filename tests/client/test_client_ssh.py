@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
@@ -365,3 +366,21 @@ def test_expired_certificate(world):
     assert b"ERROR: The certificate of joe expired at " in done.stderr
     line = f"log in again with `tsh login --proxy=localhost:{world.web} --user=joe`."
     assert line.encode() in done.stderr
+
+
+def test_ansible_through_a_link(world, tmp_path):
+    """Ansible runs tsh as its ssh, with the user from the inventory, whom it puts in quotes."""
+    (tmp_path / "ssh").symlink_to(BIN / "tsh")
+    (tmp_path / "hosts").write_text(f"alpha ansible_user={world.login} ansible_python_interpreter={sys.executable}\n")
+    env = {
+        **world.env,
+        "ANSIBLE_SSH_EXECUTABLE": str(tmp_path / "ssh"),
+        "ANSIBLE_HOME": str(tmp_path / "home"),
+        "ANSIBLE_SCP_IF_SSH": "False",
+        "ANSIBLE_SSH_TRANSFER_METHOD": "piped",
+    }
+    done = subprocess.run(
+        [BIN / "ansible", "-i", tmp_path / "hosts", "all", "-m", "ping"], env=env, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert b'"ping": "pong"' in done.stdout
