@@ -176,7 +176,7 @@ class Admission:
         leaving = queue.add(connection, source)
         if leaving is not None:
             self._refuse("too many connections have not logged in", queue.source(leaving))
-            self._stop_waiting(leaving)
+            self.gone(leaving)
             leaving.abortConnection()
 
     def authenticated(self, connection: Connecting, identity: str) -> bool:
@@ -189,7 +189,7 @@ class Admission:
             self._known.remove(connection)
             return False
         self._refuse("one user or host has too many connections", self._known.source(leaving))
-        self._known.remove(leaving)
+        self.gone(leaving)
         leaving.abortConnection()
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -13,6 +12,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLServerConnectionCreator,
     IReactorTime,
+    ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -25,8 +25,8 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
+from teleconch.admission import Admission, Bounds, Room
 from teleconch.web.answers import HEADERS
-from teleconch.web.attempts import source_of
 
 log = Logger()
 
@@ -34,10 +34,12 @@ BODY_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 64
 HANDSHAKE_DEADLINE: Final = 10.0
 IDLE_MAX: Final = 30.0
+REQUEST_MAX: Final = 60.0  # from one answer, or the handshake, until the next request is whole
 AGE_MAX: Final = 300.0  # of a connection, however busy: nothing here takes long
 CONNECTIONS: Final = 2000
-CONNECTIONS_PER_SOURCE: Final = 200
-COMPLAINT_PERIOD: Final = 60.0
+# Of connections that have said nothing, whose handshake runs, from which a request is awaited, and that get an answer.
+STEPS: Final = (Room(1000, 500), Room(400, 200), Room(400, 200), Room(200, 100))
+HANDSHAKE, READING, ANSWERING = 1, 2, 3
 
 _BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -67,6 +69,8 @@ class LimitedRequest(Request):
 
     def process(self) -> None:
         """Every answer gets the headers, also those that Twisted and Klein make by themselves."""
+        channel: Any = self.channel
+        channel.transport.came_to(ANSWERING)
         for name, value in HEADERS.items():
             self.responseHeaders.setRawHeaders(name.encode(), [value.encode()])
         try:
@@ -92,6 +96,7 @@ class LimitedChannel(HTTPChannel):
 
     maxHeaders = HEADERS_MAX
     site: WebSite
+    transport: Any
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]
@@ -100,6 +105,10 @@ class LimitedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: HTTPRequest) -> None:
+        self.transport.came_to(READING)
+        super().requestDone(request)  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
         # Twisted closes the transport, which waits for this channel as its producer: for ever.
@@ -140,16 +149,26 @@ class WebSite(Site):
 
 @implementer(IHandshakeListener)
 class _Deadlined(ProtocolWrapper):
-    """Between TLS and HTTP: ends a connection whose handshake takes too long, and one that grew too old."""
+    """Between TLS and HTTP: ends a connection whose handshake or request takes too long, and one that grew too old."""
 
+    transport: Any
     _deadline: IDelayedCall | None = None
+    _oldest = 0.0  # when it has grown too old
 
     def connectionMade(self) -> None:
+        self._oldest = self.factory.clock.seconds() + AGE_MAX
         self._expect(HANDSHAKE_DEADLINE)
         super().connectionMade()  # type: ignore[no-untyped-call]
 
     def handshakeCompleted(self) -> None:
-        self._expect(AGE_MAX)
+        self.came_to(READING)
+
+    def came_to(self, step: int) -> None:
+        """It waits for a request, or has one that is being answered."""
+        self.factory.admission.advanced(self.transport.transport, step)
+        if self._deadline is not None and self._deadline.active():
+            left = self._oldest - self.factory.clock.seconds()
+            self._expect(max(0.0, min(REQUEST_MAX, left) if step == READING else left))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -168,18 +187,33 @@ class _Deadlined(ProtocolWrapper):
 class _Deadlines(WrappingFactory):
     protocol = _Deadlined
 
-    def __init__(self, site: WebSite, clock: IReactorTime) -> None:
+    def __init__(self, site: WebSite, clock: IReactorTime, admission: Admission) -> None:
         super().__init__(site)  # type: ignore[no-untyped-call]
         self.clock = clock
+        self.admission = admission
 
 
 class _Counted(ProtocolWrapper):
     """Under TLS: a connection that is counted until it is lost."""
 
-    source = ""
+    transport: Any
+    _silent = True
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self.factory.admission.connected(self, transport.getPeer())
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._silent:
+            self._silent = False
+            self.factory.admission.advanced(self, HANDSHAKE)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def abortConnection(self) -> None:
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.gone(self)
+        self.factory.admission.gone(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
@@ -191,35 +225,12 @@ class WebConnections(WrappingFactory):
 
     def __init__(self, resource: IResource, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> None:
         self._site = WebSite(resource, reactor)
-        deadlines = _Deadlines(self._site, reactor)
+        self.admission = Admission(Bounds(CONNECTIONS, STEPS), reactor.seconds, "web")
+        deadlines = _Deadlines(self._site, reactor, self.admission)
         super().__init__(TLSMemoryBIOFactory(tls, False, deadlines, reactor))  # type: ignore[no-untyped-call]
-        self._clock = reactor
-        self._sources: Counter[str] = Counter()
-        self._open = 0
-        self._complained = -COMPLAINT_PERIOD
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        source = source_of(str(getattr(addr, "host", "")))
-        if self._open >= CONNECTIONS or self._sources[source] >= CONNECTIONS_PER_SOURCE:
-            self._refused(source)
-            return None
-        wrapper: Any = super().buildProtocol(addr)
-        wrapper.source = source
-        self._sources[source] += 1
-        self._open += 1
-        return wrapper
-
-    def gone(self, connection: _Counted) -> None:
-        self._open -= 1
-        self._sources[connection.source] -= 1
-        if self._sources[connection.source] <= 0:
-            del self._sources[connection.source]
-
-    def _refused(self, source: str) -> None:
-        # A flood must not fill the log.
-        if self._clock.seconds() - self._complained >= COMPLAINT_PERIOD:
-            self._complained = self._clock.seconds()
-            log.warn("connections to the web port are refused: too many are open", addr_remote=source, open=self._open)
+        return super().buildProtocol(addr) if self.admission.may_connect(addr) else None
 
     def finish_up(self) -> None:
         """Close every connection, each behind the answer that is being made."""

@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from web_world import Web
 
+from teleconch.admission import Room
 from teleconch.errors import BadParameter
 from teleconch.resources.secret import Secret
 from teleconch.web import site
@@ -147,27 +148,76 @@ async def test_age(web: Web, monkeypatch) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_connections_are_bounded(web: Web, monkeypatch) -> None:
-    """One source, and all together, can hold only so many connections; when they go there is room again."""
-    monkeypatch.setattr(site, "CONNECTIONS_PER_SOURCE", 3)
+    """One source can hold only so many silent connections: its oldest go, nobody is refused, and the log is short."""
+    monkeypatch.setattr(site, "STEPS", (Room(4, 3), Room(9, 9), Room(9, 9), Room(9, 9)))
     events = []
     await web.start()
     globalLogPublisher.addObserver(events.append)
     try:
         held = [await idle(web) for _ in range(3)]
-        for _ in range(4):
-            await (await idle(web)).lost
+        newer = [await idle(web) for _ in range(3)]
+        await gatherResults([each.lost for each in held])
+        assert (await web.get("/")).status == 200, "in the middle of a flood"
     finally:
         globalLogPublisher.removeObserver(events.append)
-    assert len([each for each in events if "are refused" in each.get("log_format", "")]) == 1, "a flood fills no log"
-    for each in held:
+    assert sum(not each.lost.called for each in newer) >= 2
+    told = [each for each in events if each.get("log_format", "").startswith("connection refused")]
+    assert [each["service"] for each in told] == ["web"], "a flood fills no log"
+    for each in newer:
         each.transport.abortConnection()
-    await gatherResults([each.lost for each in held])
-    await deferLater(reactor, 0.05)
+    await gatherResults([each.lost for each in newer])
+    for _ in range(100):
+        if not len(web.server._connections.admission):
+            break
+        await deferLater(reactor, 0.01)
+    else:
+        raise AssertionError("a connection is counted for ever")
+
+
+def half_request(web: Web, sent: bytes) -> ssl.SSLSocket:
+    """A connection that has finished the handshake and sent this."""
+    tls = web.context().wrap_socket(socket.create_connection(("127.0.0.1", web.port), 10), server_hostname="localhost")
+    tls.sendall(sent)
+    return tls
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\n" + HOST + b"X: ",
+        b"POST /webapi/users HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nx",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_half_requests_make_room(web: Web, monkeypatch, sent: bytes) -> None:
+    """Connections that finish the handshake, and a request never, shut the port for nobody; nor for who is answered."""
+    monkeypatch.setattr(site, "STEPS", (Room(9, 9), Room(9, 9), Room(4, 3), Room(9, 9)))
+    await web.start()
+    waiting = Deferred()
+
+    async def slow():
+        await waiting
+        return await type(web.auth).status(web.auth)
+
+    web.auth.status = slow
+    being_answered = Deferred.fromCoroutine(web.get("/webapi/ping"))
+    held = [await deferToThread(half_request, web, sent) for _ in range(8)]
     assert (await web.get("/")).status == 200
-    connections = web.server._connections
-    await deferLater(reactor, 0.05)
-    assert connections._open == 0
-    assert not connections._sources
+    waiting.callback(None)
+    assert (await being_answered).status == 200
+    for each in held:
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_has_a_deadline(web: Web, monkeypatch) -> None:
+    """Headers that come byte by byte, without an end, end with the connection."""
+    monkeypatch.setattr(site, "REQUEST_MAX", 0.3)
+    await web.start()
+    answer = await web.raw(b"GET / HTTP/1.1\r\nX: y\r\n", 20)
+    assert answer == b""
 
 
 def handshake(web: Web, **how) -> str | None:
