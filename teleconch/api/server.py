@@ -6,23 +6,24 @@ dropped, ends what a long-lived connection may do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import frozen
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from zope.interface import implementer
 
 from teleconch import defaults
+from teleconch.admission import Admission, Bounds, Room
 from teleconch.api.codec import METHODS, REQUEST_MAX, Method, decode_arguments, encode_result
 from teleconch.api.perspectives import described, methods_of
 from teleconch.api.tls import ServerTLS, TLSCredentials, peer_chain
-from teleconch.api.visitors import Visitors
 from teleconch.api.watching import PushedWatch
 from teleconch.api.wire import FAILED, OK, ROOT, Answer, Exposed, WireBroker, error_answer
 from teleconch.ca.tls import identity_of
@@ -33,22 +34,38 @@ from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 log = Logger()
 
 _ENVELOPE: Final = 1024  # bytes of a message around its arguments
+_PIECE: Final = 512  # bytes that are read before a look at whether the peer takes its answers: some small calls
 
 
 @frozen
 class APILimits:
-    """Bounds of one server; times in seconds. ``visitors`` are connections that showed no valid certificate (yet)."""
+    """Bounds of one server; times in seconds. ``visitors`` are connections that have said nothing yet; half as many are
+    in the handshake, and half as many have shown no valid certificate in it. ``per_member`` are the connections of one
+    user or host.
+    """
 
     connections: int = 16_384
-    visitors: int = 1024
-    visitors_per_address: int = 64
+    visitors: int = 1000
+    visitors_per_address: int = 500
+    per_member: int = 48
     handshake: float = 10.0
     anonymous: float = 30.0
     idle: float = 15 * defaults.MINUTE
     calls: int = 64
+    user_calls: int = 8
     anonymous_calls: int = 2
     anonymous_calls_in_total: int = 64
     watches: int = 4
+
+    def bounds(self) -> Bounds:
+        """Of the server's connections."""
+        total = max(1, min(self.visitors, self.connections // 4))  # the rest is for members
+        one = max(1, min(self.visitors_per_address, total))
+        later = Room(max(1, total // 2), max(1, one // 2))
+        return Bounds(self.connections, (Room(total, one), later, later), 0, self.per_member, oldest_goes=True)
+
+
+_HANDSHAKE, _ANONYMOUS = 1, 2  # steps of admission, after the first
 
 
 class _Root(Exposed):
@@ -87,7 +104,7 @@ class _Root(Exposed):
         values = decode_arguments(method, arguments[0])
         if identity is not ANONYMOUS:
             return (OK, *encode_result(method, await call(*values)))
-        with self._server.visitors.calling():
+        with self._server.calling_anonymously():
             return (OK, *encode_result(method, await call(*values)))
 
     async def _watch(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
@@ -134,7 +151,7 @@ class _ServerBroker(WireBroker):
     """One peer. ``last_answer`` ends the connection behind the answer that is sent next."""
 
     def __init__(self, server: APIServerFactory) -> None:
-        super().__init__(False, REQUEST_MAX + _ENVELOPE, server.limits.anonymous_calls)
+        super().__init__(False, REQUEST_MAX + _ENVELOPE, server.limits.anonymous_calls, piece=_PIECE)
         self._server = server
         self._certificate: bytes | None = None
         self._handshaken = False
@@ -153,7 +170,7 @@ class _ServerBroker(WireBroker):
         return identity_of(self._certificate, self._server.authorities(), self._server.now())
 
     def connectionMade(self) -> None:
-        self._server.visitors.entered(self)
+        self._server.admission.connected(self, self.transport.getPeer())
         self._expect_within(self._server.limits.handshake)
         super().connectionMade()  # type: ignore[no-untyped-call]
 
@@ -162,8 +179,9 @@ class _ServerBroker(WireBroker):
         self._certificate = next(iter(peer_chain(self.transport)), None)
         self.transport.registerProducer(self, True)
         limits = self._server.limits
+        identity = ANONYMOUS
         try:
-            self.member = self.identity() is not ANONYMOUS
+            identity = self.identity()
         except TrustError as error:
             log.warn(
                 "certificate of {addr_remote} refused: {error}",
@@ -171,14 +189,18 @@ class _ServerBroker(WireBroker):
                 addr_remote=self.address,
                 error=str(error),
             )
-        if self.member:
-            self._server.visitors.left(self)
-            self.calls_max = limits.calls
+        self.member = identity is not ANONYMOUS
+        if not self.member:
+            self._server.admission.advanced(self, _ANONYMOUS)
+        else:
+            self._server.admission.authenticated(self, f"{identity.kind} {identity.name}")
+            self.calls_max = limits.user_calls if identity.kind == "user" else limits.calls
             self.transport.setTcpKeepAlive(1)
         self._expect_within(limits.idle if self.member else limits.anonymous)
 
     def message_received(self) -> None:
         if self.member:
+            self._server.admission.used(self)
             self._expect_within(self._server.limits.idle)
 
     def answered(self) -> None:
@@ -197,12 +219,25 @@ class _ServerBroker(WireBroker):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self._server.visitors.left(self)
+        self._server.admission.gone(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         for each in self.watches:
             if not each.over:
                 each.stop()
         self.watches.clear()
+
+
+class _Speaking(TLSMemoryBIOProtocol):
+    """TLS below one broker."""
+
+    _silent = True
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._silent:
+            self._silent = False
+            server: Any = self.factory
+            server.admission.advanced(self.wrappedProtocol, _HANDSHAKE)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
 
 class _Brokers(Factory):
@@ -229,6 +264,8 @@ class APIServerFactory(TLSMemoryBIOFactory):
     (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines.
     """
 
+    protocol = _Speaking
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -244,15 +281,22 @@ class APIServerFactory(TLSMemoryBIOFactory):
         self.authorities = authorities
         self.now = now
         self.limits = limits or APILimits()
-        self.visitors = Visitors(
-            self.limits.visitors, self.limits.visitors_per_address, self.limits.anonymous_calls_in_total
-        )
+        self.admission = Admission(self.limits.bounds(), clock.seconds, "auth")
+        self._anonymous_calls = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.protocols) >= self.limits.connections:
-            log.warn("connection of {addr_remote} refused: {error}", addr_remote=str(addr), error="too many in all")
-            return None
-        return super().buildProtocol(addr)
+        return super().buildProtocol(addr) if self.admission.may_connect(addr) else None
+
+    @contextmanager
+    def calling_anonymously(self) -> Iterator[None]:
+        """Around one call of a peer without a certificate. LimitExceeded."""
+        if self._anonymous_calls >= self.limits.anonymous_calls_in_total:
+            raise LimitExceeded("Too many hosts join at this moment; try again in a while.")
+        self._anonymous_calls += 1
+        try:
+            yield
+        finally:
+            self._anonymous_calls -= 1
 
     def close(self) -> None:
         """Drop every connection: the server stops."""

@@ -75,18 +75,26 @@ class WireBroker(pb.Broker):
 
     transport: Any
 
-    def __init__(self, is_client: bool, message_max: int, calls_max: int) -> None:
+    def __init__(self, is_client: bool, message_max: int, calls_max: int, piece: int = _PIECE) -> None:
         super().__init__(is_client, SECURITY)  # type: ignore[no-untyped-call]
         self.message_max = message_max
         self.calls_max = calls_max
         self.calls = 0
         self._unfinished = 0
+        self._piece = piece
+        self._paused = False
+        self._kept = b""  # came while the peer took no answers
 
     # -- what comes in
 
     def dataReceived(self, data: bytes) -> None:
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
+        if self._kept:
+            data, self._kept = self._kept + data, b""
+        for at in range(0, len(data), self._piece):
+            if self._paused:
+                self._kept = data[at:]
+                return
+            piece = data[at : at + self._piece]
             self._unfinished += len(piece)
             if self._unfinished > self.message_max:
                 self.peer_at_fault(f"a message of more than {self.message_max} bytes")
@@ -126,6 +134,11 @@ class WireBroker(pb.Broker):
         """End the connection at once, if there is one."""
         if self.transport is not None and not self.disconnected:
             self.transport.abortConnection()
+
+    def abortConnection(self) -> None:
+        """Make room for another."""
+        log.info("connection of {addr_remote} ended: it makes room for others", addr_remote=self.address)
+        self.abort()
 
     @property
     def address(self) -> str:
@@ -194,10 +207,14 @@ class WireBroker(pb.Broker):
     # -- back-pressure: while the peer does not read its answers, its calls are not read
 
     def pauseProducing(self) -> None:
+        self._paused = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        if not self.disconnected:
+        self._paused = False
+        if self._kept and not self.disconnected:
+            self.dataReceived(b"")
+        if not self._paused and not self.disconnected:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:

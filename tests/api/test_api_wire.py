@@ -24,6 +24,7 @@ from teleconch.api.wire import Exposed, read_answer
 from teleconch.ca.authority import trusted
 from teleconch.errors import AccessDenied, BadParameter, ConnectionProblem, LimitExceeded, TeleconchError, TrustError
 from teleconch.resources.authority import CertAuthority
+from teleconch.resources.login import ClusterStatus
 from teleconch.resources.node import NodeEvent
 from teleconch.resources.secret import Secret
 
@@ -380,17 +381,20 @@ async def silent(world, count):
 
 
 @test
-async def test_half_open_crowd(world):
+async def test_half_open_crowd():
     """LESSONS.md, broken 27: hundreds of half-open connections from one address do not keep a member out."""
+    world = World(limits=APILimits(visitors_per_address=64))
+    await world.start()
     crowd = await silent(world, 300)
     client = world.member("host", UUID, ("node",))
     assert (await client.status()).cluster == CLUSTER
     await until(lambda: sum(each.gone.called for each in crowd) >= 300 - world.limits.visitors_per_address)
-    assert len(world.factory.visitors) <= world.limits.visitors_per_address
+    assert world.factory.admission.waiting() <= world.limits.visitors_per_address
     assert (await client.status()).cluster == CLUSTER
     world.clock.advance(world.limits.handshake)
     await gatherResults([each.gone for each in crowd])
-    assert len(world.factory.visitors) == 0
+    assert world.factory.admission.waiting() == 0
+    await world.stop()
 
 
 @test
@@ -413,15 +417,56 @@ async def test_deadlines(world):
 
 @test
 async def test_connections_in_total():
-    """Past the limit a connection is closed at once; those that are there stay."""
-    world = World(limits=APILimits(connections=2))
+    """Where members have too many in all, whoever has most loses the oldest unused one; the others stay."""
+    world = World(limits=APILimits(connections=8))
     await world.start()
-    first, second = (world.member("host", UUID, ("node",)) for _ in range(2))
-    await first.status()
-    await second.status()
-    with pytest.raises(ConnectionProblem, match="closed the connection"):
-        await world.member("host", UUID, ("node",)).status()
-    await first.status()
+    friend, _ = await world.raw(world.trusting(world.tls_credentials("host", UUID, ("node",))))
+    crowd = world.trusting(world.tls_credentials("user", "alice", ("user",)))
+    held = [(await world.raw(crowd))[0] for _ in range(30)]
+    await until(lambda: sum(not each.disconnected for each in held) <= 3)
+    assert not friend.disconnected
+    assert not held[-1].disconnected
+    await world.stop()
+
+
+@test
+async def test_calls_wait_for_a_peer_that_takes_its_answers(world):
+    """Small calls with big answers, from one who does not read them: few are served until the peer reads on."""
+    served = []
+
+    class Big:
+        async def status(self):
+            served.append(1)
+            return ClusterStatus("main", "0", "off", (), ("x" * 1000,) * 250, 0.0)
+
+    world.factory.authorize = lambda identity: Big()
+    broker, root = await world.raw(world.trusting(world.tls_credentials("host", UUID, ("node",))))
+    broker.transport.pauseProducing()
+    answers = [broker.call(root, "status", b"[]") for _ in range(250)]
+    count = -1
+    while count != len(served):
+        count = len(served)
+        await deferLater(reactor, 0.3)
+    assert 0 < count < 120, "what the kernel's buffers take, and a few"
+    broker.transport.resumeProducing()
+    for each in answers:
+        assert read_answer(await each)
+    assert len(served) == 250
+
+
+@test
+async def test_connections_of_one_member():
+    """One member's connections are bounded; the next is served, and the one that was used longest ago goes."""
+    world = World(limits=APILimits(per_member=3))
+    await world.start()
+    tls = world.trusting(world.tls_credentials("user", "alice", ("user",)))
+    held = [await world.raw(tls) for _ in range(3)]
+    assert read_answer(await held[0][0].call(held[0][1], "status", b"[]"))
+    other, _ = await world.raw(world.trusting(world.tls_credentials("user", "bob", ("user",))))
+    newest, root = await world.raw(tls)
+    assert read_answer(await newest.call(root, "status", b"[]"))
+    await until(lambda: held[1][0].disconnected)
+    assert not any(each.disconnected for each in (held[0][0], held[2][0], other, newest))
     await world.stop()
 
 
