@@ -310,6 +310,9 @@ class AuthClient:
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
         return await self._call("reset_user", name, ttl)  # type: ignore[no-any-return]
 
+    async def unlock_user(self, name: str) -> bool:
+        return await self._call("unlock_user", name)  # type: ignore[no-any-return]
+
     async def get_user(self, name: str) -> User:
         return await self._call("get_user", name)  # type: ignore[no-any-return]
 

@@ -113,6 +113,10 @@ class Users(Protocol):
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
         """Void password and second factor, end a lock-out, and give a new sign-up token. NotFound."""
 
+    async def unlock_user(self, name: str) -> bool:
+        """Forget the wrong answers that were given for a user; password and second factor stay. Returns whether there
+        were any. NotFound."""
+
     async def get_user(self, name: str) -> User:
         """One user. NotFound."""
 

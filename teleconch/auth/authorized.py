@@ -50,6 +50,7 @@ RULES: Final[Mapping[str, frozenset[str]]] = {
     "create_user": _ADMIN,
     "upsert_user": _ADMIN,
     "reset_user": _ADMIN,
+    "unlock_user": _ADMIN,
     "get_user": _ADMIN,
     "list_users": _ADMIN,
     "delete_user": _ADMIN,
@@ -185,6 +186,10 @@ class AuthorizedAPI:
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
         await self._check_member("reset_user")
         return await self._server.reset_user(name, ttl)
+
+    async def unlock_user(self, name: str) -> bool:
+        await self._check_member("unlock_user")
+        return await self._server.unlock_user(name)
 
     async def get_user(self, name: str) -> User:
         await self._check_member("get_user")

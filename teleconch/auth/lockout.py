@@ -1,112 +1,160 @@
-"""Wrong answers are counted, for names that exist and for names that do not; after five comes a lock-out.
+"""Wrong answers are counted, for names that exist and for names that do not, by name and source.
+
+Whoever answers wrongly five times from one source is not heard from there for 20 minutes. That shuts out neither the
+user who logs in from elsewhere nor, for more than a minute, one who logged in from that source before. Beyond that a
+name has three bounds over all the sources that are strangers to it:
+
+- some wrong answers a minute from sources that were wrong before, and many more from new ones. Each refuses what goes
+  beyond it and nothing later, so a user at a new place is slowed and not shut out;
+- ten wrong codes in half an hour after the right password. Only somebody who knows the password reaches it.
 
 An attempt is counted before the answer is looked at, and forgotten when the answer was right: so many attempts at once
-get no more guesses than the same ones in a row. Names that do not exist share a fixed number of counters.
+get no more guesses than the same ones in a row. A count costs a turn at bcrypt and ends with the window, which bounds
+how many there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
-from attrs import define, field, frozen
-from twisted.internet.defer import DeferredLock
+from attrs import evolve
 
 from teleconch import defaults
-from teleconch.auth.records import LOCKOUTS, Attempts
+from teleconch.auth.records import LOCKOUTS, Attempts, Bucket, KnownSource, SourceAttempts
 from teleconch.auth.state import State, decided, put
-from teleconch.backend.interface import ABSENT, Delete
-from teleconch.errors import LimitExceeded
+from teleconch.backend.interface import ABSENT, Change, Check, Delete
 
-_UNKNOWN_COUNTERS: Final = 1024
-_WAITING_MAX: Final = 32  # logins of one name that wait for each other
-
-
-@frozen
-class Counter:
-    """Where the attempts of one name are counted."""
-
-    key: str
-
-    def forget(self) -> Delete:
-        """The change that ends the count and a lock-out."""
-        return Delete(self.key)
+KNOWN_DURATION: Final = defaults.MINUTE  # of a lock-out at a source where the user has logged in before
+SOURCES_MAX: Final = 256  # remembered of one name; those that were wrong last
+NEAR_MAX: Final = 10  # wrong codes after the right password, in a window
+_NEAR_KEPT: Final = 64
+NEWCOMERS: Final = (50, 2.0)  # wrong answers at once of sources that are new to a name; seconds for one more
+REPEATERS: Final = (100, 20.0)  # the same of sources that were wrong before
+KNOWN_MAX: Final = 16  # sources remembered of a user
+KNOWN_FOR: Final = 90 * defaults.DAY
+_KNOWN_FRESH: Final = defaults.DAY  # younger than this, the time is not written anew at each login
 
 
-def counter(name: str, known: bool) -> Counter:
-    """The counter of a user, or the one that an unknown name shares with others."""
-    return Counter(f"{LOCKOUTS}user/{name}" if known else f"{LOCKOUTS}unknown/{_shared(name)}")
+def attempts_key(name: str) -> str:
+    """Where the attempts of a name are counted, whether or not there is such a user."""
+    return f"{LOCKOUTS}name/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def _shared(name: str) -> int:
-    """Which of the counters a name shares with others as long as it is unknown."""
-    number = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:4], "big")
-    return number % _UNKNOWN_COUNTERS
+def forget(name: str) -> Delete:
+    """The change that ends all that is held against a name."""
+    return Delete(attempts_key(name))
 
 
-@define
-class _Turn:
-    lock: DeferredLock = field(factory=DeferredLock)
-    waiting: int = 0
+def is_known(known: tuple[KnownSource, ...], source: str, now: float) -> bool:
+    """Whether a login from ``source`` succeeded within the last 90 days."""
+    return any(each.source == source and each.last > now - KNOWN_FOR for each in known)
+
+
+def remembered(known: tuple[KnownSource, ...], source: str, now: float) -> tuple[KnownSource, ...]:
+    """``known`` after a login from ``source``; the very same where that is fresh in memory."""
+    if any(each.source == source and each.last > now - _KNOWN_FRESH for each in known):
+        return known
+    others = [each for each in known if each.source != source and each.last > now - KNOWN_FOR]
+    return (*others[1 - KNOWN_MAX :], KnownSource(source, now))
 
 
 class Lockouts:
-    """Counts attempts."""
+    """Counts attempts. ``source`` is what counts as one source, such as an IPv4 address or an IPv6 /64."""
 
     def __init__(self, state: State, now: Callable[[], float]) -> None:
         self._state = state
         self._now = now
-        self._turns: dict[int, _Turn] = {}
 
-    @asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
-        """One login of a name after the other, so that right answers that come together do not count as wrong ones.
+    async def begin(self, name: str, source: str, known: bool) -> bool:
+        """Count an attempt. Returns whether its answer may be accepted. ``known``: the user has logged in from
+        ``source`` before."""
+        allowed = False
 
-        Known and unknown names wait behind each other alike: otherwise, who keeps one unknown name busy could tell by
-        the waiting time of another whether there is such a user.
-        """
-        number = _shared(name)
-        turn = self._turns.setdefault(number, _Turn())
-        if turn.waiting >= _WAITING_MAX:
-            raise LimitExceeded("Too many logins at once; try again in a moment.")
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                self._turns.pop(number, None)
+        def count(attempts: Attempts, now: float) -> Attempts:
+            nonlocal allowed
+            attempts, allowed = _count(attempts, source, known, now)
+            return attempts
 
-    async def begin(self, counter: Counter) -> bool:
-        """Count an attempt. Gives whether its answer may be accepted; in a lock-out it may not."""
+        await self._write(name, count)  # in a lock-out too: it costs the same time
+        return allowed
 
-        async def attempt() -> bool:
-            found = await self._state.find(counter.key, Attempts)
-            now = self._now()
-            attempts, allowed = _count(found.record if found is not None else Attempts(()), now)
-            # Written in a lock-out too: it costs the same time.
+    async def refused(self, name: str, source: str, near: bool) -> None:
+        """The answer was wrong; ``near``: the password was right. Written in any case: it costs the same time."""
+
+        def note(attempts: Attempts, now: float) -> Attempts:
+            return evolve(attempts, near=(*attempts.near, (now, source))[-_NEAR_KEPT:]) if near else attempts
+
+        await self._write(name, note)
+
+    async def forgiven(self, name: str, source: str) -> Change:
+        """The change after a right answer from ``source``: what was held against that source ends."""
+        found = await self._state.find(attempts_key(name), Attempts)
+        if found is None:
+            return Check(attempts_key(name), ABSENT)
+        sources = tuple(each for each in found.record.sources if each.source != source)
+        near = tuple(each for each in found.record.near if each[1] != source)
+        if not sources and not near:
+            return Delete(found.key, found.revision)
+        attempts = evolve(found.record, sources=sources, near=near)
+        return put(found.key, attempts, expires=_end(attempts), expect=found.revision)
+
+    async def held(self, name: str) -> bool:
+        """Whether anything is held against a name."""
+        return await self._state.find(attempts_key(name), Attempts) is not None
+
+    async def _write(self, name: str, change: Callable[[Attempts, float], Attempts]) -> None:
+        key = attempts_key(name)
+
+        async def attempt() -> None:
+            found = await self._state.find(key, Attempts)
+            attempts = change(Attempts() if found is None else found.record, self._now())
             await self._state.commit(
-                put(
-                    counter.key,
-                    attempts,
-                    expires=max(attempts.locked_until or 0, attempts.times[-1] + defaults.LOCKOUT_WINDOW),
-                    expect=ABSENT if found is None else found.revision,
-                )
+                put(key, attempts, expires=_end(attempts), expect=ABSENT if found is None else found.revision)
             )
-            return allowed
 
-        return await decided(attempt)
+        await decided(attempt)
 
 
-def _count(before: Attempts, now: float) -> tuple[Attempts, bool]:
-    times = before.times
-    if before.locked_until is not None:
-        if now < before.locked_until:
-            return before, False
-        times = ()
-    times = (*(time for time in times if time > now - defaults.LOCKOUT_WINDOW), now)
-    locked = now + defaults.LOCKOUT_DURATION if len(times) >= defaults.LOCKOUT_ATTEMPTS else None
-    return Attempts(times, locked), True
+def _count(before: Attempts, source: str, known: bool, now: float) -> tuple[Attempts, bool]:
+    since = now - defaults.LOCKOUT_WINDOW
+    near = tuple(each for each in before.near if each[0] > since)
+    mine = next((each for each in before.sources if each.source == source), None)
+    others = tuple(each for each in before.sources if each is not mine and _last(each) > since)
+    attempts = evolve(before, sources=others, near=near)
+    if mine is not None and mine.locked_until is not None and now < mine.locked_until:
+        return evolve(attempts, sources=(*others, mine)), False
+    allowed = sum(known is False or where == source for _, where in near) < NEAR_MAX
+    if not known and mine is None:
+        newcomers, room = _spend(attempts.newcomers, NEWCOMERS, now)
+        attempts = evolve(attempts, newcomers=newcomers)
+        allowed = allowed and room
+    elif not known:
+        repeaters, room = _spend(attempts.repeaters, REPEATERS, now)
+        attempts = evolve(attempts, repeaters=repeaters)
+        allowed = allowed and room
+    times = () if mine is None or mine.locked_until is not None else mine.times
+    times = (*(time for time in times if time > since), now)
+    duration = KNOWN_DURATION if known else defaults.LOCKOUT_DURATION
+    locked = now + duration if len(times) >= defaults.LOCKOUT_ATTEMPTS else None
+    mine = SourceAttempts(source, times, locked)
+    return evolve(attempts, sources=(*others[1 - SOURCES_MAX :], mine)), allowed
+
+
+def _spend(bucket: Bucket, limit: tuple[int, float], now: float) -> tuple[Bucket, bool]:
+    most, refill = limit
+    spent = max(0.0, bucket.spent - max(0.0, now - bucket.when) / refill)
+    room = spent + 1 <= most
+    return Bucket(spent + 1 if room else spent, now), room
+
+
+def _last(attempts: SourceAttempts) -> float:
+    return max(attempts.locked_until or 0.0, attempts.times[-1] if attempts.times else 0.0)
+
+
+def _end(attempts: Attempts) -> float:
+    """When nothing of it matters any more, but the buckets, which are full again soon after."""
+    ends = [attempts.newcomers.when, attempts.repeaters.when, *(time for time, _ in attempts.near)]
+    ends += [max(each.locked_until or 0.0, *each.times) for each in attempts.sources]
+    return max(ends, default=0.0) + defaults.LOCKOUT_WINDOW

@@ -6,19 +6,20 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from teleconch import defaults
+from teleconch.api.turns import Turns
 from teleconch.auth.certificates import SIGNED_TTL_MAX, Certificates, checked_ttl
-from teleconch.auth.lockout import Lockouts, counter
+from teleconch.auth.lockout import Lockouts, is_known, remembered
 from teleconch.auth.otp import step_of_code
 from teleconch.auth.passwords import Passwords
 from teleconch.auth.records import UserRecord
-from teleconch.auth.state import Found, State, put
+from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Check
-from teleconch.errors import AccessDenied, BadParameter, CompareFailed
+from teleconch.errors import AccessDenied, BadParameter
 from teleconch.resources.login import LoginRequest, UserCertificates
 
 log = Logger()
@@ -29,6 +30,16 @@ DENIED: Final = (
     " administrator."
 )
 _LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
+_SOURCE_MAX: Final = 64
+
+
+@frozen
+class _Answer:
+    """What is ``wrong`` with it ("" for nothing), whether the password alone was right, and the TOTP step to store."""
+
+    wrong: str = ""
+    near: bool = False
+    step: int | None = None
 
 
 class Logins:
@@ -39,6 +50,7 @@ class Logins:
         state: State,
         users: Users,
         passwords: Passwords,
+        turns: Turns,
         lockouts: Lockouts,
         certificates: Certificates,
         second_factor: str,
@@ -47,6 +59,7 @@ class Logins:
         self._state = state
         self._users = users
         self._passwords = passwords
+        self._turns = turns
         self._lockouts = lockouts
         self._certificates = certificates
         self._second_factor = second_factor
@@ -56,25 +69,16 @@ class Logins:
         """Certificates for who knows the password and has the second factor. AccessDenied, the same for any reason;
         only a user who proved all that is told of missing logins."""
         ttl = _login_ttl(request.ttl)
-        async with self._lockouts.turn(request.user):
-            count = counter(request.user, await self._users.find(request.user) is not None)
-            allowed = await self._lockouts.begin(count)
-            user = await self._users.find(request.user)
-            used, reason = await self._verify(user, request)
-            if not allowed:
-                reason = "locked out after too many wrong answers"
-            if user is None or reason:
-                raise self._refused(request, reason)
-            try:
-                # The answer was right: the code is used up and the count ends, both or neither.
-                await self._state.commit(
-                    Check(user.key, user.revision)
-                    if used == user.record.otp_used
-                    else put(user.key, evolve(user.record, otp_used=used), expect=user.revision),
-                    count.forget(),
-                )
-            except CompareFailed:
-                raise self._refused(request, "the user was changed meanwhile") from None
+        name, source = request.user, request.source[:_SOURCE_MAX]
+        async with self._turns.turn(source, name):
+            user = await self._users.find(name)
+            known = user is not None and is_known(user.record.known, source, self._now())
+            allowed = await self._lockouts.begin(name, source, known)
+            answer = await self._verify(user, request)
+            if user is None or not allowed or answer.wrong:
+                await self._lockouts.refused(name, source, near=allowed and answer.near)
+                raise self._refused(request, answer.wrong if allowed else "too many wrong answers were given")
+            user = await self._accept(user, source, answer, request)
         try:
             certificates = self._certificates.user(
                 user.record.user, request.ssh_public_key, request.tls_public_key, ttl
@@ -82,7 +86,9 @@ class Logins:
         except (AccessDenied, BadParameter) as error:
             self._log(request, str(error))
             raise
-        log.info("{user} logged in", user=request.user, event="user.login", success=True, ttl=ttl)
+        log.info(
+            "{user} logged in", user=request.user, event="user.login", success=True, ttl=ttl, addr_remote=request.source
+        )
         return certificates
 
     async def sign(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
@@ -92,22 +98,51 @@ class Logins:
         log.info("signed certificates of {user}", user=name, ttl=ttl, event="cert.create")
         return certificates
 
-    async def _verify(self, user: Found[UserRecord] | None, request: LoginRequest) -> tuple[int, str]:
-        """The TOTP step to store, and what is wrong ("" for nothing). The password is worked on in any case."""
+    async def _verify(self, user: Found[UserRecord] | None, request: LoginRequest) -> _Answer:
+        """What is right of an answer. The password is worked on in any case."""
         record = None if user is None else user.record
         right = await self._passwords.check(request.password, None if record is None else record.password)
         if record is None:
-            return -1, "no such user"
+            return _Answer("no such user")
         if record.password is None:
-            return -1, "the user has not signed up"
+            return _Answer("the user has not signed up")
         if self._second_factor == "off":
-            return record.otp_used, "" if right else "wrong password"
+            return _Answer() if right else _Answer("wrong password")
         if record.otp_secret is None:
-            return -1, "the user has no second factor"
+            return _Answer("the user has no second factor")
         step = step_of_code(record.otp_secret, request.otp, self._now(), record.otp_used)
         if not right:
-            return -1, "wrong password"
-        return (-1, "wrong or used code") if step is None else (step, "")
+            return _Answer("wrong password")
+        return _Answer("wrong or used code", near=True) if step is None else _Answer(step=step)
+
+    async def _accept(
+        self, user: Found[UserRecord], source: str, answer: _Answer, request: LoginRequest
+    ) -> Found[UserRecord]:
+        """The answer was right: the code is used up and the count ends, both or neither. AccessDenied where what the
+        answer was held against has changed meanwhile."""
+        checked = user.record
+
+        async def attempt() -> Found[UserRecord]:
+            now = await self._users.find(request.user)
+            if (
+                now is None
+                or (now.record.password, now.record.otp_secret) != (checked.password, checked.otp_secret)
+                or (answer.step is not None and answer.step <= now.record.otp_used)
+            ):
+                raise self._refused(request, "the user was changed meanwhile")
+            record = evolve(
+                now.record,
+                otp_used=now.record.otp_used if answer.step is None else answer.step,
+                known=remembered(now.record.known, source, self._now()),
+            )
+            forgiven = await self._lockouts.forgiven(request.user, source)
+            same = record == now.record
+            await self._state.commit(
+                Check(now.key, now.revision) if same else put(now.key, record, expect=now.revision), forgiven
+            )
+            return now
+
+        return await decided(attempt)
 
     def _refused(self, request: LoginRequest, reason: str) -> AccessDenied:
         self._log(request, reason)
@@ -115,7 +150,14 @@ class Logins:
 
     def _log(self, request: LoginRequest, reason: str) -> None:
         user = request.user[:_LOGGED_MAX]
-        log.warn("login of {user!r} refused: {error}", user=user, error=reason, event="user.login", success=False)
+        log.warn(
+            "login of {user!r} refused: {error}",
+            user=user,
+            error=reason,
+            event="user.login",
+            success=False,
+            addr_remote=request.source[:_SOURCE_MAX],
+        )
 
 
 def _login_ttl(ttl: float | None) -> float:

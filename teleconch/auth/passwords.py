@@ -1,4 +1,4 @@
-"""Passwords as bcrypt hashes, worked out in threads, a few at a time."""
+"""Passwords as bcrypt hashes, worked out in threads. Callers hold a turn (``api/turns.py``) meanwhile."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import bcrypt
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 
 from teleconch import defaults
-from teleconch.errors import BadParameter, LimitExceeded
+from teleconch.errors import BadParameter
 from teleconch.resources.secret import Secret
 
 ROUNDS: Final = 12  # 2**12; about a quarter of a second
-_AT_ONCE: Final = 4  # bcrypt lets go of the interpreter, so threads help
-_WAITING_MAX: Final = 200
+AT_ONCE: Final = 4  # bcrypt lets go of the interpreter, so threads help
 
 
 class InThread(Protocol):
@@ -24,13 +23,11 @@ class InThread(Protocol):
 
 
 class Passwords:
-    """Hashes and checks. Who waits too long a time behind others is told to come again (LimitExceeded)."""
+    """Hashes and checks."""
 
     def __init__(self, in_thread: InThread, rounds: int = ROUNDS) -> None:
         self._in_thread = in_thread
         self._rounds = rounds
-        self._turns = DeferredSemaphore(_AT_ONCE)
-        self._waiting = 0
         # The hash of a password that nobody knows: checking against it costs what checking a real one does.
         self._nobodys = Secret(bcrypt.hashpw(bcrypt.gensalt(4), bcrypt.gensalt(rounds)).decode())
 
@@ -42,26 +39,16 @@ class Passwords:
                 f"A password has {defaults.PASSWORD_MIN} to {defaults.PASSWORD_MAX} bytes (letters beyond ASCII count"
                 " as two or more); choose another."
             )
-        return Secret((await self._in_turn(bcrypt.hashpw, encoded, bcrypt.gensalt(self._rounds))).decode())
+        return Secret((await self._in_thread(bcrypt.hashpw, encoded, bcrypt.gensalt(self._rounds))).decode())
 
     async def check(self, password: Secret, stored: Secret | None) -> bool:
         """Whether the password is the stored one; never for ``None``, which costs the same time."""
         encoded = _encoded(password)
         usable = encoded is not None and len(encoded) <= defaults.PASSWORD_MAX
-        right = await self._in_turn(
+        right = await self._in_thread(
             bcrypt.checkpw, encoded if usable else b"-", (stored or self._nobodys).reveal().encode()
         )
         return bool(right) and usable and stored is not None
-
-    async def _in_turn(self, function: Callable[..., Any], *args: Any) -> Any:
-        if self._waiting >= _WAITING_MAX:
-            raise LimitExceeded("Too many people log in at this moment; try again in a minute.")
-        self._waiting += 1
-        try:
-            async with self._turns:
-                return await self._in_thread(function, *args)
-        finally:
-            self._waiting -= 1
 
 
 def _encoded(password: Secret) -> bytes | None:

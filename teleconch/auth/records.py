@@ -8,8 +8,7 @@
     /tokens/<sha256 of the value>    JoinToken
     /users/<name>                    UserRecord       password, second factor and sign-up in one, so that they
     /signups/<sha256 of the value>   SignupIndex      change together; the index only says whose token it is
-    /lockouts/user/<name>            Attempts
-    /lockouts/unknown/<number>       Attempts
+    /lockouts/name/<sha256>          Attempts         of a user, or of a name that nobody has
 """
 
 from __future__ import annotations
@@ -84,15 +83,24 @@ class SignupRecord:
 
 
 @frozen
+class KnownSource:
+    """Where a user has logged in from, and when last (epoch seconds)."""
+
+    source: str
+    last: float
+
+
+@frozen
 class UserRecord:
     """A user and its secrets. ``password`` is a bcrypt hash, ``otp_secret`` base32, ``otp_used`` the last TOTP step of
-    which a code was accepted."""
+    which a code was accepted, ``known`` where logins came from."""
 
     user: User
     password: Secret | None = None
     otp_secret: Secret | None = None
     otp_used: int = -1
     signup: SignupRecord | None = None
+    known: tuple[KnownSource, ...] = ()
 
 
 @frozen
@@ -103,11 +111,31 @@ class SignupIndex:
 
 
 @frozen
-class Attempts:
-    """Times of wrong (or unfinished) logins in epoch seconds, and the end of a lock-out."""
+class SourceAttempts:
+    """Times of wrong (or unfinished) logins from one source in epoch seconds, and the end of a lock-out."""
 
+    source: str
     times: tuple[float, ...]
     locked_until: float | None = None
+
+
+@frozen
+class Bucket:
+    """How much was spent at ``when`` (epoch seconds); it fills again by the clock."""
+
+    spent: float = 0.0
+    when: float = 0.0
+
+
+@frozen
+class Attempts:
+    """What is held against one name: by source, the last one last; over all ``newcomers`` and all ``repeaters``; and
+    when and whence a wrong code came after the right password (``near``)."""
+
+    sources: tuple[SourceAttempts, ...] = ()
+    newcomers: Bucket = Bucket()
+    repeaters: Bucket = Bucket()
+    near: tuple[tuple[float, str], ...] = ()
 
 
 def authority_key(type: AuthorityType) -> str:

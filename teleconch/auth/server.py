@@ -15,13 +15,14 @@ from twisted.python.failure import Failure
 
 import teleconch
 from teleconch.api.interface import NodeReceiver, Watch
+from teleconch.api.turns import Turns
 from teleconch.auth.authorities import Authorities
 from teleconch.auth.certificates import Certificates, TLSIdentity
 from teleconch.auth.directory import Directory
 from teleconch.auth.hosts import Hosts
 from teleconch.auth.lockout import Lockouts
 from teleconch.auth.login import Logins
-from teleconch.auth.passwords import ROUNDS, InThread, Passwords
+from teleconch.auth.passwords import AT_ONCE, ROUNDS, InThread, Passwords
 from teleconch.auth.presence import PresenceBook
 from teleconch.auth.signup import Signups
 from teleconch.auth.state import State
@@ -50,6 +51,7 @@ from teleconch.resources.user import User
 log = Logger()
 
 TICK: Final = 2.0  # seconds between two looks at what ended by the clock
+LOGIN_PATIENCE: Final = 20.0  # seconds that a login waits for others; its caller waits for 30
 SECOND_FACTORS: Final = ("otp", "off")
 
 
@@ -87,11 +89,11 @@ class AuthServer:
         self._hosts = Hosts(state, self._tokens, self._certificates, now)
         self._presence = PresenceBook(state, cluster, now)
         self._directory = Directory(state, clock)
-        self._users = Users(state, second_factor, now, randomness)
-        self._signups = Signups(state, self._users, passwords, cluster, now)
-        self._logins = Logins(
-            state, self._users, passwords, Lockouts(state, now), self._certificates, second_factor, now
-        )
+        lockouts = Lockouts(state, now)
+        turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
+        self._users = Users(state, lockouts, second_factor, now, randomness)
+        self._signups = Signups(state, self._users, passwords, turns, cluster, now)
+        self._logins = Logins(state, self._users, passwords, turns, lockouts, self._certificates, second_factor, now)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
 
@@ -210,6 +212,9 @@ class AuthServer:
 
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
         return await self._users.reset(name, ttl)
+
+    async def unlock_user(self, name: str) -> bool:
+        return await self._users.unlock(name)
 
     async def get_user(self, name: str) -> User:
         return await self._users.get(name)

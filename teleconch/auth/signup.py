@@ -8,6 +8,7 @@ from typing import Final
 from attrs import evolve
 from twisted.logger import Logger
 
+from teleconch.api.turns import Turns
 from teleconch.auth.otp import otp_url, step_of_code
 from teleconch.auth.passwords import Passwords
 from teleconch.auth.records import SignupIndex, SignupRecord, UserRecord, digest, signup_key
@@ -35,11 +36,12 @@ class Signups:
     """Shows and finishes sign-ups."""
 
     def __init__(
-        self, state: State, users: Users, passwords: Passwords, cluster: str, now: Callable[[], float]
+        self, state: State, users: Users, passwords: Passwords, turns: Turns, cluster: str, now: Callable[[], float]
     ) -> None:
         self._state = state
         self._users = users
         self._passwords = passwords
+        self._turns = turns
         self._cluster = cluster
         self._now = now
 
@@ -57,7 +59,8 @@ class Signups:
         AccessDenied: the token is not valid, or no longer.
         """
         await self._not_void(token)
-        hashed = await self._passwords.hash(password)
+        async with self._turns.turn(f"sign-up {digest(token)}", ""):  # only an administrator makes such sources
+            hashed = await self._passwords.hash(password)
         user, signup = await decided(lambda: self._count_try(token))
         step = -1
         if signup.otp_secret is not None:

@@ -10,7 +10,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from teleconch import defaults
-from teleconch.auth.lockout import counter
+from teleconch.auth.lockout import Lockouts, forget
 from teleconch.auth.otp import new_otp_secret
 from teleconch.auth.records import USERS, SignupIndex, SignupRecord, UserRecord, digest, signup_key, user_key
 from teleconch.auth.state import Found, State, decided, put
@@ -33,9 +33,15 @@ class Users:
     """The users' records. ``second_factor`` is ``otp`` or ``off``; ``randomness(n)`` gives n random bytes."""
 
     def __init__(
-        self, state: State, second_factor: str, now: Callable[[], float], randomness: Callable[[int], bytes]
+        self,
+        state: State,
+        lockouts: Lockouts,
+        second_factor: str,
+        now: Callable[[], float],
+        randomness: Callable[[int], bytes],
     ) -> None:
         self._state = state
+        self._lockouts = lockouts
         self._second_factor = second_factor
         self._now = now
         self._randomness = randomness
@@ -81,13 +87,21 @@ class Users:
                 put(before.key, UserRecord(before.record.user, signup=signup), expect=before.revision),
                 _index(name, signup),
                 *_without_index(before.record),
-                counter(name, True).forget(),
+                forget(name),
             )
             return token
 
         token = await decided(attempt)
         log.info("password and second factor of {user} voided", user=name, event="user.reset")
         return token
+
+    async def unlock(self, name: str) -> bool:
+        """Forget the wrong answers that were given for a user. Returns whether there were any. NotFound."""
+        await self._get(name)
+        held = await self._lockouts.held(name)
+        await self._state.commit(forget(name))
+        log.info("wrong answers for {user} forgotten", user=name, event="user.unlock")
+        return held
 
     async def get(self, name: str) -> User:
         """One user. NotFound."""
@@ -102,9 +116,7 @@ class Users:
 
         async def attempt() -> None:
             before = await self._get(name)
-            await self._state.commit(
-                Delete(before.key, before.revision), *_without_index(before.record), counter(name, True).forget()
-            )
+            await self._state.commit(Delete(before.key, before.revision), *_without_index(before.record), forget(name))
 
         await decided(attempt)
         log.info("user {user} removed", user=name, event="user.delete")

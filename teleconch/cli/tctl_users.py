@@ -55,6 +55,25 @@ def reset(account: str, ttl: float, output_format: str) -> None:
     _write_signup(token, pin, ttl, what, output_format)
 
 
+@users.command(short_help="Let a user in again after wrong answers.")
+@click.argument("account")
+@format_option()
+def unlock(account: str, output_format: str) -> None:
+    """Forget the wrong answers that were given for the user ACCOUNT, so that they can log in at once from anywhere.
+
+    Password and second factor stay as they are. If somebody else may know the password, use `tctl users reset`.
+    """
+    from teleconch.cli.tctl_admin import call
+
+    unlocked = call(lambda api: api.unlock_user(account))
+    if output_format != "text":
+        write_document({"user": account, "unlocked": unlocked}, output_format)
+    elif unlocked:
+        click.echo(f"User {account} has been unlocked: wrong answers are forgotten; password and second factor stay.")
+    else:
+        click.echo(f"User {account} is not locked out: no wrong answers of the last half hour are recorded.")
+
+
 @users.command("ls")
 @format_option()
 def list_users(output_format: str) -> None:

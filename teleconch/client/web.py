@@ -34,6 +34,7 @@ from teleconch.resources.names import is_principal
 from teleconch.resources.secret import Secret
 from teleconch.resources.strict_json import read_json
 
+_ANSWER_PATIENCE = 45.0  # seconds: in a crowd a login waits for 20 at the proxy, and again at the auth server
 _ANSWER_MAX = 4 * 1024 * 1024
 _KINDS: dict[int, type[TeleconchError]] = {
     400: BadParameter,
@@ -163,6 +164,7 @@ class WebClient:
         tcp = connect_tcp(self._host, self._port, https=True)
         try:
             connection.sock = self._context.wrap_socket(tcp, server_hostname=self._host)
+            connection.sock.settimeout(_ANSWER_PATIENCE)
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             text = response.read(_ANSWER_MAX)

@@ -10,7 +10,8 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class LoginRequest:
-    """``otp`` is empty where the cluster asks for no second factor. ``ttl`` in seconds, ``None`` for the default."""
+    """``otp`` is empty where the cluster asks for no second factor. ``ttl`` in seconds, ``None`` for the default.
+    ``source`` is what counts as one source where the request came from: an IPv4 address, an IPv6 /64."""
 
     user: str
     password: Secret
@@ -18,6 +19,7 @@ class LoginRequest:
     ssh_public_key: str
     tls_public_key: str
     ttl: float | None
+    source: str = ""
 
 
 @frozen

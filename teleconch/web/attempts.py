@@ -10,11 +10,12 @@ from typing import Final
 
 from teleconch.errors import LimitExceeded
 
-ATTEMPTS: Final = 30  # that one source may make at once
+ATTEMPTS: Final = 30  # that one source may make at once for one name
 REFILL: Final = 2.0  # seconds after which it may make one more
-SOURCES: Final = 8192  # remembered at a time; a few hundred bytes each
+SOURCE_ATTEMPTS: Final = 300  # that one source may make at once for all names: an office shares an address
+SOURCE_REFILL: Final = 1.0
+REMEMBERED: Final = 8192  # sources, and pairs of source and name; a few hundred bytes each
 TOLD_AGAIN: Final = 60.0  # seconds between two log lines about the refusals of one source
-AT_ONCE: Final = 32  # attempts of all sources that wait for the auth server
 
 
 def source_of(host: str) -> str:
@@ -39,34 +40,40 @@ class TooOften(LimitExceeded):
 
 
 class Attempts:
-    """A bucket of attempts per source, in a table of bounded size. ``seconds`` gives a clock's reading."""
+    """A bucket of attempts per source, and one per source and name, in tables of bounded size. ``seconds`` gives a
+    clock's reading."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        # source -> (attempts spent, when, when the log was told last)
-        self._spent: OrderedDict[str, tuple[float, float, float]] = OrderedDict()
-        self._running = 0
+        self._sources = _Buckets(SOURCE_ATTEMPTS, SOURCE_REFILL)
+        self._pairs = _Buckets(ATTEMPTS, REFILL)
 
     def __len__(self) -> int:
-        return len(self._spent)
+        return len(self._sources.spent) + len(self._pairs.spent)
 
-    def __enter__(self) -> None:
-        if self._running >= AT_ONCE:
-            raise LimitExceeded("Too many people log in at this moment: try again in some seconds.")
-        self._running += 1
+    def take(self, source: str, name: str) -> None:
+        """Count one attempt from ``source`` (see :func:`source_of`) at ``name``. TooOften when it made too many."""
+        now = self._seconds()
+        for buckets, key in ((self._pairs, (source, name)), (self._sources, (source, ""))):
+            refused, worth_a_line = buckets.take(key, now)
+            if refused:
+                raise TooOften(worth_a_line)
 
-    def __exit__(self, *_: object) -> None:
-        self._running -= 1
 
-    def take(self, host: str) -> None:
-        """Count one attempt from ``host``. TooOften when it made too many."""
-        source, now = source_of(host), self._seconds()
-        spent, when, told = self._spent.pop(source, (0.0, now, -math.inf))
-        spent = max(0.0, spent - (now - when) / REFILL)
-        refused = spent + 1 > ATTEMPTS
+class _Buckets:
+    def __init__(self, most: int, refill: float) -> None:
+        self._most = most
+        self._refill = refill
+        # (source, name) -> (attempts spent, when, when the log was told last)
+        self.spent: OrderedDict[tuple[str, str], tuple[float, float, float]] = OrderedDict()
+
+    def take(self, key: tuple[str, str], now: float) -> tuple[bool, bool]:
+        """Whether this attempt is one too many, and whether the log has not told of it for a while."""
+        spent, when, told = self.spent.pop(key, (0.0, now, -math.inf))
+        spent = max(0.0, spent - (now - when) / self._refill)
+        refused = spent + 1 > self._most
         worth_a_line = refused and now - told >= TOLD_AGAIN
-        self._spent[source] = (spent if refused else spent + 1, now, now if worth_a_line else told)
-        while len(self._spent) > SOURCES:
-            self._spent.popitem(last=False)
-        if refused:
-            raise TooOften(worth_a_line)
+        self.spent[key] = (spent if refused else spent + 1, now, now if worth_a_line else told)
+        while len(self.spent) > REMEMBERED:
+            self.spent.popitem(last=False)
+        return refused, worth_a_line

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from teleconch.api.interface import Cluster, Logins
+from teleconch.api.turns import Turns
 from teleconch.defaults import PASSWORD_MAX
 from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
 from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
 from teleconch.resources.secret import Secret
-from teleconch.web.attempts import Attempts, TooOften
+from teleconch.web.attempts import Attempts, TooOften, source_of
 
 log = Logger()
 
+AT_ONCE: Final = 24  # calls on their way to auth; its client has 32, and the proxy's own must go on
+PATIENCE: Final = 20.0  # seconds that a request waits for others
 STATUS_FRESH: Final = 5.0  # seconds for which the cluster's status is not asked again
+_NAME_MAX: Final = 256  # letters by which attempts at a name, or a token, are told apart
 _LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 _NO_INVITE: Final = (
@@ -37,6 +44,7 @@ class Front:
         self._api = api
         self._seconds = clock.seconds
         self._attempts = Attempts(clock.seconds)
+        self._turns = Turns(clock, AT_ONCE, PATIENCE)
         self._status: ClusterStatus | None = None
         self._asked = 0.0
 
@@ -59,9 +67,8 @@ class Front:
     async def login(self, source: str, login: LoginRequest) -> UserCertificates:
         """Certificates for a password and second factor."""
         try:
-            self._attempts.take(source)
-            with self._attempts:
-                signed = await self._api.login(login)
+            async with self._turn(source, login.user):
+                signed = await self._api.login(evolve(login, source=source_of(source)))
         except TeleconchError as error:
             _refused("user.login", source, error, login.user)
             raise
@@ -71,8 +78,7 @@ class Front:
     async def start_signup(self, source: str, token: str) -> Signup:
         """What a sign-up shows. AccessDenied with one sentence for every token that does not work."""
         try:
-            self._attempts.take(source)
-            with self._attempts:
+            async with self._turn(source, token):
                 return await self._api.start_signup(_checked(token))
         except TeleconchError as error:
             _refused("user.create", source, error)
@@ -81,16 +87,23 @@ class Front:
     async def finish_signup(self, source: str, token: str, password: str, code: str) -> str:
         """The name of the user who is signed up now. BadParameter: the token can be used again."""
         try:
-            self._attempts.take(source)
             if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
                 raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
-            with self._attempts:
+            async with self._turn(source, token):
                 user = await self._api.finish_signup(_checked(token), Secret(password), code)
         except TeleconchError as error:
             _refused("user.create", source, error)
             raise _told(error) from error
         log.info("{user} signed up", event="user.create", user=user, success=True, addr_remote=source)
         return user
+
+    @asynccontextmanager
+    async def _turn(self, host: str, name: str) -> AsyncIterator[None]:
+        """One attempt from ``host`` at ``name``. LimitExceeded."""
+        source, name = source_of(host), name[:_NAME_MAX]
+        self._attempts.take(source, name)
+        async with self._turns.turn(source, name):
+            yield
 
 
 def _checked(token: str) -> Secret:

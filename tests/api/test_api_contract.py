@@ -7,6 +7,7 @@ import uuid
 import pytest
 import pytest_twisted
 from api_world import CLUSTER, TOKEN, Ears, until
+from attrs import evolve
 
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, ClockSkew, NotFound
@@ -151,6 +152,10 @@ async def test_users_and_logins(peers, world):
     request = LoginRequest("alice", Secret("correct horse"), "", new_ssh_key()[1], new_tls_key()[1], 600.0)
     given = await proxy.login(request)
     assert (given.user, given.logins, given.valid_before) == ("alice", ("root", "www"), world.now() + 600)
+    with pytest.raises(AccessDenied):
+        await proxy.login(evolve(request, password=Secret("wrong"), source="192.0.2.1"))
+    assert await api.unlock_user("alice")
+    assert not await api.unlock_user("alice")
     await api.upsert_user(User("alice", traits={"logins": ("root",)}), True)
     assert (await api.get_user("alice")).logins == ("root",)
     with pytest.raises(AlreadyExists):

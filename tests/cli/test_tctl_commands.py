@@ -26,12 +26,15 @@ from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary
 from teleconch.client.identity import read_identity
+from teleconch.errors import AccessDenied
 from teleconch.resources.documents import load_documents
 from teleconch.resources.host import JoinRequest
 from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.login import LoginRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
+from teleconch.resources.user import User
 
 STATIC = "a-static-token-of-some-length"
 
@@ -131,6 +134,26 @@ def cluster(tmp_path):
     pytest_twisted.blockon(pytest_twisted.defer.maybeDeferred(port.stopListening))
     pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(server.stop()))
     pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(backend.close()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_users_unlock(cluster):
+    """Wrong answers that were given for a user are forgotten with one command, which tells so in each format."""
+    await cluster.server.create_user(User("joe", traits={"logins": ("root",)}), 60)
+    wrong = LoginRequest("joe", Secret("wrong"), "", new_ssh_key()[1], new_tls_key()[1], None, "192.0.2.1")
+
+    async def locked_out():
+        for _ in range(5):
+            with pytest.raises(AccessDenied):
+                await cluster.server.login(wrong)
+
+    await locked_out()
+    assert "User joe has been unlocked" in await cluster.ok("users", "unlock", "joe")
+    assert "User joe is not locked out" in await cluster.ok("users", "unlock", "joe")
+    await locked_out()
+    assert json.loads(await cluster.ok("users", "unlock", "joe", "--format=json")) == {"user": "joe", "unlocked": True}
+    assert await cluster.ok("users", "unlock", "joe", "--format=yaml") == "user: joe\nunlocked: false\n"
+    assert "There is no user 'jo'" in await cluster.refused("users", "unlock", "jo")
 
 
 @pytest_twisted.ensureDeferred

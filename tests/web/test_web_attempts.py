@@ -15,15 +15,25 @@ def test_bucket() -> None:
     clock = Clock()
     book = Attempts(clock.seconds)
     for _ in range(attempts.ATTEMPTS):
-        book.take("192.0.2.1")
+        book.take("192.0.2.1", "joe")
     for _ in range(3):
         with pytest.raises(LimitExceeded):
-            book.take("192.0.2.1")
-    book.take("192.0.2.2")
+            book.take("192.0.2.1", "joe")
+    book.take("192.0.2.2", "joe")
     clock.advance(attempts.REFILL)
-    book.take("192.0.2.1")
+    book.take("192.0.2.1", "joe")
     with pytest.raises(LimitExceeded):
-        book.take("192.0.2.1")
+        book.take("192.0.2.1", "joe")
+
+
+def test_an_office() -> None:
+    """People who share an address do not hold each other up; one who tries all names from there is held up."""
+    book = Attempts(Clock().seconds)
+    for number in range(attempts.SOURCE_ATTEMPTS):
+        book.take("192.0.2.1", f"user{number}")
+    with pytest.raises(LimitExceeded):
+        book.take("192.0.2.1", "joe")
+    book.take("192.0.2.2", "joe")
 
 
 def test_a_flood_is_told_once_in_a_while() -> None:
@@ -35,7 +45,7 @@ def test_a_flood_is_told_once_in_a_while() -> None:
         for source in ("192.0.2.1", "192.0.2.2"):
             for _ in range(attempts.ATTEMPTS + 1):
                 try:
-                    book.take(source)
+                    book.take(source, "joe")
                 except TooOften as error:
                     lines += [(second, source)] if error.worth_a_line else []
         clock.advance(1)
@@ -43,23 +53,11 @@ def test_a_flood_is_told_once_in_a_while() -> None:
 
 
 def test_table_is_bounded() -> None:
-    """A million sources cost a fixed amount of memory."""
+    """A million sources and names cost a fixed amount of memory."""
     book = Attempts(Clock().seconds)
-    for number in range(attempts.SOURCES + 500):
-        book.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert len(book) == attempts.SOURCES
-
-
-def test_at_once() -> None:
-    """Not more than some attempts wait for auth at one time, whoever makes them; none is forgotten when it ends."""
-    book = Attempts(Clock().seconds)
-    for _ in range(attempts.AT_ONCE):
-        book.__enter__()
-    with pytest.raises(LimitExceeded), book:
-        raise AssertionError("let in")
-    book.__exit__(None, None, None)
-    with book:
-        pass
+    for number in range(attempts.REMEMBERED + 500):
+        book.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", f"user{number}")
+    assert len(book) == 2 * attempts.REMEMBERED
 
 
 def test_sources() -> None:

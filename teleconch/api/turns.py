@@ -1,0 +1,123 @@
+"""Turns at work that takes long: a few at a time, one source after the other, so that a crowd keeps nobody out.
+
+Within a source the names take turns as well, and what one source asks about one name is done in a row. The queue is
+bounded: where it is full, whoever has most in it gives way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from teleconch.errors import LimitExceeded
+
+WAITING_MAX: Final = 400
+_CROWDED: Final = "Too many people log in at this moment: try again in a minute."
+
+
+@define(eq=False)
+class _Waiter:
+    pair: tuple[str, str]
+    admitted: Deferred[None] = field(factory=Deferred)
+    overdue: IDelayedCall | None = None
+
+
+class Turns:
+    """At most ``at_once`` turns run, at most ``waiting_max`` wait, each for ``patience`` seconds of ``clock``."""
+
+    def __init__(self, clock: IReactorTime, at_once: int, patience: float, waiting_max: int = WAITING_MAX) -> None:
+        self._clock = clock
+        self._at_once = at_once
+        self._patience = patience
+        self._waiting_max = waiting_max
+        self._running: set[tuple[str, str]] = set()
+        # source -> name -> who waits. The next turn is of the first source, and of its first name.
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._count
+
+    @asynccontextmanager
+    async def turn(self, source: str, name: str) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it. LimitExceeded where there are too many, or it takes too long."""
+        pair = (source, name)
+        if self._count >= self._waiting_max:
+            self._make_room(pair)
+        waiter = _Waiter(pair)
+        waiter.admitted = Deferred(lambda _: self._remove(waiter))
+        self._waiting.setdefault(source, OrderedDict()).setdefault(name, deque()).append(waiter)
+        self._count += 1
+        self._admit()
+        if not waiter.admitted.called:
+            waiter.overdue = self._clock.callLater(self._patience, self._refuse, waiter)
+        await waiter.admitted
+        try:
+            yield
+        finally:
+            self._running.remove(pair)
+            self._admit()
+
+    def _admit(self) -> None:
+        while len(self._running) < self._at_once:
+            waiter = self._next()
+            if waiter is None:
+                return
+            self._remove(waiter)
+            source, name = waiter.pair
+            if source in self._waiting:
+                self._waiting.move_to_end(source)
+                if name in self._waiting[source]:
+                    self._waiting[source].move_to_end(name)
+            self._running.add(waiter.pair)
+            waiter.admitted.callback(None)
+
+    def _next(self) -> _Waiter | None:
+        """Whose turn it is. Few are passed over: only pairs that run at this moment."""
+        return next(
+            (
+                queue[0]
+                for source, names in self._waiting.items()
+                for name, queue in names.items()
+                if (source, name) not in self._running
+            ),
+            None,
+        )
+
+    def _make_room(self, pair: tuple[str, str]) -> None:
+        """Refuse the last of whoever has most in the queue. LimitExceeded where that is the newcomer."""
+        source, name = pair
+        largest = max(self._waiting, key=self._waits_of)
+        if self._waits_of(largest) <= self._waits_of(source) + 1:
+            largest = source
+        names = self._waiting.get(largest, OrderedDict())
+        longest = max(names.values(), key=len, default=deque[_Waiter]())
+        if not longest or (largest == source and len(longest) <= len(names.get(name, ())) + 1):
+            raise LimitExceeded(_CROWDED)
+        self._refuse(longest[-1])
+
+    def _waits_of(self, source: str) -> int:
+        return sum(map(len, self._waiting.get(source, {}).values()))
+
+    def _refuse(self, waiter: _Waiter) -> None:
+        self._remove(waiter)
+        waiter.admitted.errback(LimitExceeded(_CROWDED))
+
+    def _remove(self, waiter: _Waiter) -> None:
+        source, name = waiter.pair
+        names = self._waiting[source]
+        names[name].remove(waiter)
+        self._count -= 1
+        if not names[name]:
+            del names[name]
+        if not names:
+            del self._waiting[source]
+        if waiter.overdue is not None and waiter.overdue.active():
+            waiter.overdue.cancel()

@@ -1,0 +1,137 @@
+"""Turns at work that takes long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from teleconch.api.turns import Turns
+from teleconch.errors import LimitExceeded
+
+
+class World:
+    """A clock, turns, and those who take them; each is done when :meth:`done` says so."""
+
+    def __init__(self, at_once=1, waiting_max=400):
+        self.clock = Clock()
+        self.turns = Turns(self.clock, at_once, 20.0, waiting_max)
+        self.began = []
+        self.most = 0
+        self.working = {}
+
+    def comes(self, source, name="joe"):
+        return Deferred.fromCoroutine(self._work(source, name))
+
+    async def _work(self, source, name):
+        async with self.turns.turn(source, name):
+            self.began.append((source, name))
+            done = self.working[source, name] = Deferred()
+            self.most = max(self.most, len(self.working))
+            await done
+
+    def done(self):
+        """The turn that runs longest is over."""
+        self.working.pop(next(iter(self.working))).callback(None)
+
+    def all_done(self):
+        while self.working:
+            self.done()
+
+
+def test_one_among_a_crowd():
+    """Somebody who comes after 150 logins of one source is next, and so is another name of that source."""
+    world = World()
+    crowd = [world.comes("192.0.2.1", "alice") for _ in range(150)]
+    one, other = world.comes("192.0.2.2"), world.comes("192.0.2.1", "bob")
+    for _ in range(4):
+        world.done()
+    assert one.called
+    assert other.called
+    world.all_done()
+    assert all(each.called for each in crowd)
+    assert len(world.turns) == 0
+
+
+def test_one_among_150_sources():
+    """150 sources at once: nobody is refused, and all are served in the order in which they came."""
+    world = World(at_once=4)
+    crowd = [world.comes(f"192.0.2.{number}") for number in range(150)]
+    last = world.comes("198.51.100.1")
+    world.all_done()
+    assert all(each.called for each in [*crowd, last])
+    assert [source for source, _ in world.began] == [f"192.0.2.{number}" for number in range(150)] + ["198.51.100.1"]
+    assert world.most == 4
+
+
+def test_a_full_queue_refuses_who_has_most():
+    """A source that fills the queue gives way to others; a single login gets in."""
+    world = World(waiting_max=10)
+    refused = []
+    flood = [world.comes("192.0.2.1", f"user{number % 3}") for number in range(60)]
+    for each in flood:
+        each.addErrback(lambda failure: refused.append(failure.trap(LimitExceeded)))
+    assert len(world.turns) == 10
+    assert len(refused) == 49
+    singles = [world.comes(f"198.51.100.{number}") for number in range(5)]
+    world.all_done()
+    assert all(each.called and each.result is None for each in singles)
+    assert len(refused) == 54
+
+
+def test_too_long():
+    """Who waits longer than the deadline is told so, and nothing of them stays."""
+    world = World()
+    world.comes("a")
+    late = world.comes("b")
+    world.clock.advance(20)
+    with pytest.raises(LimitExceeded, match="try again in a minute"):
+        late.result.raiseException()
+    late.addErrback(lambda _: None)
+    assert len(world.turns) == 0
+    world.all_done()
+    assert not world.clock.getDelayedCalls()
+
+
+def test_who_leaves_waits_no_more():
+    """A client that goes away takes nobody's turn."""
+    world = World()
+    world.comes("a")
+    gone, next_one = world.comes("b"), world.comes("c")
+    gone.cancel()
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    world.done()
+    assert world.began == [("a", "joe"), ("c", "joe")]
+    world.all_done()
+    assert next_one.called
+    assert not world.clock.getDelayedCalls()
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")) | st.sampled_from(["done", "wait"]), max_size=60
+    ),
+    st.integers(1, 3),
+    st.integers(1, 8),
+)
+def test_any_order(steps, at_once, waiting_max):
+    """However they come and go: bounds hold, a pair has one turn at a time, everyone gets a turn or is told."""
+    world = World(at_once, waiting_max)
+    came = []
+    for step in steps:
+        if step == "done":
+            if world.working:
+                world.done()
+        elif step == "wait":
+            world.clock.advance(7)
+        else:
+            came.append(world.comes(*step).addErrback(lambda failure: failure.trap(LimitExceeded)))
+        assert len(world.working) == len(world.turns._running) <= at_once
+        assert len(world.turns) <= waiting_max
+        assert len(world.turns) == 0 or len(world.working) > 0
+    world.all_done()
+    assert all(each.called for each in came)
+    assert not world.turns._waiting
+    assert not world.clock.getDelayedCalls()

@@ -1,0 +1,232 @@
+"""Wrong answers by strangers, and the user who logs in all the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import pytest_twisted
+from auth_fixtures import code, spawn
+from twisted.internet.defer import Deferred, DeferredList
+
+from teleconch import defaults
+from teleconch.auth import lockout
+from teleconch.auth.lockout import attempts_key
+from teleconch.auth.login import DENIED
+from teleconch.errors import AccessDenied, NotFound
+
+HOME, AWAY, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
+
+
+async def _is_let_in(cluster, secret, source, **changes):
+    """Whether the right answer is taken, with a code that was not used before."""
+    cluster.clock.advance(30)
+    request = cluster.login_request(otp=code(secret, cluster.clock.seconds()), source=source, **changes)
+    try:
+        await cluster.server.login(request)
+    except AccessDenied as error:
+        said = str(error)
+    else:
+        return True
+    assert said == DENIED
+    return False
+
+
+async def _wrong(cluster, source, times=5, name="alice", **changes):
+    for _ in range(times):
+        request = cluster.login_request(name, source=source, **{"password": "wrong password", **changes})
+        with pytest.raises(AccessDenied):
+            await cluster.server.login(request)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_keeps_nobody_out(cluster):
+    """Five wrong answers from one address shut that address, and the user logs in from any other, known or not."""
+    secret = await cluster.signed_up()
+    await _wrong(cluster, STRANGER)
+    assert not await _is_let_in(cluster, secret, STRANGER)
+    assert await _is_let_in(cluster, secret, HOME)
+    assert await _is_let_in(cluster, secret, AWAY)
+    assert not await _is_let_in(cluster, secret, STRANGER)
+    cluster.clock.advance(defaults.LOCKOUT_DURATION)
+    assert await _is_let_in(cluster, secret, STRANGER)
+
+
+@pytest_twisted.ensureDeferred
+async def test_repeated_for_ever(cluster):
+    """A stranger who goes on for a day does not keep the user out for a moment."""
+    secret = await cluster.signed_up()
+    for _ in range(24):
+        await _wrong(cluster, STRANGER, 6)
+        assert await _is_let_in(cluster, secret, HOME)
+        cluster.clock.advance(3600 - 30)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_known_source_is_shut_for_a_minute_only(cluster):
+    """Somebody in the same office who guesses a colleague's password holds them up for a minute at most."""
+    secret = await cluster.signed_up()
+    assert await _is_let_in(cluster, secret, HOME)
+    await _wrong(cluster, HOME)
+    assert not await _is_let_in(cluster, secret, HOME)
+    cluster.clock.advance(lockout.KNOWN_DURATION - 30)
+    assert await _is_let_in(cluster, secret, HOME)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_strangers_slow_a_new_place_only(cluster):
+    """A crowd of addresses is held to so many guesses; the user is let in where they were before, soon elsewhere."""
+    secret = await cluster.signed_up()
+    assert await _is_let_in(cluster, secret, HOME)
+    for number in range(lockout.NEWCOMERS[0] + 20):
+        await _wrong(cluster, f"10.0.0.{number}", 1)
+    request = cluster.login_request(otp=code(secret, cluster.clock.seconds() + 30), source=AWAY)
+    with pytest.raises(AccessDenied):
+        await cluster.server.login(request)  # right, and one too many
+    assert await _is_let_in(cluster, secret, HOME)
+    assert await _is_let_in(cluster, secret, AWAY)
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_who_were_wrong_do_not_hold_up_newcomers(cluster):
+    """Sources that go on guessing use up what is there for sources that go on guessing."""
+    secret = await cluster.signed_up()
+    await DeferredList([spawn(_wrong(cluster, f"10.0.0.{number}", 5)) for number in range(lockout.NEWCOMERS[0] - 5)])
+    attempts = json.loads((await cluster.stored())[attempts_key("alice")])
+    assert attempts["repeaters"]["spent"] == lockout.REPEATERS[0]
+    assert await _is_let_in(cluster, secret, AWAY)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_code_is_not_guessed_by_a_crowd(cluster):
+    """Whoever knows the password gets ten codes in half an hour, from however many addresses; the user is let in."""
+    secret = await cluster.signed_up()
+    assert await _is_let_in(cluster, secret, HOME)
+    for number in range(lockout.NEAR_MAX):
+        await _wrong(cluster, f"10.0.0.{number}", 1, password="correct horse", otp="000000")
+    for number in range(5):
+        assert not await _is_let_in(cluster, secret, f"10.1.0.{number}")
+    assert await _is_let_in(cluster, secret, HOME)
+    cluster.clock.advance(defaults.LOCKOUT_WINDOW)
+    assert await _is_let_in(cluster, secret, "10.1.0.0")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_known_source_does_not_guess_the_code(cluster):
+    """Whoever took over a user's own computer gets ten codes in half an hour as well."""
+    secret = await cluster.signed_up()
+    assert await _is_let_in(cluster, secret, HOME)
+    for _ in range(2):
+        await _wrong(cluster, HOME, 5, password="correct horse", otp="000000")
+        cluster.clock.advance(lockout.KNOWN_DURATION)
+    assert not await _is_let_in(cluster, secret, HOME)
+    cluster.clock.advance(defaults.LOCKOUT_WINDOW)
+    assert await _is_let_in(cluster, secret, HOME)
+
+
+@pytest_twisted.ensureDeferred
+async def test_known_sources_outlive_the_server(cluster):
+    """Where a user has logged in is remembered by the cluster, not by one server's memory; a bounded number of them."""
+    secret = await cluster.signed_up()
+    for number in range(lockout.KNOWN_MAX + 3):
+        assert await _is_let_in(cluster, secret, f"10.0.0.{number}")
+    known = json.loads((await cluster.stored())["/users/alice"])["known"]
+    assert [each["source"] for each in known] == [f"10.0.0.{number}" for number in range(3, lockout.KNOWN_MAX + 3)]
+    cluster.clock.advance(lockout.KNOWN_FOR)
+    assert await _is_let_in(cluster, secret, HOME)
+    (only,) = json.loads((await cluster.stored())["/users/alice"])["known"]
+    assert only["source"] == HOME
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_remembered_of_a_name_is_bounded(cluster, monkeypatch):
+    """However many sources guess at one name, its record does not grow without end."""
+    monkeypatch.setattr(lockout, "SOURCES_MAX", 8)
+    await cluster.signed_up()
+    for number in range(40):
+        await _wrong(cluster, f"10.0.0.{number}", 1)
+    record = json.loads((await cluster.stored())[attempts_key("alice")])
+    assert [each["source"] for each in record["sources"]] == [f"10.0.0.{number}" for number in range(32, 40)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_unlock(cluster):
+    """`tctl users unlock` lets a user in at once, with the password and the second factor that they have."""
+    secret = await cluster.signed_up()
+    await _wrong(cluster, HOME)
+    assert not await _is_let_in(cluster, secret, HOME)
+    assert await cluster.server.unlock_user("alice")
+    assert await _is_let_in(cluster, secret, HOME)
+    assert not await cluster.server.unlock_user("alice")
+    with pytest.raises(NotFound, match="tctl users ls"):
+        await cluster.server.unlock_user("nobody")
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_places_at_once(cluster):
+    """A user who logs in at two places at the same moment is let in at both."""
+    server = cluster.another(second_factor="off")
+    await server.start()
+    await cluster.signed_up()
+    requests = [cluster.login_request(source=source) for source in (HOME, AWAY, STRANGER, HOME)]
+    results = await DeferredList([spawn(server.login(request)) for request in requests], consumeErrors=True)
+    assert all(success for success, _ in results)
+    await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_login_among_150(cluster):
+    """150 logins at once, from one source or from as many, keep an honest one waiting and do not refuse it."""
+    for sources in ([STRANGER] * 150, [f"10.0.0.{number}" for number in range(150)]):
+        secret = await cluster.signed_up(f"alice{len(set(sources))}")
+        flood = [
+            spawn(cluster.server.login(cluster.login_request(f"user{number}", "wrong", source=source)))
+            for number, source in enumerate(sources)
+        ]
+        otp = code(secret, cluster.clock.seconds())
+        honest = cluster.login_request(f"alice{len(set(sources))}", otp=otp, source=HOME)
+        await cluster.server.login(honest)
+        for success, failure in await DeferredList(flood, consumeErrors=True):
+            assert not success
+            assert failure.check(AccessDenied)
+
+
+@pytest_twisted.ensureDeferred
+async def test_bcrypt_does_not_hold_up_the_reactor(cluster):
+    """While passwords are worked on in threads, nothing but threads works on them: few at a time."""
+    running, most, held = 0, 0, []
+
+    def in_thread(function, *arguments):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        later = Deferred()
+
+        def finish():
+            nonlocal running
+            running -= 1
+            later.callback(function(*arguments))
+
+        held.append(finish)
+        return later
+
+    server = cluster.another(in_thread=in_thread)
+    flood = [
+        spawn(server.login(cluster.login_request("alice", "wrong", source=f"10.0.0.{number}"))) for number in range(12)
+    ]
+    for each in flood:
+        each.addErrback(lambda failure: failure.trap(AccessDenied))
+    while not all(each.called for each in flood):
+        if most == 4 and held:
+            held.pop(0)()
+        else:
+            await _turn()
+    assert most == 4
+
+
+async def _turn():
+    from twisted.internet import reactor
+
+    later = Deferred()
+    reactor.callLater(0, later.callback, None)
+    await later
