@@ -7,8 +7,9 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -67,9 +68,24 @@ def quickstart(folder: Path) -> int:
 
         Deferred.fromCoroutine(_say_what_next(roles, config)).addErrback(_not_said)
 
-    run(config, debug=boundary.debug_wanted(), when_ready=when_ready)
+    run(config, debug=boundary.debug_wanted(), when_ready=when_ready, terminal_lost=_terminal_lost(sys.stdin))
     click.echo("Ended. `make start` goes on with the same cluster.")
     return 0
+
+
+def _terminal_lost(stdin: TextIO) -> Callable[[], bool] | None:
+    """For a program in the foreground of a terminal: whether that is gone."""
+    if not stdin.isatty():
+        return None
+
+    def lost() -> bool:
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+        except OSError:
+            return True
+        return False
+
+    return lost
 
 
 def _configuration(folder: Path) -> Path:

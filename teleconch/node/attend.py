@@ -17,6 +17,9 @@ _NOTE = struct.Struct("=q")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 END = signal.SIGRTMIN + 5  # to the process that attends: end the child now. Nobody else sends this one
 CLOSE_LIMIT = 60  # seconds that PAM's modules may take to close a session
+HARMLESS = (  # to the launcher, and to what attends
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
+)
 _AWAITED = (signal.SIGHUP, signal.SIGCHLD, END)
 
 
@@ -66,6 +69,8 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Not
         null = os.open(os.devnull, os.O_RDWR)
         for fd in lent:
             os.dup2(null, fd)
+        for number in (signal.SIGALRM, *HARMLESS):
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)  # they wait for sigwait, so that none is missed
         if not follow_parent():
             _hang_up(child)
@@ -77,7 +82,7 @@ def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Not
                 _kill(child)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what closes the session is not to be hung up
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_AWAITED[:-1], signal.SIGALRM))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED[:-1])
         if note is not None:
             note.write(_status(end))
         signal.alarm(CLOSE_LIMIT)

@@ -41,7 +41,7 @@ from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
 from teleconch.node import accounts, apart, greeting, login, rc, records, variables
-from teleconch.node.attend import END, Note, follow_parent
+from teleconch.node.attend import END, HARMLESS, Note, follow_parent
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
 from teleconch.node.signals import Signals, kill_group
@@ -170,6 +170,8 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
 def _child(descriptors: list[int], note: Note | None) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
+        for number in (signal.SIGALRM, *HARMLESS):
+            signal.signal(number, signal.SIG_DFL)
         signal.alarm(START_LIMIT)
         os.setsid()
         request, reply, stdin, stdout, stderr, *report = descriptors
@@ -330,8 +332,9 @@ def _line(terminal: int) -> str | None:
 
 def main() -> None:
     """Entry point: the control socket is descriptor 0."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and a service's stop are the daemon's; its end is ours
+    # Ctrl-C and a service's stop are the daemon's; its end is ours. `systemctl kill` signals every process of a unit.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, *HARMLESS):
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -78,7 +78,7 @@ class NodeServer(Service):
         rules: LoginRules = NO_RULES,
         roles: Sequence[str] = ("node",),
         options: ServerOptions | None = None,
-        stop_deadline: float = STOP_DEADLINE,
+        stop_deadline: float | None = STOP_DEADLINE,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] | None = None,
     ) -> None:
@@ -93,6 +93,7 @@ class NodeServer(Service):
         self._labels = Labels(reactor, labels or {}, commands, lambda: self.heartbeat.changed())
         self._roles = tuple(roles)
         self._stop_deadline = stop_deadline
+        self._waiting: Deferred[None] | None = None  # for sessions to end
         self._now = now
         self._host_key: tuple[str, str, HostKey] | None = None
         self._port: IListeningPort | None = None
@@ -209,12 +210,25 @@ class NodeServer(Service):
         """Wait for sessions to end by themselves, then hang them up."""
         if self.place.live:
             log.info("waiting for {count} sessions to end", count=len(self.place.live))
+        self._waiting = waiting = self.place.live.empty()
+        if self._stop_deadline is not None:
+            waiting.addTimeout(self._stop_deadline, self._reactor)
         try:
-            await self.place.live.empty().addTimeout(self._stop_deadline, self._reactor)
-        except DeferredTimeout:
+            await waiting
+        except (DeferredTimeout, CancelledError):
             log.warn("{count} sessions still run as the node stops; hanging them up", count=len(self.place.live))
         for session in self.place.live:
             session.hang_up()
+
+    def be_patient(self) -> None:
+        """At the stop that comes, sessions may take as long as they like."""
+        self._stop_deadline = None
+
+    def hurry(self) -> None:
+        """Hang up what still runs, at the stop that comes or is under way."""
+        self._stop_deadline = 0
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def stopService(self) -> Deferred[None]:
         """Close the listener, say goodbye, let sessions end; fires when nothing is left."""

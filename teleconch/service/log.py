@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import lru_cache
-from typing import Any, TextIO, cast
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TextIO, cast
 
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     PredicateResult,
@@ -25,6 +27,7 @@ from twisted.logger import (
 )
 
 from teleconch.errors import BadParameter
+from teleconch.service.log_file import LogFile
 
 LEVELS = {"DEBUG": LogLevel.debug, "INFO": LogLevel.info, "WARN": LogLevel.warn, "ERROR": LogLevel.error}
 # The names of Teleport 4.2's audit events; a point stands as an underscore in Python's keywords.
@@ -33,6 +36,8 @@ FIELDS = (
 )  # fmt: skip
 SENTENCE_MAX = 4096  # characters; what a stranger sends in one request must not fill a disk
 FIELD_MAX = 512
+log = Logger()
+
 _AMBIGUOUS = re.compile(r'[ "=\\]')
 
 
@@ -90,20 +95,39 @@ def format_line(event: LogEvent) -> str:
     return line
 
 
-def _stream(output: str) -> TextIO:
+class Output(NamedTuple):
+    """Where lines go. ``reopen`` opens a file anew, and says where it cannot; it does nothing for what is no file."""
+
+    observer: ILogObserver
+    reopen: Callable[[], None]
+
+
+def reopen(file: Any) -> None:
+    """Open a log file anew; where that fails, the log says so and goes on where it was."""
+    try:
+        file.reopen()
+    except OSError as error:
+        log.error(
+            "the log file {path} cannot be opened anew ({error}): going on in the old one",
+            path=file.path,
+            error=error.strerror,
+        )
+
+
+def _stream(output: str) -> TextIO | LogFile:
     if output in ("", "stderr"):
         return sys.stderr
     if output == "stdout":
         return sys.stdout
     try:
-        return open(output, "a", encoding="utf-8", buffering=1)
+        return LogFile(output)
     except OSError as error:
         raise BadParameter(
             f"The log file {output} cannot be written: {error.strerror}. Change teleport.log.output."
         ) from None
 
 
-def observer(output: str, severity: str) -> ILogObserver:
+def opened(output: str, severity: str) -> Output:
     """Writes events of ``severity`` and above to ``stdout``, ``stderr``, ``syslog`` or a file. BadParameter."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[severity])
     predicates: list[Any] = [predicate, _no_factories]
@@ -122,8 +146,14 @@ def observer(output: str, severity: str) -> ILogObserver:
         def write(event: LogEvent) -> None:
             syslog.syslog(priorities.get(event.get("log_level"), syslog.LOG_ERR), format_line(event).rstrip("\n"))
 
-        return FilteringLogObserver(cast("ILogObserver", write), predicates)
-    return FilteringLogObserver(FileLogObserver(_stream(output), format_line), predicates)
+        return Output(FilteringLogObserver(cast("ILogObserver", write), predicates), _nothing)
+    stream = _stream(output)
+    observer = FilteringLogObserver(FileLogObserver(cast("TextIO", stream), format_line), predicates)
+    return Output(observer, partial(reopen, stream) if isinstance(stream, LogFile) else _nothing)
+
+
+def _nothing() -> None:
+    """There is no file."""
 
 
 def _no_factories(event: LogEvent) -> Any:
@@ -136,6 +166,8 @@ def _order(level: object) -> int:
     return list(LEVELS.values()).index(level) if level in LEVELS.values() else len(LEVELS)
 
 
-def begin(output: str, severity: str) -> None:
-    """Log from now on. Call once per process."""
-    globalLogBeginner.beginLoggingTo([observer(output, severity)], redirectStandardIO=False, discardBuffer=False)
+def begin(output: str, severity: str) -> Callable[[], None]:
+    """Log from now on; what opens the log anew. Call once per process."""
+    made = opened(output, severity)
+    globalLogBeginner.beginLoggingTo([made.observer], redirectStandardIO=False, discardBuffer=False)
+    return made.reopen

@@ -77,6 +77,14 @@ class NodeRole(Role):
         own = await deferToThread(address_toward, self._how.auth_servers)
         return str(Address(own or listen.local.host, listen.port))
 
+    def be_patient(self) -> None:
+        if self._server is not None:
+            self._server.be_patient()
+
+    def hurry(self) -> None:
+        if self._server is not None:
+            self._server.hurry()
+
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stopService()

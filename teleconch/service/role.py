@@ -35,6 +35,12 @@ class Role(ABC):
     async def stop(self) -> None:
         """Let go of everything, also after a start that failed or was cancelled."""
 
+    def be_patient(self) -> None:  # noqa: B027 - most roles wait for nothing
+        """The stop that comes is to wait for what users do, without a limit, where the role knows of such a thing."""
+
+    def hurry(self) -> None:  # noqa: B027
+        """The stop that comes, or that is under way, is to wait for nothing that users do."""
+
 
 @frozen
 class JoinHow:

@@ -36,6 +36,8 @@ class Roles(Service):
         self._failed = failed
         self._started: list[Role] = []
         self._starting: Deferred[None] | None = None
+        self._stopping: list[Role] = []
+        self._hurried = False
         self.auth: AuthRole | None = None
 
     def startService(self) -> None:
@@ -102,6 +104,17 @@ class Roles(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
+    def be_patient(self) -> None:
+        """At the stop that comes, let sessions end by themselves."""
+        for role in self._started:
+            role.be_patient()
+
+    def hurry(self) -> None:
+        """Stop without waiting for what users do, from now on."""
+        self._hurried = True
+        for role in self._stopping:
+            role.hurry()
+
     async def _stop(self) -> None:
         log.info("teleport is stopping")
         self._readiness.stopping()
@@ -109,6 +122,9 @@ class Roles(Service):
             self._starting.cancel()
         while self._started:
             role = self._started.pop()
+            self._stopping = [role]
+            if self._hurried:
+                role.hurry()
             try:
                 await role.stop()
             except Exception:  # noqa: BLE001 - the other roles are to be stopped all the same

@@ -15,6 +15,7 @@ from teleconch.errors import BadParameter, TeleconchError
 from teleconch.service import log as logs
 from teleconch.service.role import cannot_listen, listener
 from teleconch.service.roles import Roles, readiness_of
+from teleconch.service.signals import Signals
 
 if TYPE_CHECKING:
     from teleconch.config.addresses import Address
@@ -32,15 +33,17 @@ def run(
     diag_addr: Address | None = None,
     insecure: bool = False,
     when_ready: Callable[[Roles], None] | None = None,
+    terminal_lost: Callable[[], bool] | None = None,
 ) -> int:
     """Runs until it is told to stop; gives the exit status. Raises the TeleconchError for which it could not start.
 
     ``insecure`` is taken for the sake of old command lines: nothing that this program verifies can be left out.
+    ``terminal_lost`` is asked at a hang-up, by a program that is to end with its terminal.
     """
     from twisted.internet import reactor
 
     os.umask(0o077)
-    logs.begin(config.teleport.log.output, "DEBUG" if debug else config.teleport.log.severity)
+    reopen = logs.begin(config.teleport.log.output, "DEBUG" if debug else config.teleport.log.severity)
     if insecure:
         log.warn("--insecure has no effect: certificates are always verified")
     problems: list[BaseException] = []
@@ -52,6 +55,9 @@ def run(
             reactor.stop()
 
     roles = Roles(reactor, config, readiness, failed)
+    signals = Signals(reactor, roles, reopen, terminal_lost)
+    signals.listen()
+    reactor.callWhenRunning(lambda: reactor.callLater(0, signals.take_stops))  # after the reactor's own
     if when_ready is not None:
         readiness.then(lambda: when_ready(roles))
     _on_reactor(reactor, roles, readiness, diag_addr, failed)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, Logger, textFileLogObserver
 from twisted.python import usage
+from twisted.python.logfile import LogFile
 
 from teleconch.config.load import read_config
 from teleconch.errors import TeleconchError
 from teleconch.service import log as logs
 from teleconch.service.roles import Roles, readiness_of
+from teleconch.service.signals import Signals
 
 log = Logger()
 
@@ -43,10 +46,22 @@ def role_service(options: Options, role: str) -> IService:
         log.warn("{file}:{line}: {sentence}", file=file, line=line, sentence=sentence)
     os.umask(0o077)
     roles = _TwistdRoles(reactor, config, readiness_of(config), _failed)
-    elsewhere: Mapping[str, object] = options.parent or {}
+    reopen: Callable[[], None] = _no_file
+    rotate = None
+    elsewhere: Mapping[str, Any] = options.parent or {}
     if not any(elsewhere.get(given) for given in ("logfile", "syslog", "logger")):
-        roles.log_observer = logs.observer(config.teleport.log.output, config.teleport.log.severity)
+        roles.log_observer, reopen = logs.opened(config.teleport.log.output, config.teleport.log.severity)
+    elif elsewhere.get("logfile") not in (None, "", "-") and not (elsewhere.get("syslog") or elsewhere.get("logger")):
+        file = LogFile.fromFullPath(elsewhere["logfile"])  # as twistd makes it, but known here
+        roles.log_observer, reopen, rotate = textFileLogObserver(file), partial(logs.reopen, file), file.rotate
+    signals = Signals(reactor, roles, reopen)
+    signals.listen(rotate)
+    reactor.callWhenRunning(lambda: reactor.callLater(0, signals.take_stops))  # after the reactor's own
     return roles
+
+
+def _no_file() -> None:
+    """Twistd logs elsewhere."""
 
 
 class _TwistdRoles(Roles):

@@ -1,0 +1,114 @@
+"""What signals do to a daemon. None of those that service managers, logrotate and administrators send ends it silently.
+
+- ``TERM`` and ``INT`` stop it: sessions get some seconds to end. A second one hangs them up at once. Whatever happens,
+  the process ends after :data:`STOP_LIMIT`.
+- ``QUIT`` stops it, too, but sessions may end by themselves, however long they take; ``TERM`` hurries that.
+- ``HUP`` opens the log file anew.
+- ``USR1``, ``USR2`` and the other deadly ones that carry no fault are a line in the log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from twisted.logger import Logger
+
+STOP_LIMIT: Final = 25.0  # seconds; less than the units' TimeoutStopSec, more than all that a stop waits for
+LAST_WORD: Final = 2.0  # and more, in which the log may be written
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+IDLE: Final = (
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
+)
+
+log = Logger()
+
+
+class Stoppable(Protocol):
+    """What runs here (``service.roles.Roles``)."""
+
+    def be_patient(self) -> None: ...
+    def hurry(self) -> None: ...
+
+
+class Signals:
+    """:meth:`listen` for all but those that stop, as early as there is a log; :meth:`take_stops` once the reactor runs,
+    which has taken them meanwhile."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        roles: Stoppable,
+        reopen: Callable[[], None],
+        terminal_lost: Callable[[], bool] | None = None,
+    ) -> None:
+        """``reopen`` opens the log anew, and says itself where it cannot. ``terminal_lost``: whether a hang-up means
+        that the terminal is gone with which this program was meant to end."""
+        self._reactor = reactor
+        self._roles = roles
+        self._reopen = reopen
+        self._terminal_lost = terminal_lost
+        self._told: list[int] = []  # to stop, by which
+
+    def listen(self, also: Callable[[], None] | None = None) -> None:
+        """``also`` is what USR1 does, where it means something."""
+        self._on(signal.SIGHUP, self._hung_up)
+        for number in IDLE:
+            self._on(number, self._nothing)
+        if also is not None:
+            self._on(signal.SIGUSR1, lambda number: also())
+
+    def take_stops(self) -> None:
+        """Instead of the reactor's own handlers, which know one stop and no hurry."""
+        for number in STOPPING:
+            self._on(number, self._stop)
+
+    def _on(self, number: int, act: Callable[[int], None]) -> None:
+        signal.signal(number, lambda got, frame: self._reactor.callFromThread(act, got))
+
+    def _hung_up(self, number: int) -> None:
+        if self._terminal_lost is not None and self._terminal_lost():
+            self._stop(number)
+            return
+        self._reopen()
+        log.warn("SIGHUP: the log was opened anew. Reload is not supported yet: restart to change the configuration.")
+
+    def _nothing(self, number: int) -> None:
+        log.info("{signal} means nothing to teleport, and changes nothing", signal=signal.Signals(number).name)
+
+    def _stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if number == signal.SIGQUIT:
+            if self._told:
+                return
+            log.info("{signal}: stopping, after the sessions have ended by themselves", signal=name)
+            self._roles.be_patient()
+        elif self._told and self._told != [signal.SIGQUIT]:
+            log.warn("{signal} again: stopping at once", signal=name)
+            self._roles.hurry()
+        else:
+            log.info("{signal}: stopping", signal=name)
+            self._bound()
+            if self._told:
+                self._roles.hurry()
+        first = not self._told
+        self._told.append(number)
+        if first:
+            self._reactor.stop()
+
+    def _bound(self) -> None:
+        for after, act in ((STOP_LIMIT, _say_late), (STOP_LIMIT + LAST_WORD, _give_up)):
+            timer = threading.Timer(after, act)  # in threads: the reactor's may be what does not go on
+            timer.daemon = True
+            timer.start()
+
+
+def _say_late() -> None:
+    log.critical("teleport did not stop within {limit} s: ending it as it is", limit=STOP_LIMIT)
+
+
+def _give_up() -> None:
+    os._exit(1)
