@@ -5,6 +5,8 @@ A boundary (API wire, SSH channel, command line) translates once: kind -> code, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class TeleconchError(Exception):
     """Something was refused or failed. ``str(error)`` is a whole sentence for the person who reads it."""
@@ -79,12 +81,14 @@ class Unavailable(TeleconchError):
 
 
 class ConfigError(TeleconchError):
-    """A configuration file has errors. ``problems`` holds each as ``(file, line, sentence)``."""
+    """A configuration file has errors. ``problems`` holds each as ``(file, line, sentence)``, and so does
+    ``warnings`` what is only odd."""
 
     code = "config"
 
-    def __init__(self, problems: list[tuple[str, int, str]]) -> None:
+    def __init__(self, problems: list[tuple[str, int, str]], warnings: Sequence[tuple[str, int, str]] = ()) -> None:
         self.problems = problems
+        self.warnings = tuple(warnings)
         super().__init__("\n".join(f"{file}:{line}: {text}" for file, line, text in problems))
 
 

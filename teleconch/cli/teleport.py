@@ -9,6 +9,7 @@ import click
 
 from teleconch.cli import boundary
 from teleconch.cli.teleport_start import say_warnings, start
+from teleconch.errors import ConfigError
 
 
 @click.group(context_settings=boundary.SETTINGS)
@@ -25,8 +26,8 @@ def teleport() -> None:
 def configure(check_file: str | None) -> None:
     """Print a commented sample of teleport.yaml, with the defaults.
 
-    With --check, read FILE as 'teleport start -c FILE' would, start nothing, and print every error with its line.
-    Exit status 0 if the file is good, 1 if not.
+    With --check, read FILE as 'teleport start -c FILE' would, start nothing, and print every warning and every error
+    with its line. Exit status 0 if the file is good, 1 if not.
     """
     if check_file is None:
         from teleconch.config.sample import SAMPLE
@@ -35,7 +36,11 @@ def configure(check_file: str | None) -> None:
         return
     from teleconch.config.load import read_config
 
-    config = read_config(check_file)
+    try:
+        config = read_config(check_file)
+    except ConfigError as e:
+        say_warnings(e.warnings)
+        raise
     say_warnings(config.warnings)
     click.echo(f"{check_file} is good. It starts: {', '.join(config.roles)}.")
 

@@ -50,9 +50,9 @@ def _roles(text: str) -> tuple[str, ...]:
 
 def _auth_server(text: str) -> Address:
     from teleconch import defaults
-    from teleconch.config.addresses import parse_reachable
+    from teleconch.config.addresses import parse_server
 
-    return parse_reachable(text, defaults.AUTH_PORT)
+    return parse_server(text, defaults.AUTH_PORT)
 
 
 def _listen_ip(text: str) -> str:

@@ -12,6 +12,7 @@ from teleconch.errors import BadParameter
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _FORM = "Write it as host:port, an IPv6 address in brackets: [2001:db8::5]:3025."
 
 
@@ -41,13 +42,16 @@ class Address:
 def parse_address(text: str, default_port: int, *, default_host: str | None = None, port_0: bool = False) -> Address:
     """The address in ``text``; :class:`BadParameter` says what is wrong with it.
 
-    ``default_host`` allows ``:3022``; ``port_0`` allows port 0 (any free port). ``tcp://`` in front is dropped.
+    ``default_host`` allows ``:3022`` and ``3022``; ``port_0`` allows port 0 (any free port). ``tcp://`` in front is
+    dropped.
     """
     given = text.strip().removeprefix("tcp://")
     if "://" in given or "/" in given:
         raise BadParameter(f"{text!r} is not an address: a scheme or path has no place here. {_FORM}")
-    host, port_text = _split(given)
+    host, port_text = ("", given) if _PORT.fullmatch(given) else _split(given)
     if not host:
+        if default_host is None and port_text is not None and _PORT.fullmatch(port_text):
+            raise BadParameter(f"{text!r} is a port without a host. Write the host before it: example.com:{port_text}.")
         if default_host is None or not port_text:
             raise BadParameter(f"{text!r} names no host. {_FORM}")
         host = default_host
@@ -58,8 +62,15 @@ def parse_reachable(text: str, default_port: int) -> Address:
     """An address that others can connect to: neither ``0.0.0.0`` nor port 0. :class:`BadParameter`."""
     address = parse_address(text, default_port)
     if address.any_host:
-        raise BadParameter(f"{text!r} is no address that others can connect to: it stands for every one of a machine.")
+        raise BadParameter(
+            f"{text!r} is not an address that others can connect to: it stands for every one of a machine."
+        )
     return address
+
+
+def parse_server(text: str, default_port: int) -> Address:
+    """A server to connect to. ``:3025``, ``0.0.0.0`` and ``[::]`` mean this host: see :attr:`Address.local`."""
+    return parse_address(text, default_port, default_host="0.0.0.0")  # noqa: S104 -- not bound
 
 
 def parse_host(text: str) -> str:
@@ -103,6 +114,6 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _port(text: str, port_0: bool) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) or not (0 if port_0 else 1) <= int(text) <= 65535:
+    if not _PORT.fullmatch(text) or not (0 if port_0 else 1) <= int(text) <= 65535:
         raise BadParameter(f"{text!r} is not a port: it is a number from 1 to 65535.")
     return int(text)

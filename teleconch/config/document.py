@@ -5,29 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from attrs import define, field
+from attrs import define, evolve, field
 
 from teleconch.errors import ConfigError
 
 SIZE_MAX = 1 << 20  # characters
+
+NULL = "tag:yaml.org,2002:null"
 
 Notice = tuple[str, int, str]  # file, line, sentence: the form of ConfigError.problems
 
 
 @define
 class Findings:
-    """What is wrong (``problems``) or odd (``warnings``) in one file, and where each of its keys stands."""
+    """What is wrong (``problems``) or odd (``warnings``) in one file, and where each of its keys stands.
+
+    ``idle`` says why the values that are being read have no effect here, such as "auth_service does not run here":
+    what is wrong with them is only a warning then. ``None`` where they have one.
+    """
 
     filename: str
     problems: list[Notice] = field(factory=list)
     warnings: list[Notice] = field(factory=list)
     lines: dict[str, int] = field(factory=dict)
+    idle: str | None = None
 
     def error(self, line: int, sentence: str) -> None:
+        """A value that is wrong."""
+        if self.idle is None:
+            self.refuse(line, sentence)
+        else:
+            self.warnings.append((self.filename, line, f"{sentence} (Only a warning: {self.idle}.)"))
+
+    def refuse(self, line: int, sentence: str) -> None:
+        """An error, whether or not what stands there has an effect: a key that does not exist, or stands twice."""
         self.problems.append((self.filename, line, sentence))
 
     def warn(self, line: int, sentence: str) -> None:
-        self.warnings.append((self.filename, line, sentence))
+        """Something odd. Not worth a word where it has no effect."""
+        if self.idle is None:
+            self.warnings.append((self.filename, line, sentence))
+
+    def while_idle(self, why: str) -> Findings:
+        """The same findings, for values that have no effect here."""
+        return evolve(self, idle=why)
 
     def line_of(self, *paths: str) -> int:
         """The line of the first of these keys (``auth_service.tokens``) that the file has, else 1."""
@@ -36,7 +57,7 @@ class Findings:
     def raise_problems(self) -> None:
         """:class:`ConfigError` with all problems in the order of the file, if there are any."""
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=lambda problem: problem[1]))
+            raise ConfigError(in_order(self.problems), in_order(self.warnings))
 
 
 def parse_document(text: str, findings: Findings) -> yaml.MappingNode:
@@ -65,8 +86,22 @@ def parse_document(text: str, findings: Findings) -> yaml.MappingNode:
     return root
 
 
+def in_order(notices: list[Notice]) -> list[Notice]:
+    """In the order of the file, each once."""
+    return sorted(dict.fromkeys(notices), key=lambda notice: notice[1])
+
+
 def line_of(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def is_empty(node: yaml.Node) -> bool:
+    """Whether ``node`` gives no value: YAML's null, a blank text, ``{}``, or a list of nothing but blanks."""
+    if isinstance(node, yaml.SequenceNode):
+        return all(isinstance(item, yaml.ScalarNode) and is_empty(item) for item in node.value)
+    if isinstance(node, yaml.ScalarNode):
+        return node.tag == NULL or not node.value.strip()
+    return not node.value
 
 
 def _explain(error: yaml.YAMLError, text: str, findings: Findings) -> None:

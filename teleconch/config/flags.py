@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import evolve, field, frozen
 
@@ -14,7 +14,8 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class Flags:
-    """``None`` or empty: not given. ``advertise_ip`` is ``host[:port]``; labels add to the file's."""
+    """``None`` or empty: not given. ``advertise_ip`` is ``host[:port]``; labels add to the file's. ``auth_servers``
+    may stand for every address of a machine: the loopback of this one is meant."""
 
     roles: tuple[str, ...] | None = None
     nodename: str | None = None
@@ -32,8 +33,15 @@ class Flags:
 NO_FLAGS = Flags()
 
 
+def roles_with(flags: Flags, roles: Iterable[str]) -> tuple[str, ...]:
+    """The roles that run where the file alone says ``roles``: ``--auth-server`` turns the role auth off, since the auth
+    server is elsewhere."""
+    chosen = roles if flags.roles is None else flags.roles
+    return tuple(role for role in chosen if not (role == "auth" and flags.auth_servers))
+
+
 def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
-    """``config`` as the flags change it. ``--auth-server`` turns the auth role off: the auth server is elsewhere."""
+    """``config`` as the flags change it."""
     teleport, ssh = config.teleport, config.ssh_service
     given = {*flags.labels, *(each.name for each in flags.commands)}
     config = evolve(
@@ -41,7 +49,7 @@ def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
         teleport=evolve(
             teleport,
             nodename=flags.nodename or teleport.nodename,
-            auth_servers=flags.auth_servers or teleport.auth_servers,
+            auth_servers=tuple(server.local for server in flags.auth_servers) or teleport.auth_servers,
             auth_token=flags.token or teleport.auth_token,
             ca_pin=flags.ca_pin or teleport.ca_pin,
             advertise_ip=(
@@ -58,12 +66,12 @@ def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
             permit_user_env=ssh.permit_user_env or flags.permit_user_env,
         ),
     )
-    roles = config.roles if flags.roles is None else flags.roles
-    if flags.auth_servers and "auth" in roles:
-        if flags.roles is not None:
-            findings.warn(1, "--auth-server names an auth server elsewhere, so the role auth of --roles is left out.")
-        roles = tuple(role for role in roles if role != "auth")
-    config = config.with_roles(*roles)
+    if flags.auth_servers and "auth" in (flags.roles or ()):
+        findings.warn(1, "--auth-server names an auth server elsewhere, so the role auth of --roles is left out.")
+    for server in flags.auth_servers:
+        if server.any_host:
+            findings.warn(1, f"--auth-server={server} is read as this host's own {server.local}.")
+    config = config.with_roles(*roles_with(flags, config.roles))
     return config if flags.listen_ip is None else _listen_on(config, flags.listen_ip)
 
 

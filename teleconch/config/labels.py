@@ -27,7 +27,7 @@ def check_label(key: str, value: str) -> None:
 def command_label(name: str, command: Sequence[str], period: float) -> CommandLabel:
     """:class:`BadParameter` for a name that breaks the rules, for no command, and for a period below a second."""
     check_label(name, "")
-    if not command or any("\0" in word for word in command):
+    if not command or not command[0].strip() or any("\0" in word for word in command):
         raise BadParameter(f"The label {name!r} needs a command: a program and its arguments.")
     if period < _PERIOD_MIN:
         raise BadParameter(f"The period of the label {name!r} must be a second or more, such as 1m.")

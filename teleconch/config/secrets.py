@@ -14,6 +14,8 @@ from teleconch.resources.secret import Secret
 from teleconch.resources.token import HOST_ROLES
 
 _TOKEN_MAX = 1024
+# Roles of 4.2's tokens for other clusters, and of later services.
+_NO_EFFECT = ("trusted_cluster", "trustedcluster", "app", "db", "kube", "windowsdesktop", "discovery", "okta", "bot")
 _PIN = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
 
@@ -40,16 +42,17 @@ def static_token(text: str, findings: Findings, line: int) -> StaticToken:
     if not colon:
         raise BadParameter("a token is written as roles:value, such as 'proxy,node:VALUE' or 'node:/path/to/file'.")
     roles = tuple(role.strip().lower() for role in roles_text.split(","))
-    if "trusted_cluster" in roles:
-        findings.warn(line, "auth_service.tokens: the role trusted_cluster has no effect in this version yet.")
-        roles = tuple(role for role in roles if role != "trusted_cluster")
+    for role in dict.fromkeys(roles):
+        if role in _NO_EFFECT:
+            findings.warn(line, f"auth_service.tokens: the role {role} has no effect in this version.")
+        if roles.count(role) > 1:
+            findings.warn(line, "auth_service.tokens: a role is named twice.")
+    roles = tuple(role for role in dict.fromkeys(roles) if role not in _NO_EFFECT)
     for role in roles:
         if role not in HOST_ROLES:  # it is not shown: roles and value may have been swapped
             close = difflib.get_close_matches(role, HOST_ROLES, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise BadParameter(f"what stands before the colon must be of {', '.join(HOST_ROLES)}.{hint}")
-    if len(set(roles)) != len(roles):
-        raise BadParameter("a role is named twice.")
     return StaticToken(roles, read_token(value.strip(), findings, line))
 
 

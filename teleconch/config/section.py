@@ -14,19 +14,18 @@ from typing import TypeVar
 
 import yaml
 
-from teleconch.config.addresses import Address, parse_address, parse_reachable
-from teleconch.config.document import Findings, line_of
+from teleconch.config.addresses import Address, parse_address, parse_server
+from teleconch.config.document import NULL, Findings, is_empty, line_of
 from teleconch.config.durations import parse_duration
 from teleconch.errors import BadParameter
 
 T = TypeVar("T")
 
 _STR = "tag:yaml.org,2002:str"
-_NULL = "tag:yaml.org,2002:null"
 _BOOL = "tag:yaml.org,2002:bool"
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "timestamp")}  # read as they are written
-_TRUE = {"yes", "true", "on", "y", "1"}
-_FALSE = {"no", "false", "off", "n", "0"}
+TRUE = {"yes", "true", "on", "y", "t", "1"}
+FALSE = {"no", "false", "off", "n", "f", "0"}
 
 
 class Section:
@@ -40,24 +39,28 @@ class Section:
         self.entries: dict[str, tuple[int, yaml.Node]] = {}
         if isinstance(node, yaml.MappingNode):
             self._index(node)
-        elif node is not None and node.tag != _NULL:
+        elif node is not None and node.tag != NULL:
             findings.error(line_of(node), f"{path} must hold keys, such as 'key: value', one below the other.")
 
     def _index(self, node: yaml.MappingNode) -> None:
         for key_node, value in node.value:
             line = line_of(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.findings.error(line, f"A key{self._inside()} must be a plain name.")
+                self.findings.refuse(line, f"A key{self._inside()} must be a plain name.")
                 continue
             key = key_node.value
             if key in self.entries:
                 first = self.entries[key][0]
-                self.findings.error(
+                self.findings.refuse(
                     line, f"{self._full(key)} is given a second time; it stands in line {first} already."
                 )
                 continue
             self.entries[key] = (line, value)
             self.findings.lines[self._full(key)] = line
+
+    def idle(self, why: str) -> None:
+        """From here on, what is wrong with the values is only a warning, since they have no effect: ``why``."""
+        self.findings = self.findings.while_idle(why)
 
     # -- keys
 
@@ -75,19 +78,27 @@ class Section:
         if not isinstance(node, yaml.SequenceNode):
             self._wrong(node, key, "a list: each entry on its own line, after '- '")
             return []
-        made = [Section(self.findings, item, f"{self._full(key)}[{n}]") for n, item in enumerate(node.value, 1)]
+        made = [
+            Section(self.findings, item, f"{self._full(key)}[{n}]")
+            for n, item in enumerate(node.value, 1)
+            if not is_empty(item)
+        ]
         self.children.extend(made)
         return made
 
     def has(self, key: str) -> bool:
-        """Whether the file gives ``key`` a value. ``key:`` alone, or ``~``, gives none."""
+        """Whether the file gives ``key`` a value. ``key:`` alone, ``~``, ``""``, ``[]`` and ``[""]`` give none."""
         return self._node(key) is not None
+
+    def blank(self, key: str) -> bool:
+        """Whether ``key`` is there with an empty text or list, as a template leaves it whose variable is not set."""
+        _, node = self.entries.get(key, (0, None))
+        return node is not None and node.tag != NULL and is_empty(node)
 
     def later(self, *keys: str) -> None:
         """These keys are Teleport's, and do nothing here yet: a warning for each that is there."""
         for key in keys:
-            self._know(key)
-            if key in self.entries:
+            if self.has(key):
                 self.findings.warn(self.entries[key][0], f"{self._full(key)} has no effect in this version yet.")
 
     # -- values
@@ -105,9 +116,9 @@ class Section:
         if node is None:
             return default
         word = node.value.lower() if isinstance(node, yaml.ScalarNode) else ""
-        if word not in _TRUE | _FALSE:
+        if word not in TRUE | FALSE:
             self._wrong(node, key, "yes or no")
-        return word in _TRUE if word in _TRUE | _FALSE else default
+        return word in TRUE if word in TRUE | FALSE else default
 
     def integer(self, key: str, default: int, *, least: int = 1, most: int = 10**9) -> int:
         node = self._node(key)
@@ -141,7 +152,7 @@ class Section:
         node = self._node(key)
         if node is None:
             return None
-        if not isinstance(node, yaml.ScalarNode) or not node.value.isprintable() or not node.value:
+        if not isinstance(node, yaml.ScalarNode) or not node.value.isprintable():
             self._wrong(node, key, "one word or number")
             return None
         return str(node.value)
@@ -169,40 +180,68 @@ class Section:
             return default
         return text.lower()
 
-    def some_of(self, key: str, allowed: Sequence[str]) -> tuple[str, ...] | None:
-        """A list of names out of ``allowed``, in the file's order; ``None`` where there is none."""
+    def some_of(self, key: str, allowed: Sequence[str], others: Iterable[str] = ()) -> tuple[str, ...] | None:
+        """A list of names out of ``allowed``, in the file's order; ``None`` where there is none. Those out of
+        ``others`` are left out with a warning while one of ``allowed`` remains."""
         if not self.has(key):
             return None
-        names = []
+        names: list[str] = []
+        left_out = []
         for line, name in self.texts(key):
-            if name not in allowed:
-                self.findings.error(line, f"{self._full(key)}: {name!r} is not offered. {_choice(name, allowed)}")
-            elif name in names:
-                self.findings.error(line, f"{self._full(key)}: {name!r} is listed twice.")
-            names.append(name)
+            if name in names:
+                self.findings.warn(line, f"{self._full(key)}: {name!r} is listed twice.")
+            elif name in allowed:
+                names.append(name)
+            elif name in others:
+                left_out.append((line, name))
+            else:
+                self.findings.error(line, f"{self._full(key)}: {name!r} is not known. {_choice(name, allowed)}")
+        if left_out and not names:
+            self._say(key, f"none of these is offered. Possible: {', '.join(allowed)}.")
+        for line, name in left_out:
+            self.findings.warn(line, f"{self._full(key)}: {name!r} is not offered (too weak, or too rare): left out.")
         return tuple(names)
 
     def texts(self, key: str, *, single: bool = False, secret: bool = False) -> list[tuple[int, str]]:
-        """Lines and texts of a list; with ``single``, one text alone is a list of one. A given list is not empty."""
+        """Lines and texts of a list, without empty ones; with ``single``, one text alone is a list of one."""
         node = self._node(key)
         if node is None:
             return []
         if single and isinstance(node, yaml.ScalarNode):
             items = [node]
         elif isinstance(node, yaml.SequenceNode):
-            items = node.value
+            items = [item for item in node.value if not is_empty(item)]
         else:
             self._wrong(
                 node, key, "a text, or a list of texts" if single else "a list: each on its own line, after '- '"
             )
             return []
-        if not items:
-            self._say(key, "the list is empty. Leave the key out, or fill the list.")
         found = ((line_of(item), self._text(item, f"An item of {self._full(key)}", secret=secret)) for item in items)
         return [(line, text) for line, text in found if text is not None]
 
+    def argv(self, key: str) -> tuple[str, ...] | None:
+        """A program and its arguments, each just as it is written: empty, with line breaks, with tabs. Empty where
+        there is none; ``None`` where it is wrong, which is noted."""
+        self._know(key)
+        _, node = self.entries.get(key, (0, None))
+        if node is None or node.tag == NULL:
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self._wrong(node, key, "a list of a program and its arguments, such as [uname, -r]")
+            return None
+        words = []
+        for item in node.value:
+            if not isinstance(item, yaml.ScalarNode) or item.tag not in _PLAIN | {_BOOL, NULL}:
+                self.findings.error(line_of(item), f"An item of {self._full(key)} must be one text.")
+                return None
+            words.append("" if item.tag == NULL else str(item.value))
+            if "\0" in words[-1]:
+                self.findings.error(line_of(item), f"An item of {self._full(key)} holds a NUL character. Remove it.")
+                return None
+        return tuple(words)
+
     def address(self, key: str, default: Address) -> Address:
-        """Where to listen: ``host:port``, ``host``, or ``:port``. Port 0 takes any free one."""
+        """Where to listen: ``host:port``, ``host``, ``:port`` or ``port``. Port 0 takes any free one."""
         text = self.text(key, None)
         if text is None:
             return default
@@ -212,13 +251,30 @@ class Section:
         return default if given is None else given
 
     def addresses(self, key: str, default_port: int) -> tuple[Address, ...]:
-        """One ``host[:port]`` or a list of them. Each must be one that a peer can connect to."""
+        """One ``host[:port]`` or a list of them, by which others find this host. One that stands for every address
+        of a machine tells them nothing, and is left out with a warning."""
         found = []
         for line, text in self.texts(key, single=True):
-            try:
-                found.append(parse_reachable(text, default_port))
-            except BadParameter as e:
-                self.findings.error(line, f"{self._full(key)}: {e}")
+            address = self.checked(line, key, lambda text=text: parse_address(text, default_port))  # type: ignore[misc]
+            if address is not None and address.any_host:
+                self.findings.warn(
+                    line, f"{self._full(key)}: {text!r} stands for every address of a machine, and is left out."
+                )
+            elif address is not None:
+                found.append(address)
+        return tuple(found)
+
+    def servers(self, key: str, default_port: int) -> tuple[Address, ...]:
+        """One ``host[:port]`` or a list of them, to connect to. Those that stand for every address of a machine are
+        read as its loopback, with a warning."""
+        found = []
+        for line, text in self.texts(key, single=True):
+            server = self.checked(line, key, lambda text=text: parse_server(text, default_port))  # type: ignore[misc]
+            if server is None:
+                continue
+            if server.any_host:
+                self.findings.warn(line, f"{self._full(key)}: {text!r} is read as this host's own {server.local}.")
+            found.append(server.local)
         return tuple(found)
 
     def file_path(self, key: str, default: str | None) -> str | None:
@@ -243,8 +299,8 @@ class Section:
         listed = Section(self.findings, node, self._full(key))
         found = []
         for name, (line, value) in listed.entries.items():
-            if isinstance(value, yaml.ScalarNode) and value.tag != _NULL:
-                found.append((line, name, str(value.value)))
+            if isinstance(value, yaml.ScalarNode):
+                found.append((line, name, "" if value.tag == NULL else str(value.value)))
             else:
                 self.findings.error(line, f"{listed._full(name)} must have one text as its value.")
         return found
@@ -275,7 +331,7 @@ class Section:
     def _node(self, key: str) -> yaml.Node | None:
         self._know(key)
         _, node = self.entries.get(key, (0, None))
-        return None if node is None or node.tag == _NULL else node
+        return None if node is None or is_empty(node) else node
 
     def _say(self, key: str, sentence: str) -> None:
         self.findings.error(self._line(key), f"{self._full(key)}: {sentence}")
@@ -286,14 +342,12 @@ class Section:
 
     def _text(self, node: yaml.Node, what: str, *, secret: bool) -> str | None:
         problem = None
-        if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
+        if not isinstance(node, yaml.ScalarNode) or node.tag == NULL:
             problem = "must be one text"
         elif node.tag == _BOOL:
             problem = f"must be a text; {_shown(node)} means yes or no to YAML. Put it in quotes if it is meant"
         elif node.tag not in _PLAIN:
             problem = "must be plain text, without a YAML tag"
-        elif not node.value.strip():
-            problem = "is empty. Give it a value, or leave it out"
         elif not node.value.isprintable():
             problem = "must be on one line and without control characters"
         if problem is not None:

@@ -18,6 +18,7 @@ _PERIOD = 60.0  # seconds between two runs of a label's command
 _PAM_SERVICE = "sshd"
 _GATEWAY_PORTS = ("no", "yes", "clientspecified")  # sshd's words
 _BOOLEANS = {"off": "no", "false": "no", "on": "yes", "true": "yes"}  # what programs that write YAML make of them
+_ANY_FACTOR = {"on": "otp"}  # of Teleport 6 and later: any that there is
 _ANY = "0.0.0.0"  # noqa: S104 -- servers listen on every address unless told otherwise, as in 4.2
 
 
@@ -28,7 +29,9 @@ def read_auth(section: Section) -> AuthSection:
     if cluster_name is not None:
         line = section.findings.line_of("auth_service.cluster_name")
         section.checked(line, "cluster_name", lambda: check_host_name(cluster_name))
-    section.one_of("session_recording", ("node", "proxy", "off"), "node")
+    section.one_of(
+        "session_recording", ("node", "proxy", "off", "node-sync", "proxy-sync"), "node", same={"false": "off"}
+    )
     section.boolean("proxy_checks_host_keys", True)
     section.duration("client_idle_timeout", None, never=True)
     section.boolean("disconnect_expired_cert", False)
@@ -75,7 +78,7 @@ def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel
     found: list[CommandLabel] = []
     for entry in section.sections("commands"):
         name = entry.text("name", "")
-        command = [text for _, text in entry.texts("command")]
+        command = entry.argv("command")
         period = entry.duration("period", _PERIOD)
         line = section.findings.line_of(f"{entry.path}.name", f"{entry.path}.command", "ssh_service.commands")
         if not name:
@@ -83,6 +86,8 @@ def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel
             continue
         if name in labels or any(name == each.name for each in found):
             section.findings.error(line, f"{entry.path}: the label {name!r} is there already.")
+        if command is None:
+            continue
         try:
             found.append(command_label(name, command, _PERIOD if period is None else period))
         except BadParameter as e:
@@ -129,7 +134,8 @@ def read_proxy(section: Section) -> ProxySection:
 
 
 def _tokens(section: Section) -> tuple[StaticToken, ...]:
-    tokens: list[StaticToken] = []
+    """Those of one value are one token, for the roles of them all."""
+    tokens: dict[str, StaticToken] = {}
     for line, text in section.texts("tokens", secret=True):
         try:
             token = static_token(text, section.findings, line)
@@ -138,10 +144,16 @@ def _tokens(section: Section) -> tuple[StaticToken, ...]:
             continue
         if not token.roles:
             continue
-        if any(token.value == other.value for other in tokens):
-            section.findings.error(line, "auth_service.tokens: this token's value is in the list already.")
-        tokens.append(token)
-    return tuple(tokens)
+        value = token.value.reveal()
+        if value in tokens:
+            roles = tuple(dict.fromkeys((*tokens[value].roles, *token.roles)))
+            token = StaticToken(roles, token.value)
+            section.findings.warn(
+                line,
+                f"auth_service.tokens: this value is in the list already; it is one token, for {', '.join(roles)}.",
+            )
+        tokens[value] = token
+    return tuple(tokens.values())
 
 
 def _authentication(section: Section) -> Authentication:
@@ -149,7 +161,9 @@ def _authentication(section: Section) -> Authentication:
     section.later("local_auth", "connector_name", "u2f")
     return Authentication(
         type=section.one_of("type", ("local",), "local", not_yet=("github", "oidc", "saml")),
-        second_factor=section.one_of("second_factor", ("otp", "off"), "otp", not_yet=("u2f",)),
+        second_factor=section.one_of(
+            "second_factor", ("otp", "off"), "otp", not_yet=("u2f", "webauthn", "optional"), same=_ANY_FACTOR
+        ),
     )
 
 

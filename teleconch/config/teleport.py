@@ -6,24 +6,50 @@ import os
 from collections.abc import Callable
 
 from teleconch import defaults
+from teleconch.config import algorithms
 from teleconch.config.addresses import Address, check_host_name, is_host_name, parse_reachable
-from teleconch.config.algorithms import CIPHERS, KEX_ALGOS, MAC_ALGOS
 from teleconch.config.flags import Flags
 from teleconch.config.secrets import check_pin, read_token
 from teleconch.config.section import Section
 from teleconch.config.values import ConnectionLimits, Log, Storage, TeleportSection
+from teleconch.errors import BadParameter
 
+_STORES = ("bolt", "etcd", "dynamodb", "firestore", "postgres", "cockroachdb", "azure")
+# What other back-ends of 4.2 and later take; 4.2 itself takes any key there.
+_OTHER_STORES = (
+    *("peers", "prefix", "tls_cert_file", "tls_key_file", "tls_ca_file", "insecure", "username", "password_file"),
+    *("dial_timeout", "etcd_max_client_msg_size_bytes", "region", "table_name", "access_key", "secret_key", "endpoint"),
+    *("read_capacity_units", "write_capacity_units", "audit_table_name", "poll_stream_period", "retry_period"),
+    *("continuous_backups", "auto_scaling", "read_min_capacity", "read_max_capacity", "read_target_value"),
+    *("write_min_capacity", "write_max_capacity", "write_target_value", "billing_mode", "audit_retention_period"),
+    *("retention_period", "credentials_path", "project_id", "database_id", "collection_name", "buffer_size"),
+    *("purge_expired_documents_poll_interval", "conn_string", "auth_mode", "change_feed_conn_string"),
+    *("change_feed_poll_interval", "change_feed_batch_size", "expiry_interval", "expiry_batch_size", "disable_expiry"),
+    *("ttl_job_cron", "sync", "journal", "busy_timeout"),
+)
 DEFAULT_DATA_DIR = "/var/lib/teleport"
 
 _OUTPUTS = {"stderr": "stderr", "error": "stderr", "2": "stderr", "stdout": "stdout", "out": "stdout", "1": "stdout"}
 _SEVERITIES = {"warning": "warn", "err": "error"}  # 4.2 takes these as well
 
 
-def read_teleport(section: Section, ssh_port: int, flags: Flags, hostname: Callable[[], str]) -> TeleportSection:
-    """The ``teleport`` section. ``hostname`` is asked only where neither file nor flags name the host."""
+def read_teleport(
+    section: Section, ssh_port: int, flags: Flags, hostname: Callable[[], str], *, auth_here: bool
+) -> TeleportSection:
+    """The ``teleport`` section. ``hostname`` is asked only where neither file nor flags name the host.
+
+    ``auth_here`` is whether this process runs the auth server: ``storage`` concerns it alone, ``ca_pin`` all others.
+    """
     section.later("ciphersuites", "ca_signature_algo", "seed_config", "cache")
     data_dir = section.file_path("data_dir", DEFAULT_DATA_DIR)
     assert data_dir is not None
+    for key in ("auth_token", "ca_pin"):
+        if section.blank(key):
+            line = section.findings.line_of(f"teleport.{key}")
+            section.findings.warn(line, f"teleport.{key} is empty, which is as if it were left out.")
+    storage = section.section("storage")
+    if not auth_here:
+        storage.idle("no auth server runs here")
     token = section.text("auth_token", None, secret=True)
     line = section.findings.line_of("teleport.auth_token")
     auth_token = (
@@ -33,16 +59,16 @@ def read_teleport(section: Section, ssh_port: int, flags: Flags, hostname: Calla
         nodename=_nodename(section, flags, hostname),
         data_dir=data_dir,
         auth_token=auth_token,
-        ca_pin=_pins(section),
+        ca_pin=_pins(section, auth_here),
         advertise_ip=_advertise_ip(section, ssh_port),
-        auth_servers=section.addresses("auth_servers", defaults.AUTH_PORT),
+        auth_servers=section.servers("auth_servers", defaults.AUTH_PORT),
         connection_limits=_limits(section.section("connection_limits")),
         log=_log(section.section("log")),
-        storage=_storage(section.section("storage"), data_dir),
+        storage=_storage(storage, data_dir),
         pid_file=section.file_path("pid_file", None),
-        ciphers=section.some_of("ciphers", CIPHERS),
-        kex_algos=section.some_of("kex_algos", KEX_ALGOS),
-        mac_algos=section.some_of("mac_algos", MAC_ALGOS),
+        ciphers=section.some_of("ciphers", algorithms.CIPHERS, algorithms.OTHER_CIPHERS),
+        kex_algos=section.some_of("kex_algos", algorithms.KEX_ALGOS, algorithms.OTHER_KEX_ALGOS),
+        mac_algos=section.some_of("mac_algos", algorithms.MAC_ALGOS, algorithms.OTHER_MAC_ALGOS),
     )
 
 
@@ -60,12 +86,16 @@ def _nodename(section: Section, flags: Flags, hostname: Callable[[], str]) -> st
     return name
 
 
-def _pins(section: Section) -> tuple[str, ...]:
+def _pins(section: Section, auth_here: bool) -> tuple[str, ...]:
+    findings = section.findings
+    if auth_here:
+        findings = findings.while_idle("the auth server runs here, so this host needs no pin")
     pins = []
     for line, text in section.texts("ca_pin", single=True):
-        pin = section.checked(line, "ca_pin", lambda text=text: check_pin(text))  # type: ignore[misc]
-        if pin is not None:
-            pins.append(pin)
+        try:
+            pins.append(check_pin(text))
+        except BadParameter as e:
+            findings.error(line, f"teleport.ca_pin: {e}")
     return tuple(pins)
 
 
@@ -93,27 +123,18 @@ def _log(section: Section) -> Log:
         section.findings.error(
             line, f"teleport.log.output: {output!r} is not known. Use stderr, stdout, syslog or a path."
         )
-    severity = _severity(section)
+    severity = section.one_of("severity", ("debug", "info", "warn", "error"), "info", same=_SEVERITIES)
     path = section.file_path("output", None) if known is None else known
     return Log(output=path or "stderr", severity=severity.upper())
 
 
-def _severity(section: Section) -> str:
-    text = section.one_text("severity")
-    alias = _SEVERITIES.get(text.lower()) if text is not None else None
-    return alias or section.one_of("severity", ("debug", "info", "warn", "error"), "info")
-
-
 def _storage(section: Section, data_dir: str) -> Storage:
     section.later("audit_events_uri", "audit_sessions_uri")
-    kind = section.one_of("type", ("sqlite", "dir"), "sqlite", not_yet=("bolt", "etcd", "dynamodb", "firestore"))
+    kind = section.one_of("type", ("sqlite", "dir"), "sqlite", not_yet=_STORES)
     if kind == "dir":
         line = section.findings.line_of("teleport.storage.type")
         section.findings.warn(line, "teleport.storage.type: state is kept in SQLite; 'dir' is read as 'sqlite'.")
-    # those of other back-ends in 4.2
-    section.later("peers", "prefix", "tls_cert_file", "tls_key_file", "tls_ca_file", "insecure", "username")
-    section.later("password_file", "region", "table_name", "access_key", "secret_key", "read_capacity_units")
-    section.later("write_capacity_units", "audit_table_name", "credentials_path", "project_id", "collection_name")
+    section.later(*_OTHER_STORES)
     path = section.file_path("path", os.path.join(data_dir, "backend"))
     assert path is not None
     return Storage(type="sqlite", path=path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 
+from teleconch.config.document import Findings
 from teleconch.config.section import Section
 
 
-def report_unknown(root: Section) -> None:
+def report_unknown(root: Section, findings: Findings) -> None:
     """An error for each key that nobody asked for, below ``root``: what was probably meant, or where it belongs."""
     sections = [root]
     for section in sections:
@@ -24,4 +25,4 @@ def report_unknown(root: Section) -> None:
                 hint = f"Did you mean {close[0]!r}?"
             else:
                 hint = f"Known here: {', '.join(sorted(section.known))}."
-            section.findings.error(line, f"There is no key {key[:80]!r}{section._inside()}. {hint}")
+            findings.refuse(line, f"There is no key {key[:80]!r}{section._inside()}. {hint}")

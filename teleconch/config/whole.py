@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from attrs import evolve
 
 from teleconch.config.addresses import Address
@@ -9,12 +11,13 @@ from teleconch.config.document import Findings
 from teleconch.config.values import Config
 
 
-def check_whole(config: Config, findings: Findings) -> Config:
-    """``config`` with its auth servers filled in. What does not fit together is noted in ``findings``."""
+def check_whole(config: Config, running: Collection[str], findings: Findings) -> Config:
+    """``config`` with its auth servers filled in. What does not fit together, of the roles that this process runs, is
+    noted in ``findings``."""
     if not config.roles:
         line = findings.line_of("auth_service.enabled", "ssh_service.enabled", "proxy_service.enabled")
         findings.error(line, "Nothing is to be started: auth_service, ssh_service and proxy_service are all off.")
-    _listeners(config, findings)
+    _listeners(config, running, findings)
     return _auth_servers(config, findings)
 
 
@@ -39,17 +42,17 @@ def _auth_servers(config: Config, findings: Findings) -> Config:
     return evolve(config, teleport=evolve(teleport, auth_servers=(auth.listen_addr.local,)))
 
 
-def _listeners(config: Config, findings: Findings) -> None:
+def _listeners(config: Config, running: Collection[str], findings: Findings) -> None:
     auth, ssh, proxy = config.auth_service, config.ssh_service, config.proxy_service
     open_: list[tuple[str, Address]] = []
     listeners = (
-        (auth.enabled, "auth_service.listen_addr", auth.listen_addr),
-        (ssh.enabled, "ssh_service.listen_addr", ssh.listen_addr),
-        (proxy.enabled, "proxy_service.listen_addr", proxy.listen_addr),
-        (proxy.enabled, "proxy_service.web_listen_addr", proxy.web_listen_addr),
+        ("auth", "auth_service.listen_addr", auth.listen_addr),
+        ("node", "ssh_service.listen_addr", ssh.listen_addr),
+        ("proxy", "proxy_service.listen_addr", proxy.listen_addr),
+        ("proxy", "proxy_service.web_listen_addr", proxy.web_listen_addr),
     )
-    for enabled, key, address in listeners:
-        if not enabled or not address.port:
+    for role, key, address in listeners:
+        if role not in running or not address.port:
             continue
         for other_key, other in open_:
             if other.port == address.port and (other.host == address.host or other.any_host or address.any_host):

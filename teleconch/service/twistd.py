@@ -38,7 +38,7 @@ def role_service(options: Options, role: str) -> IService:
     from twisted.internet import reactor
 
     try:
-        config = read_config(options["config"]).only(role)
+        config = read_config(options["config"], only=role).only(role)
     except TeleconchError as error:
         sys.stderr.write(f"ERROR: {logs.printable(str(error), keep=LINE_END)}\n")
         sys.exit(1)

@@ -121,13 +121,20 @@ def test_nothing_starts_with_a_wrong_file(started: Started, tmp_path: Path, caps
     assert "2 errors" in capsys.readouterr().err
 
 
+def test_an_auth_server_at_every_address(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--auth-server=0.0.0.0` is the auth server of this host, with a warning."""
+    assert start("--roles=node", "--token=t", "--auth-server=0.0.0.0", "--auth-server=:4025") == 0
+    assert [str(server) for server in started.config.teleport.auth_servers] == ["127.0.0.1:3025", "127.0.0.1:4025"]
+    assert "--auth-server=0.0.0.0:3025 is read as this host's own 127.0.0.1:3025." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--roles=nod"], "'nod' is no role. Possible: proxy, node, auth."),
         (["--ca-pin=abc"], "64 hex digits"),
         (["--auth-server=https://a"], "a scheme or path has no place here"),
-        (["--auth-server=0.0.0.0"], "no address that others can connect to"),
+        (["--advertise-ip=0.0.0.0"], "not an address that others can connect to"),
         (["--token=/nowhere/token"], "--token: the token file /nowhere/token cannot be read"),
         (["--token="], "the token is empty"),
         (["--nodename=a b"], "no usable name"),

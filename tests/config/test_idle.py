@@ -1,0 +1,93 @@
+"""One file for all hosts: what concerns roles that do not run here keeps nothing from starting."""
+
+from __future__ import annotations
+
+import pytest
+
+from teleconch.config.addresses import Address
+from teleconch.config.flags import Flags
+from teleconch.config.load import load_config
+from teleconch.config.values import Config
+from teleconch.errors import ConfigError
+
+TEMPLATE = """\
+teleport:
+  auth_servers: [auth.example.com]
+  auth_token: 0123456789abcdef
+  storage: {type: dynamodb, region: eu-west-1, table_name: t}
+auth_service:
+  enabled: no
+  authentication: {type: github, second_factor: u2f}
+  tokens: ['node:x', 'proxy:x', 'nod:SeCrEt', 'node:/nonexistent/token']
+  listen_addr: 0.0.0.0:auth
+proxy_service: {enabled: no, https_key_file: /nonexistent/k.pem, https_cert_file: /nonexistent/c.pem}
+ssh_service: {enabled: yes}
+"""
+
+
+def load(text: str, flags: Flags | None = None, only: str | None = None) -> Config:
+    return load_config(text, "/etc/teleport.yaml", flags or Flags(), only=only, hostname=lambda: "graviton")
+
+
+def refused(text: str, flags: Flags | None = None, only: str | None = None) -> list[tuple[int, str]]:
+    with pytest.raises(ConfigError) as caught:
+        load(text, flags, only)
+    return [(line, sentence) for _, line, sentence in caught.value.problems]
+
+
+def test_a_template_for_all_hosts() -> None:
+    """A node starts from a file whose auth and proxy sections are for other hosts; what is wrong there is told as a
+    warning with its line, and what would have no effect anyway is not told."""
+    config = load(TEMPLATE)
+    assert config.roles == ("node",)
+    assert {line for _, line, _ in config.warnings} == {4, 7, 8, 9, 10}
+    for _, line, sentence in config.warnings:
+        where = {4: "no auth server", 10: "proxy_service does not"}.get(line, "auth_service does not")
+        assert sentence.endswith(".)")
+        assert f"(Only a warning: {where} run" in sentence
+        assert "SeCrEt" not in sentence
+
+
+def test_the_same_sections_are_checked_where_they_run() -> None:
+    """On the auth server's and the proxy's hosts, the same values are errors, each with its line."""
+    lines = {line for line, _ in refused(TEMPLATE.replace("enabled: no", "enabled: yes"))}
+    assert lines == {4, 7, 8, 9, 10}
+
+
+def test_flags_decide_what_runs() -> None:
+    """`--roles` and `--auth-server` turn roles on and off after the file, and the check follows them."""
+    text = "auth_service: {authentication: {type: saml}}\nproxy_service: {https_key_file: /nonexistent/k.pem}\n"
+    assert {line for line, _ in refused(text)} == {1, 2}
+    node = load(text, Flags(roles=("node",), auth_servers=(Address("a", 3025),)))
+    assert len(node.warnings) == 3
+    assert {line for line, _ in refused(text, Flags(auth_servers=(Address("a", 3025),)))} == {2}
+    off = "auth_service: {enabled: no, authentication: {type: saml}}\n"
+    assert [line for line, _ in refused(off, Flags(roles=("auth",)))] == [1]
+
+
+def test_one_role_of_an_all_in_one_file() -> None:
+    """`twistd teleport-node` looks at what the node needs of the file, and at nothing of the other roles."""
+    text = """\
+teleport: {storage: {type: etcd}}
+auth_service: {listen_addr: 127.0.0.1:4025, authentication: {type: saml}}
+proxy_service: {listen_addr: '0.0.0.0:4025', https_key_file: /nonexistent/k.pem}
+ssh_service: {gateway_ports: no}
+"""
+    config = load(text, only="node").only("node")
+    assert config.teleport.auth_servers == (Address("127.0.0.1", 4025),)
+    assert {line for _, line, _ in config.warnings} == {1, 2, 3}
+    assert {line for line, _ in refused(text, only="auth")} == {1, 2}
+    assert {line for line, _ in refused(text.replace("gateway_ports: no", "gateway_ports: 5"), only="node")} == {4}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth_service: {enabled: no, tokns: [a]}",
+        "auth_service: {enabled: no, cluster_name: a, cluster_name: b}",
+        "auth_service: {enabled: perhaps}",
+    ],
+)
+def test_key_names_are_checked_everywhere(text: str) -> None:
+    """A slip in a key, above all in 'enabled', is found on every host, since it may be what turns the section off."""
+    assert len(refused(f"teleport: {{auth_servers: [a]}}\n{text}\n")) == 1
