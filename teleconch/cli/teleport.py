@@ -23,12 +23,15 @@ def teleport() -> None:
 
 @teleport.command(short_help="Print a sample configuration, or check one.")
 @click.option("--check", "check_file", metavar="FILE", help="Check FILE and print everything that is wrong in it.")
-def configure(check_file: str | None) -> None:
+@click.option("--test", "test_file", metavar="FILE", hidden=True)
+def configure(check_file: str | None, test_file: str | None) -> None:
     """Print a commented sample of teleport.yaml, with the defaults.
 
     With --check, read FILE as 'teleport start -c FILE' would, start nothing, and print every warning and every error
     with its line. Exit status 0 if the file is good, 1 if not.
     """
+    if test_file is not None:
+        raise click.UsageError(f"--test is an option of later Teleport. Here: teleport configure --check {test_file}")
     if check_file is None:
         from teleconch.config.sample import SAMPLE
 

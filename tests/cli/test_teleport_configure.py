@@ -63,6 +63,38 @@ def test_check_prints_warnings(tmp_path: Path) -> None:
     assert checked.stderr == f"WARNING: {file}:2: ssh_service.namespace has no effect in this version yet.\n"
 
 
+def test_check_prints_warnings_and_errors_apart(tmp_path: Path) -> None:
+    """A file with both gets all of both in one run, each with its line, and status 1."""
+    file = tmp_path / "teleport.yaml"
+    file.write_text(
+        "version: v2\nteleport:\n  ca_pin: ''\n  diag_addr: 127.0.0.1:3000\n"
+        "ssh_service:\n  port_forwarding: no\nproxy_service: {enabled: no, https_key_file: /nowhere/k}\n"
+    )
+    checked = teleport("configure", "--check", str(file))
+    assert (checked.returncode, checked.stdout) == (1, "")
+    assert [line.partition(f"{file}:")[::2] for line in checked.stderr.splitlines()] == [
+        ("WARNING: ", "1: 'version' is of Teleport 8 and later, and has no effect here."),
+        ("WARNING: ", "3: teleport.ca_pin is empty, which is as if it were left out."),
+        ("WARNING: ", "7: proxy_service.https_key_file: /nowhere/k cannot be read: No such file or directory."
+         " (Only a warning: proxy_service does not run here.)"),
+        ("WARNING: ", "7: proxy_service.https_key_file needs https_cert_file beside it."
+         " (Only a warning: proxy_service does not run here.)"),
+        ("ERROR: the configuration has 2 errors:", ""),
+        ("", "4: 'diag_addr' in teleport is of Teleport 7 and later. Here it is a flag:"
+         " teleport start --diag-addr=HOST:PORT."),
+        ("", "6: 'port_forwarding' in ssh_service is of Teleport 7 and later."
+         " Forwarding is a matter of a user's certificate here, not of a node."),
+    ]  # fmt: skip
+
+
+def test_the_later_name_of_check(tmp_path: Path) -> None:
+    """`teleport configure --test FILE` of later releases says how the check is asked for here."""
+    checked = teleport("configure", "--test", "teleport.yaml")
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert "Here: teleport configure --check teleport.yaml" in checked.stderr
+    assert "--test" not in teleport("configure", "--help").stdout
+
+
 def test_check_of_a_missing_file() -> None:
     """`--check` of a file that is not there says so."""
     checked = teleport("configure", "--check", "/nowhere/teleport.yaml")
