@@ -19,7 +19,6 @@ from teleconch.access.permit import DialPermit, permit_dial
 from teleconch.errors import AccessDenied, ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.proxy.channels import JumpChannel, ProxySession
 from teleconch.proxy.dial import Dialler
-from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.shares import Shares, Turn
 from teleconch.proxy.target import Target, parse_host, target
@@ -46,7 +45,7 @@ class Road:
     clock: IReactorTime
     now: Callable[[], float]
     cluster: str
-    directory: Directory
+    first_picture: Callable[[], Deferred[None]]
     router: Router
     dialler: Dialler
     shares: Shares
@@ -130,6 +129,7 @@ class ProxyUser:
         """A turn that has the end of the node that ``asked`` means, ready to relay. The error is a sentence for the
         user."""
         try:
+            await self._road.first_picture()  # of the directory: until then a name may be unknown, or seem unambiguous
             status = self._road.router.resolve(asked)
             permit = permit_dial(self.identity, status.node, self._road.now())
             try:

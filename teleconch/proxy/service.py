@@ -44,7 +44,8 @@ class ProxyServer(Service):
     """Listens for SSH on ``endpoint`` and leads users to the nodes of ``nodes``.
 
     ``auth_addresses`` are ``host:port``; ``now`` gives epoch seconds. ``await server.listening()`` opens the port and
-    gives its address, or raises what hindered it. The directory is watched while the service runs.
+    gives its address, or raises what hindered it. The directory is watched while the service runs; who asks for a node
+    before it is whole (:meth:`first_picture`) waits.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class ProxyServer(Service):
         self._port: IListeningPort | None = None
         self.directory = Directory(now)
         self._watch = DirectoryWatch(reactor, nodes, self.directory)
+        self.first_picture = self._watch.first_picture
         road = Road(
             clock=reactor,
             now=now,
             cluster=member.cluster,
-            directory=self.directory,
+            first_picture=self._watch.first_picture,
             router=Router(self.directory, member.cluster),
             dialler=Dialler(reactor, auth_addresses),
             shares=Shares(reactor),

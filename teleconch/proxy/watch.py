@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -19,6 +19,8 @@ from teleconch.proxy.directory import Directory
 from teleconch.resources.node import NodeEvent, NodePage
 
 log = Logger()
+
+FIRST_PICTURE: Final = 10.0  # seconds
 
 
 class NodeSource(Protocol):
@@ -35,10 +37,14 @@ class _Receiver:
         self._directory = directory
         self.ended: Deferred[None] = Deferred()
         self.over = False
+        self.gone: set[str] = set()  # told of while the list is read beside the watch
+        self.comparing = True
 
     def node_events(self, events: tuple[NodeEvent, ...]) -> None:
         if not self.over:
             self._directory.apply(events)
+            if self.comparing:
+                self.gone.update(event.uuid for event in events if event.status is None)
 
     def watch_ended(self) -> None:
         if not self.over:
@@ -57,6 +63,23 @@ class DirectoryWatch(Service):
         self._directory = directory
         self._chance = chance or random.SystemRandom()
         self._task: Deferred[None] | None = None
+        self._tried = False
+        self._waiters: list[Deferred[None]] = []
+
+    def first_picture(self, seconds: float = FIRST_PICTURE) -> Deferred[None]:
+        """Fires when the directory is whole for the first time; at the latest when the first try to make it so has
+        failed, or after ``seconds``."""
+        if self._tried:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.remove(waiter))
+        self._waiters.append(waiter)
+        return waiter.addTimeout(seconds, self._clock, lambda *_: None)
+
+    def _settled(self) -> None:
+        self._tried = True
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -83,9 +106,10 @@ class DirectoryWatch(Service):
             try:
                 self._directory.begin()
                 watch = await self._nodes.watch_nodes(receiver)
-                await self._drop_the_gone()
+                await self._compare(receiver)
                 if not receiver.over:
                     self._directory.confirmed()
+                    self._settled()
                     wait = BACKOFF_FIRST
                     log.info("watching {count} nodes", count=len(self._directory))
                 await receiver.ended
@@ -99,17 +123,25 @@ class DirectoryWatch(Service):
             finally:
                 receiver.over = True
                 self._directory.lost()
+                self._settled()
                 if watch is not None:
                     watch.stop()
             await deferLater(self._clock, self._chance.uniform(0, wait))
             wait = min(wait * 2, BACKOFF_MAX)
 
-    async def _drop_the_gone(self) -> None:
-        """Forget the nodes that went while nobody watched. Asks only if the new watch left some of the old untold."""
-        gone = set(self._directory.unconfirmed())
-        after: str | None = ""
-        while gone and after is not None:
+    async def _compare(self, receiver: _Receiver) -> None:
+        """Read the list beside the watch, which tells it piece by piece: then none is missing, and those that went
+        while nobody watched are forgotten. Not needed where the directory was whole and was told anew at once."""
+        directory = self._directory
+        gone = set(directory.unconfirmed())
+        after: str | None = "" if gone or not directory.complete else None
+        while after is not None and not receiver.over:
             page = await self._nodes.list_nodes(after, PAGE_SIZE)
             gone.difference_update(status.node.uuid for status in page.nodes)
+            untold = (each for each in page.nodes if directory.by_uuid(each.node.uuid) is None)
+            directory.apply(NodeEvent(each.node.uuid, each) for each in untold if each.node.uuid not in receiver.gone)
             after = page.next
-        self._directory.forget(gone)
+        receiver.comparing = False
+        receiver.gone.clear()
+        if not receiver.over:
+            directory.forget(gone)

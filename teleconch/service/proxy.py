@@ -69,6 +69,7 @@ class ProxyRole(Role):
             await self._server.listening()
         except CannotListenError as error:
             raise cannot_listen(error, proxy.listen_addr, "proxy_service.listen_addr") from error
+        await self._server.first_picture()
 
     def _web_server(self, membership: Membership) -> WebServer:
         proxy = self._config.proxy_service

@@ -588,6 +588,35 @@ async def test_user_gone_while_dialling(world: World, ports: Ports, monkeypatch)
 
 
 @pytest_twisted.ensureDeferred
+async def test_dials_before_the_first_picture(world: World, ports: Ports) -> None:
+    """Whoever asks for a node while a restarted proxy still reads the list of nodes waits, instead of being refused."""
+    addr, peers = await ports.listen(Echo)
+    world.nodes.put(node(1, "web", addr))
+    gate, watching = Deferred(), world.nodes.watch_nodes
+
+    async def late(receiver):
+        await gate
+        return await watching(receiver)
+
+    world.nodes.watch_nodes = late
+    await world.start()
+    connection = await login(world)
+    asked = Deferred.fromCoroutine(jump(connection, "web"))
+    other = Deferred.fromCoroutine(jump(connection, "nowhere"))
+    await deferLater(reactor, 0.1)
+    assert not asked.called
+    assert not other.called
+    gate.callback(None)
+    channel = await asked
+    await channel.until(14)
+    with pytest.raises(ChannelRefused, match="No node with the name"):
+        await other
+    connection.close()
+    await connection.disconnected
+    await peers[0].lost
+
+
+@pytest_twisted.ensureDeferred
 async def test_dials_at_once_are_bounded(world: World, ports: Ports, monkeypatch) -> None:
     """One user cannot have the proxy open any number of sockets at once."""
     monkeypatch.setattr("teleconch.proxy.shares.YOUNG_PER_USER", 3)

@@ -14,7 +14,8 @@ from twisted.internet.task import Clock
 from teleconch.defaults import BACKOFF_MAX
 from teleconch.errors import ConnectionProblem
 from teleconch.proxy.directory import Directory
-from teleconch.proxy.watch import DirectoryWatch
+from teleconch.proxy.watch import FIRST_PICTURE, DirectoryWatch
+from teleconch.resources.node import NodeEvent
 
 
 class _Chance(random.Random):
@@ -57,7 +58,9 @@ def test_follows(story: Story) -> None:
     assert story.names() == {"a"}
     story.nodes.put(node(2, "b"))
     assert story.names() == {"a", "b"}
-    assert story.nodes.listed == 0
+    story.nodes.receivers[-1].watch_ended()
+    story.clock.advance(1)
+    assert story.nodes.listed == 1, "only the first list is read beside the watch"
 
 
 def test_keeps_the_last_known(story: Story) -> None:
@@ -102,9 +105,67 @@ def test_drops_only_what_is_gone(story: Story) -> None:
 
     story.nodes.watch_nodes = slow_watch
     story.clock.advance(1)
-    assert story.nodes.listed == 3
+    assert story.nodes.listed == 3 + 3
     assert len(story.directory) == 1199
     assert "node-7" not in story.names()
+
+
+def test_first_picture(story: Story) -> None:
+    """Over the wire the first nodes come piece by piece: the directory is whole only once the list was read, too."""
+    story.nodes.put(*(node(n, f"node-{n}") for n in range(1200)))
+    pages: list[Deferred[None]] = []
+    listing = story.nodes.list_nodes
+
+    async def pushed_later(receiver):
+        story.nodes.receivers.append(receiver)
+        receiver.node_events(told(node(0, "node-0")))
+        return _Nothing()
+
+    async def slow_list(after: str, limit: int):
+        page = await listing(after, limit)
+        pages.append(Deferred())
+        await pages[-1]
+        return page
+
+    story.nodes.watch_nodes, story.nodes.list_nodes = pushed_later, slow_list
+    story.watch.startService()
+    waits = [story.watch.first_picture() for _ in range(3)]
+    waits[2].cancel()
+    waits[2].addErrback(lambda _: None)
+    pages[0].callback(None)
+    receiver = story.nodes.receivers[-1]
+    receiver.node_events((NodeEvent(new_uuid(1100), None),))  # gone, though the page was read before
+    pages[1].callback(None)
+    assert not story.directory.complete
+    assert not waits[0].called
+    pages[2].callback(None)
+    assert story.directory.complete
+    assert waits[0].called
+    assert waits[1].called
+    assert len(story.directory) == 1199
+    assert story.watch.first_picture().called
+
+
+def test_first_picture_is_not_waited_for_without_end(story: Story) -> None:
+    """Where auth is away, or answers nothing, a proxy says so instead of waiting."""
+    never: Deferred[None] = Deferred()
+
+    async def silent(receiver):
+        await never
+
+    story.nodes.watch_nodes = silent
+    story.watch.startService()
+    wait = story.watch.first_picture()
+    story.clock.advance(FIRST_PICTURE - 0.1)
+    assert not wait.called
+    story.clock.advance(0.1)
+    assert wait.called
+    again = story.watch.first_picture()
+    assert not again.called
+    never.errback(ConnectionProblem("auth is away"))
+    assert again.called
+    assert not story.directory.complete
+    assert story.watch.first_picture().called
 
 
 class _Nothing:
