@@ -10,6 +10,8 @@ from teleconch.config.addresses import Address
 from teleconch.config.document import Findings
 from teleconch.config.values import Config
 
+_SERVERS = ("teleport.auth_servers", "'auth_server' in teleport", "'proxy_server' in teleport")  # what an error names
+
 
 def check_whole(config: Config, running: Collection[str], findings: Findings) -> Config:
     """``config`` with its auth servers filled in. What does not fit together, of the roles that this process runs, is
@@ -32,7 +34,8 @@ def _auth_servers(config: Config, findings: Findings) -> Config:
             )
         return config
     if not auth.enabled:
-        if config.roles:
+        told = any(sentence.startswith(_SERVERS) for _, _, sentence in findings.problems)
+        if config.roles and not told:
             findings.error(
                 findings.line_of("teleport", "auth_service.enabled"),
                 "No auth server is named, and none runs in this process: "

@@ -208,6 +208,7 @@ def test_one_section_is_enough() -> None:
         ("proxy_service: {https_key_file: /etc/passwd}\n", 1, "needs https_cert_file beside it"),
         ("proxy_service: {listen_addr: '127.0.0.1:3022'}\n", 1, "takes the port of ssh_service.listen_addr"),
         ("auth_service: {enabled: no}\n", 1, "No auth server is named"),
+        ("teleport: {proxy_server: ''}\nauth_service: {enabled: no}\n", 1, "No auth server is named"),
         ("{auth_service: {enabled: no}, ssh_service: {enabled: no}, proxy_service: {enabled: no}}", 1, "are all off"),
     ],
 )
@@ -215,6 +216,12 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) ->
     """A wrong file is refused before anything starts; the message names the line and what would be right."""
     found = problems(text)
     assert any(file == "/etc/teleport.yaml" and at == line and said in sentence for file, at, sentence in found), found
+
+
+@pytest.mark.parametrize("key", ["auth_servers: ['https://a']", "auth_server: a", "proxy_server: a:443"])
+def test_one_error_for_one_cause(key: str) -> None:
+    """A wrong auth server is told as that, and not also as a missing one."""
+    assert len(problems(f"teleport: {{{key}}}\nauth_service: {{enabled: no}}\n")) == 1
 
 
 def test_everything_at_once() -> None:
