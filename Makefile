@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make start` and `make test`. The rest is for developers.
 #   make start   a cluster of one machine, in the foreground, on loopback
 #   make test    every test; as root it fetches the programs that they use
+#   make fresh   both commands on new machines, as root and as an ordinary user; needs root
 #   make lint    ruff, mypy, import-linter, docutils
 #   make soak    the long runs: hundreds of kills, gigabytes, thousands of connections
 #   make bench   speed beside OpenSSH and others: prints a table, writes bench-results.json
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: start test lint soak bench clean python
+.PHONY: start test fresh lint soak bench clean python
 .SUFFIXES:
 
 start: .venv/run
@@ -20,6 +21,9 @@ start: .venv/run
 test: .venv/test
 	@./tests/programs
 	@./tests/run $(BIN)/python
+
+fresh:
+	@./tests/fresh $(RELEASE)
 
 lint: .venv/lint
 	$(BIN)/ruff check .
