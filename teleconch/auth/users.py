@@ -17,7 +17,7 @@ from teleconch.auth.state import Found, State, decided, put
 from teleconch.backend.interface import ABSENT, Change, Delete, Put
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, CompareFailed, NotFound
 from teleconch.resources.login import SignupToken
-from teleconch.resources.names import is_principal
+from teleconch.resources.names import is_user_name
 from teleconch.resources.secret import Secret
 from teleconch.resources.times import duration_text
 from teleconch.resources.user import User
@@ -128,7 +128,7 @@ class Users:
 
     async def find(self, name: str) -> Found[UserRecord] | None:
         """A user's record, or ``None``, also for what can be no user's name."""
-        if not is_principal(name) or len(name) > NAME_MAX:
+        if not is_user_name(name) or len(name) > NAME_MAX:
             return None
         return await self._state.find(user_key(name), UserRecord)
 

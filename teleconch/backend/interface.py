@@ -19,8 +19,8 @@ VALUE_MAX: Final = 1024 * 1024
 CHANGES_MAX: Final = 64  # in one commit
 RANGE_MAX: Final = 500  # items in one answer
 
-_KEY = re.compile(r"(?:/[A-Za-z0-9._@:-]+)+", re.ASCII)
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._@:-]+)*/", re.ASCII)
+_KEY = re.compile(r"(?:/[A-Za-z0-9._@:+-]+)+", re.ASCII)
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._@:+-]+)*/", re.ASCII)
 
 
 @frozen

@@ -28,7 +28,7 @@ from teleconch.ca.keys import blob_line, public_blob
 from teleconch.errors import AccessDenied, BadParameter, TrustError
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.identity import SSHIdentity
-from teleconch.resources.names import check_name, check_uuid, is_host_principal, is_principal
+from teleconch.resources.names import check_login, check_name, check_user_name, check_uuid, is_host_principal, is_login
 
 ROLES = b"teleport-roles"
 TRAITS = b"teleport-traits"
@@ -126,7 +126,7 @@ def issue_user_cert(
     """A user certificate as one line. Times in epoch seconds. BadParameter for a name that may not be a principal."""
     if authority.type != "user":
         raise BadParameter("User certificates are signed by the user authority only.")
-    check_name(user, "User name")
+    check_user_name(user)
     values = {
         ROLES: json.dumps({"version": "v1", "roles": [check_name(role, "Role") for role in roles]}).encode(),
         TRAITS: json.dumps({name: list(items) for name, items in traits.items()}, sort_keys=True).encode(),
@@ -136,7 +136,7 @@ def issue_user_cert(
         if permit not in PERMITS:
             raise BadParameter(f"{permit!r} is no permission of a user certificate; there are {', '.join(PERMITS)}.")
         values[permit.encode()] = b""
-    principals = [check_name(login, "Login") for login in logins]
+    principals = [check_login(login) for login in logins]
     return _issue(
         authority, SSHCertificateType.USER, user, principals, public_key, values, valid_after, valid_before, serial
     )
@@ -351,15 +351,15 @@ def check_user_certificate(
             )
         _check_source(value, source_ip)
     principals = [name.decode("utf-8", "replace") for name in certificate.valid_principals]
-    if not principals or not all(is_principal(name) for name in principals):
+    if not principals or not all(is_login(name) for name in principals):
         raise AccessDenied("The certificate names no principals or ones that are not allowed; ask for a new one.")
-    if not is_principal(login) or login not in principals:
+    if not is_login(login) or login not in principals:
         raise AccessDenied(
             f"The certificate does not allow the login {login[:64]!r}; it allows {', '.join(principals[:20])}."
         )
     try:
         user = certificate.key_id.decode("ascii")
-        check_name(user, "User name")
+        check_user_name(user)
         roles, traits = _attributes(certificate.extensions)
     except (ValueError, BadParameter):
         raise AccessDenied("The certificate's user, roles or traits cannot be read; log in again.") from None

@@ -23,7 +23,7 @@ from teleconch.ca.authority import pin_of, subject, utc
 from teleconch.errors import BadParameter, ClockSkew, TrustError
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.identity import ApiIdentity
-from teleconch.resources.names import check_name, check_uuid
+from teleconch.resources.names import check_name, check_user_name, check_uuid
 
 # The roles that serve TLS. A node names its own addresses when it joins: were its certificate one for servers, it could
 # name a proxy's and be believed by whoever types a password there.
@@ -136,7 +136,7 @@ def issue_user_tls(
     """A user's client certificate in PEM. Epoch seconds."""
     if authority.type != "user":
         raise BadParameter("User certificates are signed by the user authority only.")
-    check_name(user, "User name")
+    check_user_name(user)
     return _issue(authority, user, roles, (), public_key, valid_after, valid_before, serial)
 
 
@@ -204,7 +204,8 @@ def identity_of(cert_der: bytes, authorities: Iterable[TrustedAuthority], now: f
     try:
         if authority.type == "host":
             check_uuid(name)
-        check_name(name, "Name")
+        else:
+            check_user_name(name)
     except BadParameter as error:
         raise TrustError(str(error)) from None
     _check_time(certificate, now, name)

@@ -29,7 +29,7 @@ from teleconch.client.known_hosts import authority_lines, parse_authorities
 from teleconch.defaults import PROXY_PORT, WEB_PORT
 from teleconch.errors import BadParameter, NotFound
 from teleconch.resources.authority import TrustedAuthority
-from teleconch.resources.names import check_name
+from teleconch.resources.names import check_user_name
 from teleconch.resources.secret import Secret
 
 _FIELDS = ("web_proxy_addr", "ssh_proxy_addr", "auth_type", "user", "cluster")
@@ -199,7 +199,7 @@ class Profiles:
     def save(self, profile: Profile, identity: Identity, public_key: str) -> None:
         """Keep a login, and make it the current one. What was kept before goes first, so that nobody meanwhile reads
         an old certificate with a new key. OSError; BadParameter for a user whose name can be no file's."""
-        check_name(profile.user, "User name")
+        check_user_name(profile.user)
         if profile.user.startswith(".") or profile.user in ("certs.pem", "known_hosts"):
             raise BadParameter(f"tsh cannot keep files for a user named {profile.user}: ask for another user name.")
         directory = self.keys_directory(profile)

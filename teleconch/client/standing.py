@@ -16,7 +16,7 @@ from teleconch.client.identity import Identity, read_identity, read_openssh
 from teleconch.client.profile import Profile, Profiles
 from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
-from teleconch.resources.names import is_principal
+from teleconch.resources.names import is_login
 from teleconch.resources.secret import Secret
 from teleconch.ssh import signatures
 
@@ -133,7 +133,7 @@ def os_login() -> str:
 
 def choose_login(summary: CertificateSummary, asked: str | None) -> str:
     """The login on the node: ``asked``, else the OS user's, else the only one there is. AccessDenied, NotFound."""
-    logins = tuple(name for name in summary.principals if is_principal(name))
+    logins = tuple(name for name in summary.principals if is_login(name))
     if asked is not None:
         if asked not in logins:
             raise AccessDenied(

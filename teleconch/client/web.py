@@ -30,7 +30,7 @@ from teleconch.errors import (
 )
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.login import LoginRequest, Signup, UserCertificates
-from teleconch.resources.names import is_principal
+from teleconch.resources.names import is_name, is_user_name
 from teleconch.resources.secret import Secret
 from teleconch.resources.strict_json import read_json
 
@@ -219,6 +219,6 @@ def _text(answer: dict[str, Any], name: str) -> str:
 def _name(answer: dict[str, Any], name: str) -> str:
     """A name of a user or cluster. It goes into files, commands and the terminal, so it may be nothing else."""
     value = _text(answer, name)
-    if not is_principal(value):
+    if not (is_user_name if name.startswith("user") else is_name)(value):
         raise ConnectionProblem(f"The proxy's answer has a {name} that is no name: do not trust this proxy.")
     return value

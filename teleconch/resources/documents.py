@@ -31,7 +31,7 @@ import yaml
 
 from teleconch.errors import BadParameter
 from teleconch.resources.marked import MarkedReader, suggestion
-from teleconch.resources.names import check_name, check_uuid
+from teleconch.resources.names import check_login, check_name, check_user_name, check_uuid
 from teleconch.resources.node import Node, NodeStatus
 from teleconch.resources.secret import Secret
 from teleconch.resources.text import yaml_text
@@ -126,16 +126,16 @@ def _load(reader: MarkedReader, node: yaml.Node) -> Resource | None:
 
 def _load_user(reader: MarkedReader, top: dict[str, yaml.Node], before: int) -> User | None:
     metadata = reader.fields(top["metadata"], "metadata", ("name",), ("name",))
-    name = _checked(reader, metadata.get("name"), "metadata.name", lambda text: check_name(text, "User name"))
+    name = _checked(reader, metadata.get("name"), "metadata.name", check_user_name)
     spec = reader.fields(top["spec"], "spec", ("roles", "traits"))
     roles = reader.texts(spec.get("roles"), "spec.roles")
-    _check_each(reader, spec.get("roles"), roles, "Role")
+    _check_each(reader, spec.get("roles"), roles, lambda role: check_name(role, "Role"))
     traits: dict[str, tuple[str, ...]] = {}
     if "traits" in spec:
         for trait, values_node in reader.mapping(spec["traits"], "spec.traits").items():
             values = reader.texts(values_node, f"spec.traits.{trait}")
             if trait == "logins":
-                _check_each(reader, values_node, values, "Login")
+                _check_each(reader, values_node, values, check_login)
             traits[trait] = values or ()
     if len(reader.problems) > before or name is None:
         return None
@@ -179,7 +179,7 @@ def _load_token(reader: MarkedReader, top: dict[str, yaml.Node], before: int) ->
     expires = reader.time(metadata.get("expires"), "metadata.expires")
     spec = reader.fields(top["spec"], "spec", ("roles", "user"), ("roles",))
     roles = reader.texts(spec.get("roles"), "spec.roles")
-    user = _checked(reader, spec.get("user"), "spec.user", lambda text: check_name(text, "User name"))
+    user = _checked(reader, spec.get("user"), "spec.user", check_user_name)
     _check_host_roles(reader, spec.get("roles"), roles, (*HOST_ROLES, SIGNUP))
     if roles == () or (roles and SIGNUP in roles and (len(roles) > 1 or user is None)):
         reader.problem(spec["roles"], f"spec.roles is a list of {', '.join(HOST_ROLES)}, or {SIGNUP} with spec.user.")
@@ -199,10 +199,12 @@ def _checked(reader: MarkedReader, node: yaml.Node | None, where: str, check: Ca
         return None
 
 
-def _check_each(reader: MarkedReader, node: yaml.Node | None, values: tuple[str, ...] | None, what: str) -> None:
+def _check_each(
+    reader: MarkedReader, node: yaml.Node | None, values: tuple[str, ...] | None, check: Callable[[str], str]
+) -> None:
     for value in values or ():
         try:
-            check_name(value, what)
+            check(value)
         except BadParameter as e:
             assert node is not None
             reader.problem(_item(node, value), str(e))

@@ -1,4 +1,4 @@
-"""What may be a name. Checked when a certificate is issued and again when it is used (LESSONS: CVE-2026-35414)."""
+"""What may be a name. Checked when a certificate is issued and again when it is used (CVE-2026-35414)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,38 @@ import uuid
 
 from teleconch.errors import BadParameter
 
-_NAME = re.compile(r"[A-Za-z0-9._@-]{1,255}", re.ASCII)
+_LONGEST = 255
+_NAME = re.compile(r"[A-Za-z0-9._@][A-Za-z0-9._@-]*", re.ASCII)
+_USER = re.compile(r"[A-Za-z0-9._@][A-Za-z0-9._@+-]*", re.ASCII)
+# What directories have besides: DOMAIN\name (Winbind), and the $ at the end of a machine's account (Samba).
+_LOGIN = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]*\\)?[A-Za-z0-9._@][A-Za-z0-9._@+-]*\$?", re.ASCII)
 
 
-def is_principal(name: object) -> bool:
-    """Whether ``name`` may be a principal: one of ``[A-Za-z0-9._@-]``, 1 to 255 of them, no leading ``-``."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not name.startswith("-")
+def _matches(pattern: re.Pattern[str], name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST and pattern.fullmatch(name) is not None
+
+
+def is_login(name: object) -> bool:
+    """Whether ``name`` may be an OS login, and so a principal of a user certificate: ``kim``, ``kim@corp.example.com``,
+    ``CORP\\kim``, ``web1$``; letters, digits and ``. _ @ + -``, 255 at most. Never a comma, a blank, a quote, a colon,
+    a slash, a wildcard, or a leading ``-`` or ``+``."""
+    return _matches(_LOGIN, name)
+
+
+def is_user_name(name: object) -> bool:
+    """Whether ``name`` may be a user's: ``joe+ops@example.com``; as a login, without domain and ``$``, since it is part
+    of file names, X.509 names and addresses."""
+    return _matches(_USER, name)
+
+
+def is_name(name: object) -> bool:
+    """Whether ``name`` may be a role's, a host's or a cluster's: letters, digits and ``. _ @ -``, 255 at most."""
+    return _matches(_NAME, name)
 
 
 def is_host_principal(name: object) -> bool:
-    """Whether ``name`` may stand in a host certificate: a principal, or an IP address literal."""
-    if is_principal(name):
+    """Whether ``name`` may stand in a host certificate: a name, or an IP address literal."""
+    if is_name(name):
         return True
     if not isinstance(name, str) or "%" in name:
         return False
@@ -31,10 +52,33 @@ def is_host_principal(name: object) -> bool:
 
 def check_name(name: object, what: str) -> str:
     """``name`` itself, or :class:`BadParameter` naming ``what`` and the letters that are allowed."""
-    if not is_principal(name):
-        raise BadParameter(
-            f"{what} {name!r} is not usable: use 1 to 255 letters, digits and . _ @ - (not - first), nothing else."
-        )
+    return _checked(is_name(name), name, what, "use 1 to 255 letters, digits and . _ @ - (not - first), nothing else.")
+
+
+def check_user_name(name: object) -> str:
+    """``name`` itself, or :class:`BadParameter` with what a user may be called."""
+    return _checked(
+        is_user_name(name),
+        name,
+        "User name",
+        "use 1 to 255 letters, digits and . _ @ - + (not - or + first), nothing else.",
+    )
+
+
+def check_login(name: object) -> str:
+    """``name`` itself, or :class:`BadParameter` with what an OS login may be."""
+    return _checked(
+        is_login(name),
+        name,
+        "Login",
+        "use 1 to 255 letters, digits and . _ @ - + (not - or + first), as DOMAIN\\name or with a $ at the end if need"
+        " be, nothing else.",
+    )
+
+
+def _checked(right: bool, name: object, what: str, rule: str) -> str:
+    if not right:
+        raise BadParameter(f"{what} {name!r} is not usable: {rule}")
     assert isinstance(name, str)
     return name
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from teleconch.resources.names import check_name
+from teleconch.resources.names import check_login, check_name, check_user_name
 
 DEFAULT_ROLE = "user"
 
@@ -24,11 +24,11 @@ class User:
     traits: Mapping[str, tuple[str, ...]] = field(factory=dict, converter=_traits)
 
     def __attrs_post_init__(self) -> None:
-        check_name(self.name, "User name")
+        check_user_name(self.name)
         for role in self.roles:
             check_name(role, "Role")
         for login in self.logins:
-            check_name(login, "Login")
+            check_login(login)
 
     @property
     def logins(self) -> tuple[str, ...]:

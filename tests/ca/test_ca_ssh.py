@@ -37,6 +37,9 @@ _, PUBLIC = new_ssh_key()
 JOE = Ed25519PrivateKey.generate()
 NAMES = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@-]{0,30}", fullmatch=True)
 
+PEOPLE = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@+-]{0,30}", fullmatch=True)
+LOGINS = st.from_regex(r"([A-Z]{1,9}\\)?[A-Za-z0-9._@][A-Za-z0-9._@+-]{0,20}\$?", fullmatch=True)
+
 
 def user_cert(**changes: object) -> bytes:
     values: dict[str, object] = {
@@ -79,8 +82,8 @@ def denied(blob: bytes, *words: str, **how: object) -> None:
 
 
 @given(
-    user=NAMES,
-    logins=st.lists(NAMES, min_size=1, max_size=5),
+    user=PEOPLE,
+    logins=st.lists(LOGINS, min_size=1, max_size=5),
     traits=st.dictionaries(NAMES, st.lists(st.text(max_size=9).map(str), max_size=3).map(tuple), max_size=3),
 )
 def test_what_is_issued_is_read_back(user: str, logins: list[str], traits: dict[str, tuple[str, ...]]) -> None:
@@ -96,7 +99,8 @@ def test_what_is_issued_is_read_back(user: str, logins: list[str], traits: dict[
 def test_ssh_keygen_reads_both(tmp_path: Path) -> None:
     """`ssh-keygen -L` shows an administrator what teleconch put into user and host certificates."""
     shown = []
-    for blob in (user_cert(), host_cert()):
+    logins = ("joe", "CORP\\kim", "joe+ops@example.com", "web1$")
+    for blob in (user_cert(), host_cert(), user_cert(user="joe+ops@example.com", logins=logins)):
         path = tmp_path / "k-cert.pub"
         path.write_text(blob_line(blob) + "\n")
         shown.append(subprocess.run(["ssh-keygen", "-Lf", path], capture_output=True, text=True, check=True).stdout)
@@ -104,6 +108,9 @@ def test_ssh_keygen_reads_both(tmp_path: Path) -> None:
     assert "user certificate" in shown[0]
     assert "permit-pty" in shown[0]
     assert "permit-port-forwarding" not in shown[0]
+    assert 'Key ID: "joe+ops@example.com"' in shown[2]
+    for login in logins:
+        assert f"                {login}\n" in shown[2]
     assert "host certificate" in shown[1]
     for name in (UUID, f"{UUID}.main", "web1", "web1.main", "10.0.0.1", "::1", "web.example.com"):
         assert f"                {name}\n" in shown[1]

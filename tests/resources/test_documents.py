@@ -19,15 +19,19 @@ from teleconch.resources.token import HOST_ROLES, Token
 from teleconch.resources.user import User
 
 NAMES = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@-]{0,20}", fullmatch=True)
+PEOPLE = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@+-]{0,20}", fullmatch=True)
+LOGINS = st.from_regex(r"([A-Z]{1,9}\\)?[A-Za-z0-9._@][A-Za-z0-9._@+-]{0,20}\$?", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TIMES = st.integers(0, 10_000_000_000).map(lambda quarter: quarter / 4)
 LISTS = st.lists(NAMES, max_size=3).map(tuple)
 
 USERS = st.builds(
     User,
-    NAMES,
+    PEOPLE,
     LISTS,
-    st.fixed_dictionaries({}, optional={"logins": LISTS, "team": st.lists(TEXTS, max_size=3)}),
+    st.fixed_dictionaries(
+        {}, optional={"logins": st.lists(LOGINS, max_size=3).map(tuple), "team": st.lists(TEXTS, max_size=3)}
+    ),
 )
 NODES = st.builds(
     NodeStatus,
@@ -52,7 +56,7 @@ HOST_TOKENS = st.builds(
     st.sets(st.sampled_from(HOST_ROLES), min_size=1),
     st.none() | TIMES,
 )
-SIGNUP_TOKENS = st.builds(lambda value, name, end: Token(Secret(value), ("signup",), end, name), NAMES, NAMES, TIMES)
+SIGNUP_TOKENS = st.builds(lambda value, name, end: Token(Secret(value), ("signup",), end, name), NAMES, PEOPLE, TIMES)
 RESOURCES = st.lists(USERS | NODES | HOST_TOKENS | SIGNUP_TOKENS, max_size=4).map(tuple)
 
 

@@ -115,6 +115,46 @@ def test_as_root_another_login(tmp_path: Path) -> None:
         subprocess.run(["groupdel", "tc-team"], capture_output=True, check=False)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("login", ["CORP\\kim", "kim+x@corp.example.com", "tc-web1$"])
+def test_names_of_directories(tmp_path: Path, login: str) -> None:
+    """People whose address or account comes from a directory sign up, log in, and reach their account in every way."""
+    user, passwd = "joe+ops@example.com", Path("/etc/passwd")
+    before = passwd.read_text()
+    (home := Home(tmp_path / "home")).path.joinpath(".ssh").mkdir(mode=0o700)
+    cluster = Cluster(tmp_path / "c", second_factor="off")
+    daemon = cluster.start().ready()
+    passwd.write_text(f"{before}{login}:x:54321:54321::/tmp:/bin/bash\n")
+    try:
+        pin = f"--ca-pin={cluster.pin()}"
+        home.sign_up(cluster.signup_link(user, f"{login},root"), pin)
+        said = home.log_in(f"--proxy=localhost:{cluster.web}", pin, f"--user={user}").stdout
+        assert login in said
+        assert home.run("tsh", "ssh", f"{login}@node1", "id -un; echo $LOGNAME").stdout == f"{login}\n{login}\n"
+        assert home.run("tsh", f"--login={login}", "ssh", "node1", "id -u").stdout == "54321\n"
+        config = home.path / ".ssh/config"
+        config.write_text(home.run("tsh", "config").stdout)
+        ssh = ["ssh", "-F", config, "-o", "BatchMode=yes"]
+        assert home.run(*ssh, f"{login}@node1.main", "id -un").stdout == f"{login}\n"
+        assert home.run(*ssh, "-l", login, "node1.main", "id -u").stdout == "54321\n"
+        config.write_text(f"Host node1.main\n    User {login}\n{config.read_text()}")
+        assert home.run(*ssh, "node1.main", "echo $USER").stdout == f"{login}\n"
+        home.run("scp", "-q", "-F", config, "node1.main:/etc/passwd", tmp_path / "copy")
+        assert login in (tmp_path / "copy").read_text()
+        home.run("tsh", "scp", f"{login}@node1:/etc/passwd", tmp_path / "copy2")
+        assert (tmp_path / "copy2").read_bytes() == passwd.read_bytes()
+        assert user in home.run("tsh", "status").stdout
+        assert home.run("tsh", "logout").returncode == 0
+        document = cluster.tctl("get", f"user/{user}").stdout
+        cluster.tctl("rm", f"user/{user}")
+        assert user in cluster.tctl("create", stdin=document).stdout
+        assert cluster.tctl("get", f"user/{user}").stdout == document
+    finally:
+        passwd.write_text(before)
+        assert daemon.stop() == 0
+    assert "Traceback" not in daemon.output()
+
+
 def test_other_names_in_one_process(tmp_path: Path) -> None:
     """Whoever changes nodename or public_addr of a cluster in one process just starts it again."""
     cluster = Cluster(tmp_path / "c", second_factor="off")
