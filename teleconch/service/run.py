@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from teleconch.api.hostfiles import write_file
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.service import log as logs
+from teleconch.service.init import leave_first_place
 from teleconch.service.role import cannot_listen, listener
 from teleconch.service.roles import Roles, readiness_of
 from teleconch.service.signals import Signals
@@ -40,6 +41,7 @@ def run(
     ``insecure`` is taken for the sake of old command lines: nothing that this program verifies can be left out.
     ``terminal_lost`` is asked at a hang-up, by a program that is to end with its terminal.
     """
+    leave_first_place()
     from twisted.internet import reactor
 
     os.umask(0o077)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 STOP_LIMIT: Final = 25.0  # seconds; less than the units' TimeoutStopSec, more than all that a stop waits for
@@ -97,13 +98,21 @@ class Signals:
         first = not self._told
         self._told.append(number)
         if first:
-            self._reactor.stop()
+            stop(self._reactor)
 
     def _bound(self) -> None:
         for after, act in ((STOP_LIMIT, _say_late), (STOP_LIMIT + LAST_WORD, _give_up)):
             timer = threading.Timer(after, act)  # in threads: the reactor's may be what does not go on
             timer.daemon = True
             timer.start()
+
+
+def stop(reactor: Any) -> None:
+    """As ``reactor.stop``, also where it stops already."""
+    try:
+        reactor.stop()
+    except ReactorNotRunning:
+        pass
 
 
 def _say_late() -> None:

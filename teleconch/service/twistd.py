@@ -17,8 +17,9 @@ from twisted.python.logfile import LogFile
 from teleconch.config.load import read_config
 from teleconch.errors import TeleconchError
 from teleconch.service import log as logs
+from teleconch.service.init import leave_first_place
 from teleconch.service.roles import Roles, readiness_of
-from teleconch.service.signals import Signals
+from teleconch.service.signals import Signals, stop
 
 log = Logger()
 
@@ -42,6 +43,7 @@ def role_service(options: Options, role: str) -> IService:
     except TeleconchError as error:
         sys.stderr.write(f"ERROR: {logs.printable(str(error), keep=LINE_END)}\n")
         sys.exit(1)
+    leave_first_place()
     for file, line, sentence in config.warnings:
         log.warn("{file}:{line}: {sentence}", file=file, line=line, sentence=sentence)
     os.umask(0o077)
@@ -81,7 +83,8 @@ def _failed(error: BaseException) -> None:
 
     log.critical("teleport cannot start: {error}", error=str(error))
     atexit.register(_end_with_failure)
-    reactor.stop()
+    # Twistd starts services before the reactor, which cannot be stopped before it runs.
+    reactor.callWhenRunning(lambda: reactor.callLater(0, stop, reactor))
 
 
 def _end_with_failure() -> None:
