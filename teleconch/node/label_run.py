@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from teleconch.node import oom
 from teleconch.node.launcher import PATH, ROOT_PATH
 from teleconch.node.start import IReactorNode
 from teleconch.node.streams import Source
@@ -44,15 +45,16 @@ class Run:
         self._limit = limit
         self._deadline = reactor.callLater(limit, self._too_long)
         try:
-            self._popen = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={"PATH": ROOT_PATH if os.geteuid() == 0 else PATH, "LC_ALL": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
-            )
+            with oom.given_back():
+                self._popen = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={"PATH": ROOT_PATH if os.geteuid() == 0 else PATH, "LC_ALL": "C.UTF-8"},
+                    cwd="/",
+                    start_new_session=True,
+                )
         except (OSError, ValueError) as error:
             problem = f"{command[0]} cannot be run: {getattr(error, 'strerror', None) or error}."
             self._deadline.cancel()

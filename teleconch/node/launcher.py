@@ -40,7 +40,7 @@ import time
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError
-from teleconch.node import accounts, apart, greeting, login, rc, records, variables
+from teleconch.node import accounts, apart, greeting, login, oom, rc, records, variables
 from teleconch.node.attend import END, HARMLESS, Note, follow_parent
 from teleconch.node.files import child as files
 from teleconch.node.forward import child as forwarding
@@ -167,8 +167,9 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
         raise TeleconchError(sentence) from None
 
 
-def _child(descriptors: list[int], note: Note | None) -> NoReturn:
+def _child(descriptors: list[int], note: Note | None, score: int | None) -> NoReturn:
     try:
+        oom.give_back(score)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGALRM, *HARMLESS):
             signal.signal(number, signal.SIG_DFL)
@@ -196,8 +197,9 @@ def _child(descriptors: list[int], note: Note | None) -> NoReturn:
 class Loop:
     """What the launcher does all day."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, score: int | None) -> None:
         self._control = control
+        self._score = score
         self._pids: dict[str, int] = {}
         self._ids: dict[int, str] = {}
         self._lines: dict[int, str] = {}  # terminals of logins
@@ -263,7 +265,7 @@ class Loop:
         except (OSError, ValueError):
             pid = -1  # the reply pipe closes without a word, and the status tells
         if pid == 0:
-            _child(descriptors, note)
+            _child(descriptors, note, self._score)
         line = _line(descriptors[4]) if login else None
         for fd in descriptors:
             os.close(fd)
@@ -331,7 +333,8 @@ def _line(terminal: int) -> str | None:
 
 
 def main() -> None:
-    """Entry point: the control socket is descriptor 0."""
+    """Entry point: the control socket is descriptor 0. ``argv[2]`` is the sessions' OOM score, if the daemon's is
+    another."""
     # Ctrl-C and a service's stop are the daemon's; its end is ours. `systemctl kill` signals every process of a unit.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, *HARMLESS):
         signal.signal(number, signal.SIG_IGN)
@@ -342,5 +345,5 @@ def main() -> None:
     os.chdir("/")
     gc.freeze()  # children share these pages longer
     gc.disable()
-    Loop(control).run()
+    Loop(control, int(sys.argv[2]) if len(sys.argv) > 2 else None).run()
     sys.exit(0)

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 import teleconch
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
+from teleconch.node import oom
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules, Reply, Request, Started, open_request
 
 EARLY_SIGNALS: Final = 16
@@ -102,10 +103,11 @@ class Launcher:
     def start(self) -> None:
         """Start the launcher's process. OSError where that is not possible."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        score = [] if oom.before() is None else [str(oom.before())]
         with theirs:
             try:
                 self._popen = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _CODE, _ROOT],
+                    [sys.executable, "-I", "-S", "-c", _CODE, _ROOT, *score],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     env={"LC_ALL": "C.UTF-8"},

@@ -11,6 +11,7 @@ from twisted.internet.threads import deferToThread
 from teleconch.api.membership import Membership
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
+from teleconch.node import oom
 from teleconch.node.labels import LabelCommand
 from teleconch.node.service import NodeServer
 from teleconch.node.start import LoginRules
@@ -46,6 +47,7 @@ class NodeRole(Role):
             now=self._reactor.seconds,
         )
         await membership.start()
+        oom.protect()
         self._server = NodeServer(
             self._reactor,
             membership,
