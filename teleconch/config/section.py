@@ -22,6 +22,7 @@ from teleconch.errors import BadParameter
 T = TypeVar("T")
 
 _STR = "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
 _BOOL = "tag:yaml.org,2002:bool"
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "timestamp")}  # read as they are written
 TRUE = {"yes", "true", "on", "y", "t", "1"}
@@ -43,8 +44,12 @@ class Section:
             findings.error(line_of(node), f"{path} must hold keys, such as 'key: value', one below the other.")
 
     def _index(self, node: yaml.MappingNode) -> None:
+        merged: list[yaml.Node] = []
         for key_node, value in node.value:
             line = line_of(key_node)
+            if key_node.tag == _MERGE:
+                merged.append(value)
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 self.findings.refuse(line, f"A key{self._inside()} must be a plain name.")
                 continue
@@ -57,6 +62,28 @@ class Section:
                 continue
             self.entries[key] = (line, value)
             self.findings.lines[self._full(key)] = line
+        self._merge(merged)
+
+    def _merge(self, merged: list[yaml.Node]) -> None:
+        """Add what ``<<: *ANCHOR`` brings. Keys that are there already stay; what comes first wins."""
+        seen = set()
+        waiting = merged[::-1]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:  # an anchor can hold itself
+                continue
+            seen.add(id(node))
+            if isinstance(node, yaml.SequenceNode):
+                waiting += node.value[::-1]
+            elif isinstance(node, yaml.MappingNode):
+                waiting += [value for key, value in node.value if key.tag == _MERGE]
+                for key, value in node.value:
+                    if key.tag != _MERGE and isinstance(key, yaml.ScalarNode) and key.value not in self.entries:
+                        self.entries[key.value] = (line_of(key), value)
+                        self.findings.lines[self._full(key.value)] = line_of(key)
+            else:
+                sentence = f"'<<'{self._inside()} must name a section with keys, such as *base."
+                self.findings.refuse(line_of(node), sentence)
 
     def idle(self, why: str) -> None:
         """From here on, what is wrong with the values is only a warning, since they have no effect: ``why``."""
@@ -125,6 +152,9 @@ class Section:
         if node is None:
             return default
         text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if text == "0" and least > 0:
+            self.findings.warn(self._line(key), f"{self._full(key)}: 0 is read as the default, {default}.")
+            return default
         if not re.fullmatch(r"-?[0-9]{1,15}", text, re.ASCII) or not least <= int(text) <= most:
             self._wrong(node, key, f"a whole number from {least} to {most}")
             return default

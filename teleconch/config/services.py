@@ -61,12 +61,14 @@ def read_ssh(section: Section) -> SSHSection:
         except BadParameter as e:
             section.findings.error(line, f"ssh_service.labels: {e}")
         labels[name] = value
+    commands = _commands(section, labels)
+    printed = {each.name for each in commands}
     return SSHSection(
         enabled=section.boolean("enabled", True),
         listen_addr=listen,
         public_addr=section.addresses("public_addr", listen.port or defaults.NODE_PORT),
-        labels=labels,
-        commands=_commands(section, labels),
+        labels={name: value for name, value in labels.items() if name not in printed},
+        commands=commands,
         permit_user_env=section.boolean("permit_user_env", False),
         pam_service=_pam_service(section.section("pam")),
         accept_env=_accept_env(section),
@@ -75,7 +77,8 @@ def read_ssh(section: Section) -> SSHSection:
 
 
 def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel, ...]:
-    found: list[CommandLabel] = []
+    """Of one name, the last; it also stands before a label that is not printed, as in 4.2."""
+    found: dict[str, CommandLabel] = {}
     for entry in section.sections("commands"):
         name = entry.text("name", "")
         command = entry.argv("command")
@@ -84,15 +87,15 @@ def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel
         if not name:
             section.findings.error(line, f"{entry.path} needs a name, such as: name: kernel.")
             continue
-        if name in labels or any(name == each.name for each in found):
-            section.findings.error(line, f"{entry.path}: the label {name!r} is there already.")
+        if name in labels or name in found:
+            section.findings.warn(line, f"{entry.path}: the label {name!r} is there already; this one counts.")
         if command is None:
             continue
         try:
-            found.append(command_label(name, command, _PERIOD if period is None else period))
+            found[name] = command_label(name, command, _PERIOD if period is None else period)
         except BadParameter as e:
             section.findings.error(line, f"{entry.path}: {e}")
-    return tuple(found)
+    return tuple(found.values())
 
 
 def _pam_service(section: Section) -> str | None:

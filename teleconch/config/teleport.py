@@ -118,7 +118,7 @@ def _limits(section: Section) -> ConnectionLimits:
 def _log(section: Section) -> Log:
     output = section.one_text("output") or "stderr"
     known = _OUTPUTS.get(output.lower(), output.lower() if output.lower() == "syslog" else None)
-    if known is None and "/" not in output:
+    if known is None and not {"/", "."} & set(output):
         line = section.findings.line_of("teleport.log.output")
         section.findings.error(
             line, f"teleport.log.output: {output!r} is not known. Use stderr, stdout, syslog or a path."

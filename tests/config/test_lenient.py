@@ -186,3 +186,51 @@ def test_later_words_for_what_there_is() -> None:
     assert [sentence for _, sentence in said(config)] == [
         "auth_service.session_recording has no effect in this version yet."
     ]
+
+
+def test_anchors_are_merged() -> None:
+    """`<<: *base` brings the keys of another section, in the order that YAML has for it: what is written there stays,
+    and what comes first wins. An anchor that holds itself does no harm."""
+    config = load("""\
+teleport: {nodename: a}
+auth_service: &base {enabled: yes, public_addr: auth.example.com}
+ssh_service:
+  <<: *base
+  public_addr: node.example.com
+  labels: &labels {env: prod, team: ops}
+  commands:
+  - &every {name: a, command: [true], period: 5m}
+  - {<<: *every, name: b}
+proxy_service:
+  <<: [{public_addr: proxy.example.com}, *base]
+""")
+    assert [str(address) for address in config.ssh_service.public_addr] == ["node.example.com:3022"]
+    assert [str(address) for address in config.proxy_service.public_addr] == ["proxy.example.com:3080"]
+    assert [(each.name, each.period) for each in config.ssh_service.commands] == [("a", 300), ("b", 300)]
+    assert load("teleport: &a {<<: *a, nodename: b}\n").teleport.nodename == "b"
+
+
+def test_a_label_that_is_printed_stands_before_one_that_is_not() -> None:
+    """A label that is there as a text and as a command is the command, and of two commands the last, as in 4.2."""
+    config = load("""\
+ssh_service:
+  labels: {host: a, env: b}
+  commands:
+  - {name: host, command: [hostname]}
+  - {name: host, command: [hostname, -f]}
+""")
+    assert config.ssh_service.labels == {"env": "b"}
+    assert config.ssh_service.commands == (CommandLabel("host", ("hostname", "-f"), 60),)
+    assert [line for line, _ in said(config)] == [4, 5]
+
+
+def test_zero_is_the_default_of_a_limit() -> None:
+    """A limit of 0 is none that was set, as in 4.2: it does not open the host to any number of connections."""
+    config = load("teleport: {connection_limits: {max_connections: 0, max_users: 0}}\n")
+    assert config.teleport.connection_limits == load("teleport: {}\n").teleport.connection_limits
+    assert len(said(config)) == 2
+
+
+def test_a_log_file_beside_the_configuration() -> None:
+    """`output: teleport.log` is a file in the configuration's folder; a mistyped word is still an error."""
+    assert load("teleport: {log: {output: teleport.log}}\n").teleport.log.output == "/etc/teleport.log"

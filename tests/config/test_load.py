@@ -154,7 +154,8 @@ def test_one_section_is_enough() -> None:
         ),
         ("proxy_service: {ssh_public_addr: 3023}\n", 1, "a port without a host"),
         ("teleport: {advertise_ip: 3022}\n", 1, "a port without a host"),
-        ("teleport: {connection_limits: {max_users: 0}}\n", 1, "a whole number from 1"),
+        ("teleport: {connection_limits: {max_users: -1}}\n", 1, "a whole number from 1"),
+        ("teleport:\n  <<: 5\n", 2, "'<<' in teleport must name a section"),
         ("teleport: {connection_limits: {max_users: 1.5}}\n", 1, "a whole number from 1 to 1000000000, not '1.5'"),
         ("teleport: {log: {output: files}}\n", 1, "Use stderr, stdout, syslog or a path"),
         ("teleport: {log: {severity: loud}}\n", 1, "Possible: debug, info, warn, error"),
@@ -331,17 +332,24 @@ ssh_service:
     with pytest.raises(ConfigError) as caught:
         load("""
 ssh_service:
-  labels: {arch: x}
+  labels: {a b: x}
   accept_env: ["a b"]
   commands:
-  - {name: arch, command: [true]}
+  - {name: arch, command: []}
   - {command: [id]}
   - {name: up, command: uptime, period: 5ms}
   - {name: "a b", command: [id]}
   pam: {enabled: yes, service_name: ../x}
 """)
     said = str(caught.value)
-    for line, part in ((4, "EDITOR"), (6, "there already"), (7, "needs a name"), (8, "must be a list"), (9, "a b")):
+    for line, part in (
+        (3, "a b"),
+        (4, "EDITOR"),
+        (6, "needs a command"),
+        (7, "needs a name"),
+        (8, "must be a list"),
+        (9, "a b"),
+    ):
         assert any(problem.partition(":")[2].startswith(f"{line}:") and part in problem for problem in said.split("\n"))
     assert "no name of a file in /etc/pam.d" in said
 
