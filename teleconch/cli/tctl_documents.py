@@ -35,14 +35,17 @@ def read_documents(filename: str) -> list[User | Token]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadParameter(f"{shown} is not UTF-8 text; save it as UTF-8.") from None
+    left_out: list[str] = []
     try:
-        resources = load_documents(text, shown)
+        resources = load_documents(text, shown, left_out, time.time())
     except ConfigError as e:
         count = len(e.problems)
         raise BadParameter(
             f"{shown} has {count} {'error' if count == 1 else 'errors'}; nothing was created:\n{e}"
         ) from None
-    if not resources:
+    for line in left_out:
+        click.echo(line, err=True)
+    if not resources and not left_out:
         raise BadParameter(f"{shown} holds no documents. An example of one: tctl get users")
     found: list[User | Token] = []
     for resource in resources:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,6 +23,7 @@ _KINDS = {
 _STR = "tag:yaml.org,2002:str"
 _BOOL = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
+_NEVER = ("", "0001-01-01T00:00:00Z")
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,14 +43,16 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 class MarkedReader:
-    """Takes values out of a composed YAML tree; collects ``problems`` instead of raising.
+    """Takes values out of a composed YAML tree; collects ``problems`` instead of raising, and ``notes`` of what is left
+    out, each as file, line and sentence.
 
-    A method that finds a mistake notes it and gives ``None`` (or leaves the item out).
+    A method that finds a mistake adds it to the problems and gives ``None`` (or leaves the item out).
     """
 
     def __init__(self, filename: str) -> None:
         self.filename = filename
         self.problems: list[tuple[str, int, str]] = []
+        self.notes: list[tuple[str, int, str]] = []
 
     def compose(self, text: str) -> list[yaml.Node]:
         """The documents of ``text``; none, with a problem noted, if it cannot be read as YAML."""
@@ -69,6 +72,9 @@ class MarkedReader:
 
     def problem(self, node: yaml.Node, sentence: str) -> None:
         self.problems.append((self.filename, node.start_mark.line + 1, sentence))
+
+    def note(self, node: yaml.Node, sentence: str) -> None:
+        self.notes.append((self.filename, node.start_mark.line + 1, sentence))
 
     def finish(self) -> None:
         """Raise ConfigError if there were problems."""
@@ -90,22 +96,28 @@ class MarkedReader:
         return found
 
     def fields(
-        self, node: yaml.Node, where: str, known: Sequence[str], required: Sequence[str] = ()
+        self,
+        node: yaml.Node,
+        where: str,
+        known: Sequence[str],
+        required: Sequence[str] = (),
+        also: Collection[str] = (),
     ) -> dict[str, yaml.Node]:
-        """A mapping with no keys but ``known`` (others are problems); all of ``required`` must be there."""
+        """A mapping with no keys but ``known`` (others are problems) and ``also``, which no message offers. All of
+        ``required`` must be there."""
         found = self.mapping(node, where)
         if isinstance(node, yaml.MappingNode):
             keys = {key.value: key for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
             meant: list[str] = []  # a mistyped key is not told a second time as one that is lacking
             for key in found:
-                if key not in known:
+                if key not in known and key not in also:
                     meant += get_close_matches(key, known, n=1)
                     hint = suggestion(key, known) or f"; known here: {', '.join(known)}."
                     self.problem(keys[key], f"unknown key {key!r} in {where}{hint}")
             missing = [key for key in required if key not in found and key not in meant]
             if missing:
                 self.problem(node, f"{where} lacks {' and '.join(repr(key) for key in missing)}.")
-        return {key: value for key, value in found.items() if key in known}
+        return {key: value for key, value in found.items() if key in known or key in also}
 
     def text(self, node: yaml.Node | None, where: str) -> str | None:
         """A string; what YAML takes for something else (``yes``, ``12``) must be in quotes."""
@@ -123,10 +135,12 @@ class MarkedReader:
             return None
 
     def texts(self, node: yaml.Node | None, where: str) -> tuple[str, ...] | None:
-        """A list of strings; a single string stands for a list of one."""
+        """A list of strings; a single string stands for a list of one, and nothing for an empty one."""
         if node is None:
             return None
-        if isinstance(node, yaml.ScalarNode) and node.tag != _NULL:
+        if is_null(node):
+            return ()
+        if isinstance(node, yaml.ScalarNode):
             one = self.text(node, where)
             return None if one is None else (one,)
         if not isinstance(node, yaml.SequenceNode):
@@ -136,15 +150,17 @@ class MarkedReader:
         return tuple(item for item in items if item is not None)
 
     def text_map(self, node: yaml.Node | None, where: str) -> dict[str, str] | None:
-        """A mapping of strings to strings."""
+        """A mapping of strings to strings; nothing stands for an empty one."""
         if node is None:
             return None
+        if is_null(node):
+            return {}
         read = {key: self.text(value, f"{where}.{key}") for key, value in self.mapping(node, where).items()}
         return {key: value for key, value in read.items() if value is not None}
 
     def time(self, node: yaml.Node | None, where: str) -> float | None:
-        """Epoch seconds of an RFC 3339 time, in quotes or not."""
-        if node is None:
+        """Epoch seconds of an RFC 3339 time, in quotes or not; ``None`` for nothing and for Go's zero time."""
+        if node is None or is_null(node) or (isinstance(node, yaml.ScalarNode) and node.value in _NEVER):
             return None
         try:
             if isinstance(node, yaml.ScalarNode):
@@ -153,6 +169,11 @@ class MarkedReader:
         except BadParameter as e:
             self.problem(node, f"{where}: {e}")
         return None
+
+
+def is_null(node: yaml.Node) -> bool:
+    """Whether there is nothing (YAML's ``null``)."""
+    return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
 
 
 def _kind(node: yaml.Node) -> str:

@@ -272,6 +272,20 @@ def test_documents_that_cannot_be_created(tmp_path, capsys):
         assert any(part in line for line in told)
 
 
+def test_what_is_not_taken_over_is_told(tmp_path, capsys):
+    """Of a user as Teleport prints it, each key that means nothing here is named on stderr with its line."""
+    path = tmp_path / "state.yaml"
+    path.write_text(
+        "kind: user\nversion: v2\nmetadata: {name: joe}\nspec:\n  local_auth: {}\n  created_by: null\n"
+        "---\nkind: user\nversion: v2\nmetadata: {name: ann}\nspec: {expires: '2001-01-01T00:00:00Z'}\n"
+    )
+    assert [each.name for each in read_documents(str(path))] == ["joe"]
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in told] == [f"{path}:{line}" for line in (5, 6, 11)]
+    assert "tctl users reset joe" in told[0]
+    assert "ann is left out" in told[2]
+
+
 @pytest.mark.parametrize(("content", "part"), [(b"", "holds no documents"), (b"\xff", "is not UTF-8")])
 def test_files_without_documents(tmp_path, content, part):
     """An empty or a binary file is named."""

@@ -86,6 +86,102 @@ def test_as_teleport_prints_it():
     )
 
 
+TELEPORTS_USER = """\
+kind: user
+version: v2
+metadata: {name: carol, namespace: default, id: 15, labels: null}
+spec:
+  created_by: {time: "0001-01-01T00:00:00Z", user: {name: builtin-Admin}}
+  expires: "0001-01-01T00:00:00Z"
+  status: {is_locked: false, lock_expires: "0001-01-01T00:00:00Z"}
+  oidc_identities: null
+  github_identities: [{connector_id: github, username: carol}]
+  local_auth: {password_hash: c2VjcmV0, totp_key: SECRET}
+  roles: [admin]
+  traits: {logins: [carol], kubernetes_groups: null}
+"""
+
+
+def test_a_user_as_teleport_prints_it():
+    """Users move here from a Teleport cluster: what means nothing here is left out, with a line for each key."""
+    left_out: list[str] = []
+    (carol,) = load_documents(TELEPORTS_USER, "f", left_out)
+    assert carol == User("carol", ("admin",), {"logins": ("carol",), "kubernetes_groups": ()})
+    keys = [line.split(" ")[1] for line in left_out]
+    assert sorted(keys) == [
+        "metadata.id",
+        "metadata.labels",
+        "metadata.namespace",
+        "spec.created_by",
+        "spec.expires",
+        "spec.github_identities",
+        "spec.local_auth",
+        "spec.oidc_identities",
+        "spec.status",
+    ]
+    text = "\n".join(left_out)
+    assert "f:10: spec.local_auth is left out: password and second factor are not taken over; carol sets" in text
+    assert "tctl users reset carol" in text
+    assert "SECRET" not in text
+    left_out.clear()
+    assert load_documents(dump_documents([carol]), "f", left_out) == (carol,)
+    assert left_out == []
+
+
+def test_what_changes_the_meaning_is_told():
+    """A user who would have ended, has ended, or is locked is not made without a word."""
+    left_out: list[str] = []
+    soon = TELEPORTS_USER.replace('  expires: "0001-01-01T00:00:00Z"', '  expires: "2030-01-01T00:00:00Z"')
+    (carol,) = load_documents(soon.replace("is_locked: false", "is_locked: true"), "f", left_out, 1_800_000_000.0)
+    assert carol.name == "carol"
+    text = "\n".join(left_out)
+    assert "user carol does not end 2030-01-01T00:00:00Z" in text
+    assert "tctl users rm carol" in text
+    assert "the lock of carol is not taken over" in text
+    assert load_documents(soon, "f", left_out, 1_900_000_000.0) == ()
+    assert "f:6: user carol is left out: spec.expires says that it has ended." in left_out
+    assert load_documents(soon.replace("id: 15", "expires: 2026-11-22T20:55:07Z"), "f", left_out, 1_800_000_000.0) == ()
+
+
+def test_tokens_as_teleport_prints_them():
+    """Roles of hosts begin with a capital there; several documents, YAML or JSON, are read in one go."""
+    token = {
+        "kind": "token",
+        "version": "v2",
+        "metadata": {"name": "t1", "namespace": "default", "id": 7, "expires": "2030-01-01T00:00:00Z"},
+        "spec": {"roles": ["Node", "Proxy", "node"], "user": ""},
+    }
+    found = Token(Secret("t1"), ("node", "proxy"), 1893456000.0)
+    left_out: list[str] = []
+    assert load_documents(json.dumps(token), "f", left_out) == (found,)
+    assert len(left_out) == 2
+    assert load_documents(json.dumps([token, token]), "f") == (found, found)
+    both = f"---\n{json.dumps(token)}\n---\n{TELEPORTS_USER}---\n"
+    assert [type(each) for each in load_documents(both, "f")] == [Token, User]
+    never = {**token, "metadata": {"name": "t1", "expires": "0001-01-01T00:00:00Z"}}
+    assert load_documents(json.dumps(never), "f") == (Token(Secret("t1"), ("node", "proxy"), None, static=True),)
+
+
+@pytest.mark.parametrize("spec", ["null", "{}", "{roles: null, traits: null}"])
+def test_nothing_is_empty(spec):
+    """`null` means what an absent key means."""
+    assert load_documents(f"kind: user\nversion: v2\nmetadata: {{name: a}}\nspec: {spec}\n", "f") == (User("a"),)
+
+
+def test_nodes_of_another_cluster_are_left_out():
+    """A backup of everything is read, though its nodes are not: they register themselves."""
+    node = """\
+        kind: node
+        version: v2
+        metadata: {name: 52e3e46a-372f-494b-bdd9-a1d25b9d6dec, namespace: default, expires: "2030-01-01T00:00:00Z"}
+        spec: {addr: "10.0.0.1:3022", hostname: web-1, rotation: {state: standby}, cmd_labels: null, use_tunnel: false}
+        """
+    left_out: list[str] = []
+    assert load_documents(dedent(node), "f", left_out) == ()
+    assert len(left_out) == 1
+    assert "tctl nodes add" in left_out[0]
+
+
 def test_a_single_role_may_stand_without_a_list():
     """`roles: admin`, as Teleport's manual has it, is a list of one."""
     text = "kind: user\nversion: v2\nmetadata: {name: joe}\nspec: {roles: admin, traits: {logins: [joe]}}\n"
@@ -150,7 +246,11 @@ def test_all_problems_at_once_by_line():
         ("kind: user\nversion: v2\nmetadata: {name: null}\nspec: {}\n", 3, "must be text, not nothing"),
         ("kind: user\nversion: v2\nmetadata: joe\nspec: {}\n", 3, "must be a mapping"),
         ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {roles: {a: b}}\n", 4, "must be a list, not a mapping"),
-        ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {roles: null}\n", 4, "must be a list, not nothing"),
+        ("kind: role\nversion: v3\nmetadata: {name: a}\nspec: {}\n", 1, "take this one out of the file"),
+        ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {expires: soon}\n", 4, "RFC 3339"),
+        ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {locla_auth: {}}\n", 4, "unknown key 'locla_auth'"),
+        ("kind: token\nversion: v2\nmetadata: {name: t}\nspec: {roles: null}\n", 4, "spec.roles is a list"),
+        ("kind: token\nversion: v2\nmetadata: {name: t}\nspec: {roles: [Trusted_cluster]}\n", 4, "a host has no role"),
         ("a: &x [1]\nb: *x\n", 2, "aliases"),
         ("just words", 1, "must be a mapping"),
         ("[" * 5000, 1, "nested too deep"),
