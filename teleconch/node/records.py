@@ -43,7 +43,6 @@ _WIDE: Final = platform.machine() in ("aarch64", "loongarch64")  # 64-bit times;
 _LASTLOG: Final = struct.Struct("q32s256s" if _WIDE else "i32s256s")
 # struct utmpx: type, pid, line, id, user, host, exit (2), session, time (2), address, unused
 _RECORD: Final = struct.Struct("hi32s4s32s256s2h" + ("q2q" if _WIDE else "i2i") + "16s20s" + ("0q" if _WIDE else ""))
-_KEY: Final = struct.Struct("hi32s4s")  # its beginning
 _OF_A_TERMINAL: Final = (5, 6, 7, 8)  # INIT_PROCESS to DEAD_PROCESS
 _DATABASE_USER: Final = 3  # wtmpdb.h's USER_PROCESS
 
@@ -79,14 +78,14 @@ def _address(host: str) -> bytes:
 
 
 def _write(record: bytes) -> None:
-    for path, find in ((UTMP, _place), (WTMP, _nowhere)):
+    for path, put in ((UTMP, _put), (WTMP, _append)):
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue
         try:
             _lock(fd, time.monotonic() + PATIENCE)
-            _put(fd, find(fd, record), record)
+            put(fd, record)
         except OSError:
             pass
         finally:
@@ -105,25 +104,26 @@ def _lock(fd: int, until: float) -> None:
             time.sleep(0.005)
 
 
-def _place(fd: int, record: bytes) -> int | None:
-    """Where utmp has a record of this one's terminal."""
-    id = _KEY.unpack_from(record)[3]
+def _put(fd: int, record: bytes) -> None:
+    """In the place of the terminal's last record."""
+    kind, id, when = _key(record, 0)
     whole = os.pread(fd, UTMP_MAX, 0)
     for at in range(0, len(whole) - _RECORD.size + 1, _RECORD.size):
-        type, _, _, its = _KEY.unpack_from(whole, at)
-        if type in _OF_A_TERMINAL and its == id:
-            return at
-    return None
+        its_kind, its_id, its_when = _key(whole, at)
+        if its_kind in _OF_A_TERMINAL and its_id == id:
+            if kind != DEAD_PROCESS or its_when <= when:  # else the terminal is somebody else's already
+                os.pwrite(fd, record, at)
+            return
+    _append(fd, record)
 
 
-def _nowhere(fd: int, record: bytes) -> None:
-    """wtmp keeps every record."""
+def _key(records: bytes, at: int) -> tuple[int, bytes, tuple[int, int]]:
+    """Kind, id and time of one record."""
+    kind, _, _, id, _, _, _, _, _, seconds, microseconds, _, _ = _RECORD.unpack_from(records, at)
+    return kind, id, (seconds, microseconds)
 
 
-def _put(fd: int, place: int | None, record: bytes) -> None:
-    if place is not None:
-        os.pwrite(fd, record, place)
-        return
+def _append(fd: int, record: bytes) -> None:
     size = os.fstat(fd).st_size
     if size % _RECORD.size:  # what a full disk has left of somebody's record
         os.ftruncate(fd, size - size % _RECORD.size)

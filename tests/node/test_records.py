@@ -48,6 +48,16 @@ def test_who_is_on_which_terminal(files: tuple[Path, Path]) -> None:
     assert wtmp.stat().st_size == 4 * size
 
 
+def test_a_late_logout(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logout that had to wait does not take away who is on the same terminal by then."""
+    times = iter((1000.0, 1001.0, 1000.5))
+    monkeypatch.setattr(time, "time", lambda: next(times))
+    records.login("pts/3", 100, "alice", "192.0.2.1")
+    records.login("pts/3", 102, "carol", "192.0.2.3")
+    records.logout("pts/3", 100)
+    assert _who(files[0]) == ["carol pts/3 (192.0.2.3)"]
+
+
 def test_long_texts(files: tuple[Path, Path]) -> None:
     """A name or host that is too long for the record is cut, and the record stays one."""
     records.login("pts/3", 100, "u" * 300, "h" * 3000)
