@@ -9,10 +9,10 @@ To add rows, write a module ``conformance_NAME.py`` here, name it in ``test_conf
 
 The function is run twice, with the side of sshd and with the side of the node, and gives in a few words what was seen:
 a text that is the same on every machine (no pids, times, ports). Both texts must be equal, or ``reason=`` must say why
-not; a reason where nothing differs fails too. ``pam=True`` runs it on the sides with PAM; :class:`Settings` has more of
-that kind. Groups are the table's headings, in the order of their first row. Each side has its own account
-``side.user``, made for the group and its settings, with an entry in the certificate; what a function changes on the
-machine, it puts back.
+not; a reason where nothing differs fails too. ``reason={"10.0": ...}`` is one for that release of OpenSSH alone.
+``pam=True`` runs it on the sides with PAM; :class:`Settings` has more of that kind. Groups are the table's headings, in
+the order of their first row. Each side has its own account ``side.user``, made for the group and its settings, with an
+entry in the certificate; what a function changes on the machine, it puts back. ``conformance_table`` keeps the texts.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import conformance_records as records
 import node_world
 from attrs import define, field, frozen
-from node_world import Client, Result, World, running_node
+from node_world import Client, Result, World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.ca.keys import new_ssh_key
@@ -39,7 +40,6 @@ from teleconch.node.start import LoginRules
 from teleconch.ssh.connection import Connection
 
 SSHD = "/usr/sbin/sshd"
-TABLE = Path(__file__).resolve().parents[2] / "docs" / "conformance.rst"
 
 
 @define
@@ -85,8 +85,12 @@ class Behaviour:
     group: str
     name: str
     measure: Callable[[Side], Awaitable[str]]
-    reason: str
+    reasons: str | dict[str, str] = field(hash=False)
     settings: Settings
+
+    def reason(self, release: str) -> str:
+        """Why the two may differ, beside the sshd of that release of OpenSSH; empty: they may not."""
+        return self.reasons if isinstance(self.reasons, str) else self.reasons.get(release, "")
 
 
 @frozen
@@ -97,14 +101,13 @@ class Row:
     sshd: str
     node: str
 
-    @property
-    def problem(self) -> str | None:
-        """Why this row fails."""
-        name = f"{self.behaviour.group}: {self.behaviour.name}"
-        if self.sshd != self.node and not self.behaviour.reason:
+    def problem(self, release: str) -> str | None:
+        """Why this row fails beside the sshd of that release."""
+        name, reason = f"{self.behaviour.group}: {self.behaviour.name}", self.behaviour.reason(release)
+        if self.sshd != self.node and not reason:
             return f"{name}\n    sshd: {self.sshd}\n    node: {self.node}"
-        if self.sshd == self.node and self.behaviour.reason:
-            return f"{name}\n    both: {self.sshd}\n    and yet there is a reason: {self.behaviour.reason}"
+        if self.sshd == self.node and reason:
+            return f"{name}\n    both: {self.sshd}\n    and yet there is a reason: {reason}"
         return None
 
 
@@ -112,7 +115,7 @@ BEHAVIOURS: list[Behaviour] = []
 
 
 def behaviour(
-    group: str, name: str, *, reason: str = "", **settings: Any
+    group: str, name: str, *, reason: str | dict[str, str] = "", **settings: Any
 ) -> Callable[[Callable[[Side], Awaitable[str]]], Callable[[Side], Awaitable[str]]]:
     """Register a row; see the module's docstring."""
 
@@ -130,6 +133,13 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> bool:
             return True
         await task.deferLater(reactor, 0.02)
     return False
+
+
+def processes(side: Side) -> list[str]:
+    """What runs as the side's user, without the zombies that a PID 1 leaves (``node_world.alive``)."""
+    command = ["ps", "-o", "pid=,args=", "-u", side.user]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [name for pid, name in (line.split(maxsplit=1) for line in lines) if alive(int(pid))]
 
 
 async def usermod(side: Side, *change: str) -> None:
@@ -152,6 +162,7 @@ PermitRootLogin yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM {pam}
+{service}
 PermitUserEnvironment {environment}
 PrintMotd {motd}
 AcceptEnv LANG LC_* COLORTERM TERM TELEPORT_SESSION
@@ -183,6 +194,7 @@ def _free_port() -> int:
 def _account() -> str:
     name = f"tc{secrets.token_hex(3)}"
     subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-p", "*", name], check=True)
+    records.forget(name)
     return name
 
 
@@ -202,6 +214,14 @@ def _stack(path: Path, service: str) -> Path:
     file = Path("/etc/pam.d", service)
     file.write_text(_STACK.format(path=path, motd=motd))
     return file
+
+
+def release() -> str:
+    """Which OpenSSH this machine has, such as ``9.2``."""
+    said = subprocess.run([SSHD, "-V"], capture_output=True, text=True, check=False)
+    found = re.search(r"OpenSSH_(\d+\.\d+)", said.stdout + said.stderr)
+    assert found is not None, said
+    return found[1]
 
 
 @asynccontextmanager
@@ -245,12 +265,13 @@ def _sshd(path: Path, world: World, port: int, service: str, settings: Settings)
     config = path / "sshd_config"
     words = {
         "pam": _word(settings.pam),
+        "service": f"PAMServiceName {service}" if [*map(int, release().split("."))] >= [9, 8] else "",
         "motd": _word(not settings.pam),
         "environment": _word(settings.user_environment),
         "gateway_ports": settings.gateway_ports,
     }
     config.write_text(_CONFIG.format(port=port, path=path, **words))
-    program = path / service  # the PAM service has the name of the program
+    program = path / service  # before PAMServiceName, the service has the name of the program
     program.symlink_to(SSHD)
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     return subprocess.Popen([str(program), "-D", "-e", "-f", str(config)], env={"PATH": os.environ["PATH"]})
@@ -265,43 +286,6 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
-
-_HEAD = """Conformance with OpenSSH's sshd
-===============================
-
-Made by a test run, and not by hand: each behaviour was measured on the sshd ({version})
-and on the node, on one machine, with the same client, certificate and kind of account. To measure again::
-
-    CONFORMANCE=write .venv/bin/python -m pytest tests/interop/test_conformance.py
-
-Rows without a reason are equal. The tests fail when a row differs without a reason.
-"""
-
-
-def write_table(rows: list[Row]) -> None:
-    """Write docs/conformance.rst."""
-    said = subprocess.run([SSHD, "-V"], capture_output=True, text=True).stderr
-    found = re.search(r"OpenSSH_[\w.]+", said) or re.search("(?P<x>OpenSSH)", "OpenSSH")
-    assert found is not None
-    lines = [_HEAD.format(version=found[0].replace("_", " "))]
-    for group in dict.fromkeys(row.behaviour.group for row in rows):
-        lines += [group, "-" * len(group), "", ".. list-table::", "   :header-rows: 1", "   :widths: 28 24 24 24", ""]
-        lines += ["   * - Behaviour", "     - sshd", "     - node", "     - Reason"]
-        for row in rows:
-            if row.behaviour.group == group:
-                node = "the same" if row.node == row.sshd else _cell(row.node)
-                lines += [f"   * - {_cell(row.behaviour.name)}", f"     - {_cell(row.sshd)}", f"     - {node}"]
-                lines += [f"     - {row.behaviour.reason}".rstrip()]
-        lines.append("")
-    TABLE.write_text("\n".join(lines))
-
-
-def _cell(text: str) -> str:
-    """On one line, with nothing that is markup."""
-    return re.sub(r"([\\*`|_]|:$)", r"\\\1", " ".join(text.split()))
-
-
 __all__ = [
     "BEHAVIOURS",
     "Behaviour",
@@ -310,8 +294,9 @@ __all__ = [
     "Side",
     "behaviour",
     "node_world",
+    "processes",
+    "release",
     "sides",
     "until",
     "usermod",
-    "write_table",
 ]

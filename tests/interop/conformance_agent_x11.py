@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from conformance import Side, behaviour, until, usermod
+from conformance import Side, behaviour, processes, until, usermod
 from forward_world import listeners
 from forwarding_clients import Raw, beside, connected, master, opened, requested
 from node_world import PERMITS
@@ -350,20 +350,16 @@ async def x11_permit(side: Side) -> str:
 
 @behaviour(DISPLAY, "An account whose home is missing")
 async def x11_homeless(side: Side) -> str:
-    assert await until(lambda: not _processes(side))
+    assert await until(lambda: not processes(side))
     await usermod(side, "-d", "/nonexistent")
     try:
         async with connected(side) as (connection, _):
             seen = _form(await _said(connection, "echo ${DISPLAY:-none}", _x11()))
-        gone = await until(lambda: not _processes(side))
+        gone = await until(lambda: not processes(side))
     finally:
         await usermod(side, "-d", f"/home/{side.user}")
     assert gone
     return seen
-
-
-def _processes(side: Side) -> bytes:
-    return subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).stdout
 
 
 @behaviour(DISPLAY, "Leftovers of an agent and a display in /tmp and in the home")
@@ -372,7 +368,7 @@ async def leftovers(side: Side) -> str:
     before = _own(owner)
     async with connected(side) as (connection, _):
         await _said(connection, "true", _x11(), (AGENT_REQUEST, b""))
-    await until(lambda: not _processes(side))
+    await until(lambda: not processes(side))
     found = [path.name for path in side.home.iterdir() if path.name.startswith(".X")]
     return f"{len(_own(owner) - before)} in /tmp; {' '.join(found)}"
 

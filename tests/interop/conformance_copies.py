@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from conformance import Side, behaviour, until, usermod
+from conformance import Side, behaviour, processes, until, usermod
 from file_clients import PAST, local, remote, scp, sftp, start, tree, volume, words
 
 SFTP = "Files: sftp"
@@ -238,8 +238,7 @@ async def killed(side: Side) -> str:
 
 def _processes(side: Side) -> list[str]:
     """What runs as the user, but for what serves the shared connection, which is idle: sshd's own."""
-    said = subprocess.run(["ps", "-o", "args=", "-u", side.user], capture_output=True, text=True, check=False).stdout
-    return [line for line in said.splitlines() if f": {side.user}" not in line]
+    return [line for line in processes(side) if f": {side.user}" not in line]
 
 
 # --- scp -------------------------------------------------------------------------------------------------------------

@@ -654,8 +654,10 @@ async def failed_copies(side: Side) -> str:
 @behaviour(
     EXTENSIONS,
     "home-directory of oneself, of root, of nobody known, of no name",
-    reason="The extension's draft asks for the home of the user who is named; OpenSSH 9.2 tells one's own, whoever is "
-    "named.",
+    reason={
+        "9.2": "The extension's draft asks for the home of the user who is named, and OpenSSH tells that since 10.0; "
+        "before, it told one's own, whoever was named."
+    },
 )
 async def homes(side: Side) -> str:
     async with requests(side) as sftp:

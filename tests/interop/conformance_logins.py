@@ -8,9 +8,10 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import conformance_records as records
 from conformance import Side, behaviour, until, usermod
 
 VARIABLES = "Variables"
@@ -296,25 +297,72 @@ async def who(side: Side) -> str:
     return "; ".join(seen)
 
 
+@behaviour(GREETING, "last")
+async def last(side: Side) -> str:
+    with _utmp():
+        await _login(side)
+        await until(lambda: " - " in _last(side), 5)
+    shown = re.sub(r"pts/\d+", "pts/N", _last(side)).replace(side.user, "USER")
+    return re.sub(r"\w{3} \w{3} [ \d]\d \d\d:\d\d - \d\d:\d\d +\(00:0\d\)", "DATE", shown)
+
+
 def _last(side: Side) -> str:
     lines = subprocess.run(["last", "-w", side.user], capture_output=True, text=True, check=True).stdout.splitlines()
     return lines[0].replace("gone - ", "gone: ")
 
 
-@behaviour(GREETING, "last, and lastlog")
-async def last(side: Side) -> str:
-    with _utmp():
-        await _login(side)
-        await until(lambda: " - " in _last(side), 5)
-    said = _last(side)
-    log = subprocess.run(["lastlog", "-u", side.user], capture_output=True, text=True).stdout.splitlines()[-1]
-    shown = re.sub(r"pts/\d+", "pts/N", f"{said}; {log}").replace(side.user, "USER")
-    return re.sub(r"\w{3} \w{3} [ \d]\d \d\d:\d\d(:\d\d \+\d+ \d+)?( - \d\d:\d\d +\(00:0\d\))?", "DATE", shown)
+@behaviour(GREETING, "utmp, wtmp, lastlog and wtmp.db: during and after a login")
+async def login_records(side: Side) -> str:
+    return await _recorded(side, "-tt")
 
 
-@behaviour(GREETING, "What the user sees of his own login: who am i, logname, users, w, last")
+@behaviour(GREETING, "The same for a command on a terminal")
+async def command_records(side: Side) -> str:
+    return await _recorded(side, "-tt", command="tty; cat")
+
+
+@behaviour(GREETING, "The same for a command on a terminal whose connection breaks")
+async def cut_records(side: Side) -> str:
+    return await _recorded(side, "-tt", command="tty; cat", cut=True)
+
+
+@behaviour(GREETING, "The same for a command without a terminal")
+async def no_records(side: Side) -> str:
+    return await _recorded(side, "-T", command="tty; cat")
+
+
+@behaviour(
+    GREETING,
+    "The same for a login where there is no utmp",
+    reason="The end of a login is in wtmp, whether there is a utmp or not.",
+)
+async def records_without_utmp(side: Side) -> str:
+    return await _recorded(side, "-tt", utmp=False)
+
+
+async def _recorded(side: Side, *options: str, command: str = "", cut: bool = False, utmp: bool = True) -> str:
+    """What is recorded while a session runs, and what is after it."""
+    with _utmp() if utmp else nullcontext():
+        began = records.marks(side.user)
+        client = side.start(*filter(None, [command]), options=options, pty="-tt" in options, stdin=None)
+        client.write(b"tty\n")
+        await client.until(b"/dev/pts" if "-tt" in options else b"not a tty")
+        during = records.told(side.user, began)
+        if cut:
+            client.kill()
+        elif command:
+            client.write(b"\x04")
+            client.transport.closeStdin()
+        else:
+            client.write(b"exit\n")
+        await client.done
+        await until(lambda: records.is_over(began), 2)
+        return f"during: {during}; after: {records.told(side.user, began)}"
+
+
+@behaviour(GREETING, "What the user sees of their own login: who am i, users, w, last")
 async def own_login(side: Side) -> str:
-    script = "who am i; logname; users | tr ' ' '\\n' | grep -c -x $USER; w -h $USER; last -n 1 -w $USER | head -1"
+    script = "who am i; users | tr ' ' '\\n' | grep -c -x $USER; w -h $USER; last -n 1 -w $USER | head -1"
     with _utmp():
         said = await _login(side, f"echo begin $((41+1)); {script}; echo end $((42+1))")
     found = re.search(r"begin 42\n(.*)end 43", said, re.DOTALL)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conformance import Side, behaviour, until, usermod
+from conformance import Side, behaviour, processes, until, usermod
 from forward_world import Address, address_family, ask, program, talk, upper
 from forwarding_clients import (
     Raw,
@@ -18,7 +18,6 @@ from forwarding_clients import (
     listen,
     master,
     opened,
-    plain,
     said,
     tcp,
     unix,
@@ -159,12 +158,6 @@ async def unknown_channels(side: Side) -> str:
         )
 
 
-@behaviour(REFUSED, "-w (a tunnel device)", reason=UNKNOWN)
-async def tunnel(side: Side) -> str:
-    result = await side.ssh("true", options=("-w", "any:any", "-o", "ExitOnForwardFailure=yes"))
-    return f"{plain(result.err)} {result.code}"
-
-
 @behaviour(
     REFUSED,
     "Without permit-port-forwarding: -W, a Unix socket, -R, -R of a Unix socket",
@@ -233,12 +226,8 @@ async def _through(side: Side, login: str = "") -> str:
         if not client.done.called:
             client.kill()
             await client.done
-    assert await until(lambda: not _processes(side))
+    assert await until(lambda: not processes(side))
     return answer.decode() if answer and isinstance(answer, bytes) else "refused"
-
-
-def _processes(side: Side) -> bytes:
-    return subprocess.run(["pgrep", "-u", side.user], capture_output=True, check=False).stdout
 
 
 def _answers(address: Address) -> bool:
@@ -341,5 +330,5 @@ async def cut(side: Side) -> str:
             client.kill()
             await client.done
             await until(lambda: seen, 5)
-    gone = await until(lambda: not _processes(side), 5)
+    gone = await until(lambda: not processes(side), 5)
     return f"{seen[0] if seen else 'connection stays'}, {'no process' if gone else 'processes'}"

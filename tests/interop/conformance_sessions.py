@@ -8,11 +8,10 @@ import re
 import resource
 import signal
 import struct
-import subprocess
 import termios
 from typing import Any
 
-from conformance import Side, behaviour, until
+from conformance import Side, behaviour, processes, until
 from forwarding_clients import connected, requested
 from node_world import Client, alive
 from twisted.internet import reactor, task
@@ -466,16 +465,17 @@ async def left(side: Side) -> str:
     tty = client.out.split()[0].decode()
     client.kill()
     await client.done
-    gone = await until(lambda: not subprocess.run(["pgrep", "-u", side.user], capture_output=True).stdout, 5)
+    gone = await until(lambda: not processes(side), 5)
     free = await until(lambda: not os.path.exists(tty), 5)
     return f"{'no process' if gone else 'processes'}, {'no terminal' if free else 'a terminal'}"
 
 
 @behaviour(ENDS, "nohup, and a connection that breaks")
 async def nohup(side: Side) -> str:
-    _, pid = await _cut(side, "nohup sleep 352 >/dev/null 2>&1 & echo $!.; wait", options=("-tt",), pty=True)
+    script = "nohup sh -c 'echo $$. >/dev/tty; exec sleep 352' >/dev/null 2>&1 & wait"  # no hang-up before the nohup
+    _, pid = await _cut(side, script, options=("-tt",), pty=True)
     await task.deferLater(reactor, 0.5)
-    lives = alive(pid)
-    if lives:
-        os.kill(pid, 9)
-    return "goes on" if lives else "hung up"
+    if not alive(pid):
+        return "hung up"
+    os.kill(pid, 9)
+    return "goes on"

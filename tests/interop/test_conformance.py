@@ -6,15 +6,17 @@ import os
 from importlib import import_module
 from pathlib import Path
 
+import conformance_table
 import pytest
 import pytest_twisted
-from conformance import BEHAVIOURS, TABLE, Behaviour, Row, Side, sides, write_table
+from conformance import BEHAVIOURS, Behaviour, Row, Side, release, sides
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 LIMIT = 45  # seconds for one behaviour on one side
 MODULES = (
+    "conformance_strangers",
     "conformance_sessions",
     "conformance_logins",
     "conformance_pam",
@@ -35,7 +37,6 @@ for module in MODULES:
 
 GROUPS = tuple(dict.fromkeys(each.group for each in BEHAVIOURS))
 PROGRAMS = {"Login shells": ("dash", "ksh", "mksh", "zsh", "tcsh", "fish"), "sudo and su": ("sudo",)}
-_measured: list[Row] = []
 
 
 async def _seen(behaviour: Behaviour, side: Side) -> str:
@@ -63,16 +64,21 @@ async def test_as_sshd(tmp_path: Path, group: str) -> None:
                 if each.settings == settings:
                     rows.append(Row(each, await _seen(each, sshd), await _seen(each, node)))
     rows.sort(key=lambda row: ours.index(row.behaviour))
-    _measured.extend(rows)
+    beside = release()
+    unmeasured = [row.behaviour.name for row in rows if "not measured" in row.sshd + row.node]
+    problems = [problem for row in rows if (problem := row.problem(beside)) is not None]
+    assert not unmeasured + problems, "\n" + "\n".join(unmeasured + problems)
     if os.environ.get("CONFORMANCE") == "write":
-        write_table(_measured)
-    problems = [row.problem for row in rows if row.problem is not None]
-    problems += [row.behaviour.name for row in rows if "not measured" in row.sshd + row.node]
-    assert not problems, "\n" + "\n".join(problems)
+        conformance_table.write(rows, beside)
+    measured = conformance_table.read()
+    changes = [change for row in rows if (change := conformance_table.change(row, measured, beside)) is not None]
+    assert not changes, "\n" + "\n".join(changes)
 
 
 def test_the_table_is_whole() -> None:
-    """docs/conformance.rst has a row for each behaviour that is measured, and none else."""
-    if os.environ.get("CONFORMANCE") == "write":
-        pytest.skip("it is being written")
-    assert TABLE.read_text().count("\n   * - ") == len(BEHAVIOURS) + len(GROUPS)
+    """docs/conformance.rst has what was measured of each behaviour on each release, and nothing else."""
+    measured = conformance_table.read()
+    for each in BEHAVIOURS:
+        assert list(measured[each.group][each.name]) == list(conformance_table.RELEASES), each.name
+    assert sum(map(len, measured.values())) == len(BEHAVIOURS)
+    assert conformance_table.TABLE.read_text() == conformance_table.table(measured)
