@@ -28,6 +28,9 @@ CLOCK_SKEW_MAX: Final = MINUTE
 PING_INTERVAL: Final = 60
 OFFLINE_AFTER_PINGS: Final = 2.5
 PRESENCE_TTL: Final = 10 * MINUTE
+FIRST_PING_WITHIN: Final = 6 * HOUR  # of the join; the membership of a node that stays silent ends
+JOINS_AT_ONCE: Final = 256  # with one token from one address ...
+JOINS_PER_SECOND: Final = 1.0  # ... and then at this pace; hosts that have to wait try again by themselves
 
 LOCKOUT_ATTEMPTS: Final = 5
 LOCKOUT_WINDOW: Final = 30 * MINUTE

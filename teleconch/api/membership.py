@@ -31,6 +31,8 @@ from teleconch.api.client import AuthClient
 from teleconch.api.hostfiles import FORMAT, HostFiles, HostKeys, StoredMembership, certified
 from teleconch.api.perspectives import described
 from teleconch.api.tls import FirstContact, TLSCredentials, member_tls, newcomer_tls
+from teleconch.ca.keys import public_blob
+from teleconch.ca.ssh import certificate_summary
 from teleconch.ca.tls import identity_of
 from teleconch.errors import (
     AccessDenied,
@@ -42,6 +44,7 @@ from teleconch.errors import (
     TrustError,
     Unavailable,
 )
+from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.node import Node
@@ -59,7 +62,8 @@ class Membership:
     """One role's membership. :meth:`start` first; then everything else may be asked, at any time.
 
     ``auth_servers`` are ``host:port`` texts or endpoints; ``addresses`` hosts without ports; ``ca_pins`` may be
-    empty (a warning says what to set). ``now`` gives epoch seconds, ``reactor`` connections and timers.
+    empty (a warning says what to set). ``now`` gives epoch seconds, ``reactor`` connections and timers. ``found_at`` is
+    the host's address as it is today, for the join alone: proxies may look for the host there.
     """
 
     def __init__(
@@ -76,11 +80,13 @@ class Membership:
         now: Callable[[], float],
         chance: random.Random | None = None,
         version: str = teleconch.__version__,
+        found_at: str | None = None,
     ) -> None:
         self._reactor = reactor
         self._role = role
         self._nodename = nodename
         self._addresses = tuple(addresses)
+        self._found_at = (found_at,) if found_at is not None and found_at not in addresses else ()
         self._auth_servers = auth_servers
         self._token = token
         self._ca_pins = tuple(ca_pins)
@@ -182,7 +188,10 @@ class Membership:
                 f" {utc_text(now)}). If the clock is right, make a token with `tctl nodes add --roles={self._role}` on"
                 " the auth server and set it as auth_token."
             )
-        if (stored.nodename, sorted(stored.addresses)) != (self._nodename, sorted(self._addresses)):
+        # Hosts that joined elsewhere were once called localhost: that they are not any more changes nothing.
+        dropped = set(stored.addresses) - set(self._addresses)
+        added = set(self._addresses) - set(stored.addresses)
+        if stored.nodename != self._nodename or added or any(no_other_machine(name) != "loopback" for name in dropped):
             return AlreadyJoined(
                 f"This host joined as {_named(stored.nodename, stored.addresses)}, but its configuration now says"
                 f" {_named(self._nodename, self._addresses)}. Its certificates must be issued anew: run"
@@ -230,7 +239,7 @@ class Membership:
                     role=self._role,
                     ssh_public_key=self._keys.ssh_public,
                     tls_public_key=self._keys.tls_public,
-                    addresses=self._addresses,
+                    addresses=(*self._addresses, *self._found_at),
                     time=self._now(),
                     version=self._version,
                 )
@@ -261,6 +270,16 @@ class Membership:
         stored = StoredMembership(FORMAT, self._nodename, self._addresses, given)
         self._files.store(stored)
         self._use(stored)
+        if self._nodename.lower() not in certificate_summary(public_blob(given.ssh_cert)).principals:
+            log.warn(
+                "the name {nodename} is another host's, or every machine's: this one is reached by its UUID,"
+                " {server_id}. Give it a nodename of its own; or, if the other is gone for good, run"
+                " `tctl rm node/UUID` on the auth server for the other and for this one, and start this one again with"
+                " a join token",
+                event="auth.join",
+                nodename=self._nodename,
+                server_id=self.uuid,
+            )
 
     def _use(self, stored: StoredMembership) -> None:
         assert self._keys is not None

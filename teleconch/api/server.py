@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -95,7 +95,7 @@ class _Root(Exposed):
         raise BadParameter(f"The auth API has no {name!r}: are both sides up to date?")
 
     async def _serve(self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]) -> Answer:
-        api = self._server.authorize(identity)
+        api = self._server.authorize(self._broker.located(identity))
         call = getattr(api, method.name)
         if method.streams:
             return await self._watch(call, arguments)
@@ -168,6 +168,12 @@ class _ServerBroker(WireBroker):
         if self._certificate is None:
             return ANONYMOUS
         return identity_of(self._certificate, self._server.authorities(), self._server.now())
+
+    def located(self, identity: ApiIdentity) -> ApiIdentity:
+        """``identity`` with where its call comes from. From this machine itself a connection has one address at both
+        ends; what a proxy relays for users has not (``proxy.dial.RELAY_SOURCE``)."""
+        peer, own = (getattr(end, "host", "") for end in (self.transport.getPeer(), self.transport.getHost()))
+        return evolve(identity, address=peer, here=peer == own != "")
 
     def connectionMade(self) -> None:
         self._server.admission.connected(self, self.transport.getPeer())

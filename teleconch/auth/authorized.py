@@ -108,7 +108,7 @@ class AuthorizedAPI:
 
     async def join(self, request: JoinRequest) -> HostCertificates:
         self._check("join")
-        return await self._server.join(request)
+        return await self._server.join(request, self._identity)
 
     # -- Cluster
 

@@ -15,6 +15,7 @@ from teleconch.ca.keys import new_tls_key
 from teleconch.ca.ssh import host_names, issue_host_cert, issue_openssh_host_cert, issue_user_cert
 from teleconch.ca.tls import issue_host_tls, issue_user_tls
 from teleconch.errors import AccessDenied, BadParameter
+from teleconch.resources.addresses import stem
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates
 from teleconch.resources.login import SignedHost, UserCertificates
@@ -60,10 +61,14 @@ class Certificates:
         addresses: tuple[str, ...],
         ssh_public_key: str,
         tls_public_key: str,
+        owned: Callable[[str], bool],
     ) -> HostCertificates:
-        """Both certificates of a member. BadParameter for names or keys that cannot be used."""
+        """Both certificates of a member, with its UUID and those of its names that are ``owned``. BadParameter for
+        names or keys that cannot be used."""
         _check_keys(ssh_public_key, tls_public_key)
+        by_uuid = (uuid, f"{uuid}.{self._cluster}".lower())
         names = self.check_host_names(uuid, role, nodename, addresses)
+        names = tuple(name for name in names if name in by_uuid or owned(name))
         valid_after, valid_before = self._life(defaults.HOST_CERT_TTL)
         authority = self._authorities.get("host")
         return HostCertificates(
@@ -78,6 +83,7 @@ class Certificates:
                 valid_after=valid_after,
                 valid_before=valid_before,
                 serial=self._serial(),
+                principals=names,
             ),
             tls_cert=issue_host_tls(
                 authority,
@@ -195,14 +201,14 @@ class Certificates:
             raise BadParameter(f"A host has at most {ADDRESSES_MAX} addresses; remove some from public_addr.")
         names = host_names(uuid, nodename, self._cluster, addresses)
         for name in names:
-            if name not in (uuid, f"{uuid}.{self._cluster}"):
+            if name not in (uuid, f"{uuid}.{self._cluster}".lower()):
                 _check_host_name(name)
                 self._check_not_a_uuid(name)
         return names
 
     def _check_not_a_uuid(self, name: str) -> None:
         """A UUID as a name would be the certificate for another host."""
-        for part in (name, name.removesuffix(f".{self._cluster}".lower())):
+        for part in (name, stem(name, self._cluster)):
             try:
                 uuids.UUID(part)
             except ValueError:

@@ -11,14 +11,17 @@ from twisted.logger import Logger
 
 from teleconch import defaults
 from teleconch.auth.certificates import Certificates
+from teleconch.auth.join_rate import JoinRate
+from teleconch.auth.names import Names
 from teleconch.auth.records import HostRecord, Presence, host_key, presence_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.tokens import Tokens
 from teleconch.backend.interface import ABSENT, Delete
 from teleconch.ca.keys import public_blob
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSkew, TeleconchError
+from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.host import HostCertificates, JoinRequest, RenewRequest
-from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.names import check_uuid
 from teleconch.resources.times import duration_text
 from teleconch.resources.token import HOST_ROLES
@@ -33,23 +36,30 @@ _LOGGED_MAX: Final = 255  # of what was not checked yet
 class Hosts:
     """Join and renew."""
 
-    def __init__(self, state: State, tokens: Tokens, certificates: Certificates, now: Callable[[], float]) -> None:
+    def __init__(
+        self, state: State, tokens: Tokens, certificates: Certificates, names: Names, now: Callable[[], float]
+    ) -> None:
         self._state = state
         self._tokens = tokens
         self._certificates = certificates
+        self._names = names
+        self._rate = JoinRate(now)
         self._now = now
 
-    async def join(self, request: JoinRequest) -> HostCertificates:
+    async def join(self, request: JoinRequest, caller: ApiIdentity = ANONYMOUS) -> HostCertificates:
         """Make a member of a host that shows a token. A refusal has written nothing.
 
-        AccessDenied (token unknown, expired, for another role), ClockSkew, AlreadyJoined, BadParameter.
+        AccessDenied (token unknown, expired, for another role; names of others), ClockSkew, AlreadyJoined,
+        BadParameter, LimitExceeded (too many joins with this token from where ``caller`` is).
         """
         try:
             self._check(request)
             await self._tokens.check(request.token, request.role)
             _check_clock(request.time, self._now())
-            certificates = self._issue(request)
-            await decided(lambda: self._admit(request))
+            self._names.check(request, caller.here)
+            if not caller.here:
+                self._rate.take(request.token, caller.address)
+            certificates, namesake = await decided(lambda: self._admit(request, caller.here))
         except TeleconchError as error:
             log.warn(
                 "join refused: {error}",
@@ -67,6 +77,14 @@ class Hosts:
             nodename=request.nodename,
             role=request.role,
         )
+        if namesake is not None:
+            log.warn(
+                "{nodename} ({server_id}) is reached by its UUID only: the name is that of the host {owner}",
+                event="join",
+                server_id=request.uuid,
+                nodename=request.nodename,
+                owner=namesake.uuid,
+            )
         return certificates
 
     async def renew(self, identity: ApiIdentity, request: RenewRequest) -> HostCertificates:
@@ -81,9 +99,16 @@ class Hosts:
                 ssh_public_key=request.ssh_public_key,
                 tls_public_key=request.tls_public_key,
                 renewed=self._now(),
+                pinged=True,
             )
-            certificates = self._issue(record)
-            await self._state.commit(put(member.key, record, expect=member.revision))
+            end = self._end(record)
+            names = await self._names.extend(record, end)
+            record = evolve(record, granted=names.granted)
+            certificates = self._issue(record, names.granted, identity.here)
+            await self._state.commit(
+                put(member.key, record, expires=end, expect=member.revision),
+                *names.changes,
+            )
             return certificates
 
         try:
@@ -107,7 +132,14 @@ class Hosts:
 
     async def forget(self, uuid: str, role: str) -> None:
         """One role of a host is no member any more. Nothing happens if it was none."""
-        await self._state.commit(Delete(host_key(uuid, role)))
+
+        async def attempt() -> None:
+            member = await self._state.find(host_key(uuid, role), HostRecord)
+            if member is not None:
+                names = await self._names.release([member.record], uuid)
+                await self._state.commit(Delete(member.key, member.revision), *names)
+
+        await decided(attempt)
         log.info("forgot {server_id} as {role}", server_id=uuid, role=role, event="join")
 
     def _check(self, request: JoinRequest) -> None:
@@ -118,7 +150,8 @@ class Hosts:
         if not math.isfinite(request.time):
             raise BadParameter("The host must say what time it has, in seconds since 1970.")
 
-    def _issue(self, host: JoinRequest | HostRecord) -> HostCertificates:
+    def _issue(self, host: JoinRequest | HostRecord, granted: tuple[str, ...], here: bool) -> HostCertificates:
+        """With the names that the host owns, and those of every machine only where it is the auth server's own."""
         return self._certificates.host(
             uuid=host.uuid,
             role=host.role,
@@ -126,9 +159,19 @@ class Hosts:
             addresses=host.addresses,
             ssh_public_key=host.ssh_public_key,
             tls_public_key=host.tls_public_key,
+            owned=lambda name: (
+                self._names.owned(name, granted)
+                or (here and name in map(str.lower, host.addresses) and no_other_machine(name) == "loopback")
+            ),
         )
 
-    async def _admit(self, request: JoinRequest) -> None:
+    def _end(self, record: HostRecord) -> float:
+        """When a membership ends: with its certificates, or soon where the node was never heard of."""
+        if record.role == "node" and not record.pinged:
+            return record.joined + defaults.FIRST_PING_WITHIN
+        return record.renewed + defaults.HOST_CERT_TTL
+
+    async def _admit(self, request: JoinRequest, here: bool) -> tuple[HostCertificates, HostRecord | None]:
         """Record the member, unless it is recorded already: with the same keys and names its answer was lost."""
         key = host_key(request.uuid, request.role)
         member = await self._state.find(key, HostRecord)
@@ -144,8 +187,13 @@ class Hosts:
                 joined=now,
                 renewed=now,
             )
-            await self._state.commit(put(key, record, expect=ABSENT))
-            return
+            end = self._end(record)
+            names = await self._names.claim(request, end)
+            certificates = self._issue(request, names.granted, here)
+            await self._state.commit(
+                put(key, evolve(record, granted=names.granted), expires=end, expect=ABSENT), *names.changes
+            )
+            return certificates, names.namesake
         uuid, nodename = request.uuid, member.record.nodename
         if not _same_keys(member.record, request):
             raise AlreadyJoined(
@@ -159,6 +207,7 @@ class Hosts:
                 f" ({await self._last_seen(uuid)}); to change them, run `tctl rm node/{uuid}` on the auth server, then"
                 " start this host again with a join token."
             )
+        return self._issue(request, self._names.held(member.record), here), None
 
     async def _last_seen(self, uuid: str) -> str:
         presence = await self._state.find(presence_key(uuid), Presence)

@@ -34,11 +34,14 @@ def check_node(node: Node) -> None:
 
 def public_hosts(node: Node) -> tuple[str, ...]:
     """The hosts of a checked node's public addresses, in lower case, without ports and brackets."""
-    hosts = (
-        address if is_host_principal(address) else address.rpartition(":")[0].strip("[]")
-        for address in node.public_addrs
+    return tuple(
+        address.lower() if is_host_principal(address) else dialled_host(address) for address in node.public_addrs
     )
-    return tuple(host.lower() for host in hosts)
+
+
+def dialled_host(address: str) -> str:
+    """The host of a checked ``host:port``, in lower case and without brackets."""
+    return address.rpartition(":")[0].strip("[]").lower()
 
 
 def check_address(address: str) -> None:

@@ -21,12 +21,14 @@ from twisted.logger import Logger
 
 from teleconch import defaults
 from teleconch.auth.hosts import find_member, host_role
-from teleconch.auth.nodes import check_node, public_hosts
+from teleconch.auth.names import Names
+from teleconch.auth.nodes import check_node, dialled_host, public_hosts
 from teleconch.auth.records import HOSTS, PRESENCE, HostRecord, Presence, presence_key
 from teleconch.auth.state import Found, State, decided, found, put
-from teleconch.backend.interface import ABSENT, RANGE_MAX, Change, Check, Delete
+from teleconch.backend.interface import ABSENT, CHANGES_MAX, RANGE_MAX, Change, Check, Delete
 from teleconch.ca.ssh import host_names
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError
+from teleconch.resources.addresses import no_other_machine, plain_ip
 from teleconch.resources.host import Ping
 from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.names import check_name, check_uuid
@@ -42,14 +44,15 @@ _INSTANCE_MAX: Final = 64
 class PresenceBook:
     """Heartbeats in, nodes out."""
 
-    def __init__(self, state: State, cluster: str, now: Callable[[], float]) -> None:
+    def __init__(self, state: State, names: Names, cluster: str, now: Callable[[], float]) -> None:
         self._state = state
+        self._names = names
         self._cluster = cluster
         self._now = now
 
     async def heartbeat(self, identity: ApiIdentity, node: Node, instance: str) -> Ping:
-        """A node is alive. AccessDenied for another's UUID or names, or a host that was removed; AlreadyJoined;
-        BadParameter."""
+        """A node is alive. AccessDenied for another's UUID, names or address, or for a host that was removed;
+        AlreadyJoined; BadParameter."""
         try:
             check_node(node)
             _check_instance(instance)
@@ -71,9 +74,10 @@ class PresenceBook:
                 " again with a join token."
             )
         self._check_public_addrs(node, member.record)
+        self._check_addr(node, member.record, identity)
         before = await self._find(node.uuid)
         now = self._now()
-        presence = Presence(evolve(node, roles=(role,)), now, instance)
+        presence = Presence(evolve(node, roles=(role,), names=member.record.granted), now, instance)
         if before is not None:
             presence = evolve(presence, replaced=_succession(before.record, instance, now))
         await self._state.commit(
@@ -83,11 +87,41 @@ class PresenceBook:
                 expires=now + defaults.PRESENCE_TTL,
                 expect=ABSENT if before is None else before.revision,
             ),
-            Check(member.key, member.revision),  # a node that is being removed does not come back this way
+            *await self._still_member(member, now),  # a node that is being removed does not come back this way
         )
         if before is not None and presence.replaced != before.record.replaced:
             log.info("{server_id} runs in a new process", server_id=node.uuid, event="node.heartbeat")
         return presence
+
+    async def _still_member(self, member: Found[HostRecord], now: float) -> tuple[Change, ...]:
+        """What holds the membership fast; at the first ping, it lasts from now on as long as its certificates."""
+        record = member.record
+        if record.pinged or record.role != "node":
+            return (Check(member.key, member.revision),)
+        end = max(record.renewed + defaults.HOST_CERT_TTL, now)
+        names = await self._names.extend(record, end)
+        record = evolve(record, granted=names.granted, pinged=True)
+        return (put(member.key, record, expires=end, expect=member.revision), *names.changes)
+
+    def _check_addr(self, node: Node, member: HostRecord, identity: ApiIdentity) -> None:
+        """AccessDenied unless the proxies are to dial this very host: under a name with which it joined, or where its
+        ping comes from. Loopback is this host only where it is the auth server's own machine."""
+        host = dialled_host(node.addr)
+        why = no_other_machine(host)
+        if why == "loopback" and identity.here:
+            return
+        address, ping = plain_ip(host), plain_ip(identity.address)
+        if not why and (
+            self._names.owned(host, self._names.stems(member)) or (address is not None and address == ping)
+        ):
+            return
+        whence = f", and its pings come from {identity.address}" if identity.address else ""
+        what = f"is a {why} address" if why else f"is not an address with which this host joined{whence}"
+        raise AccessDenied(
+            f"The proxies may not look for this host at {host!r}: it {what}. Set advertise_ip to the address where they"
+            f" reach it, run `tctl rm node/{node.uuid}` on the auth server, then start this host again with a join"
+            " token."
+        )
 
     def _check_public_addrs(self, node: Node, member: HostRecord) -> None:
         """AccessDenied for names that are not in the host's certificate: a node that calls itself by another's name
@@ -144,18 +178,22 @@ class PresenceBook:
         """Forget a node and its membership in every role. NotFound."""
         check_uuid(uuid)
 
-        async def attempt() -> None:
-            changes: list[Change] = [
-                Delete(member.key, member.revision) async for member in self._state.all(f"{HOSTS}{uuid}/", HostRecord)
-            ]
+        async def attempt() -> list[Change]:
+            members = [member async for member in self._state.all(f"{HOSTS}{uuid}/", HostRecord)]
             presence = await self._find(uuid)
-            if presence is None and not changes:
+            if presence is None and not members:
                 raise NotFound(f"There is no host {uuid}; `tctl nodes ls` shows the nodes that there are.")
+            changes: list[Change] = [Delete(member.key, member.revision) for member in members]
             # Expected absent too: a ping that came first would leave a node without membership.
             changes.append(Delete(presence_key(uuid), ABSENT if presence is None else presence.revision))
-            await self._state.commit(*changes)
+            changes += await self._names.release((member.record for member in members), uuid)
+            await self._state.commit(*changes[:CHANGES_MAX])
+            return changes[CHANGES_MAX:]
 
-        await decided(attempt)
+        left = await decided(attempt)
+        while left:  # entries of names: without the records that they lead to, they hold nothing already
+            await self._state.commit(*left[:CHANGES_MAX])
+            left = left[CHANGES_MAX:]
         log.info("host {server_id} removed", server_id=uuid, event="node.delete")
 
     async def _find(self, uuid: str) -> Found[Presence] | None:

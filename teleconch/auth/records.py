@@ -3,7 +3,9 @@
 ::
 
     /authorities/<user|host>         CertAuthority
-    /hosts/<uuid>/<role>             HostRecord       membership: a host without one is not a member
+    /hosts/<uuid>/<role>             HostRecord       membership: a host without one is not a member; ends with its
+                                                      certificates, or soon where the node never pinged
+    /names/<name>                    NameRecord       who owns a name; the owner's record says whether that still holds
     /presence/<uuid>                 Presence         ends after the presence TTL
     /tokens/<sha256 of the value>    JoinToken
     /users/<name>                    UserRecord       password, second factor and sign-up in one, so that they
@@ -28,6 +30,7 @@ from teleconch.resources.user import User
 
 AUTHORITIES: Final = "/authorities/"
 HOSTS: Final = "/hosts/"
+NAMES: Final = "/names/"
 PRESENCE: Final = "/presence/"
 TOKENS: Final = "/tokens/"
 USERS: Final = "/users/"
@@ -39,7 +42,11 @@ _VERSION: Final = 1  # raise it when a record changes so that an older program w
 
 @frozen
 class HostRecord:
-    """A member in one role. The keys are those that it showed last; ``joined`` and ``renewed`` in epoch seconds."""
+    """A member in one role. The keys are those that it showed last; ``joined`` and ``renewed`` in epoch seconds.
+
+    ``granted`` are the names that it owns, as ``resources.addresses.stem`` spells them; ``None`` in a record from
+    before names were owned. ``pinged``: a node that has been heard of since it joined.
+    """
 
     uuid: str
     role: str
@@ -49,6 +56,16 @@ class HostRecord:
     tls_public_key: str
     joined: float
     renewed: float
+    granted: tuple[str, ...] | None = None
+    pinged: bool = False
+
+
+@frozen
+class NameRecord:
+    """The UUIDs of the hosts that own a name: one, or several proxies behind one address. ``until`` is its end."""
+
+    owners: tuple[str, ...]
+    until: float
 
 
 @frozen
@@ -144,6 +161,10 @@ def authority_key(type: AuthorityType) -> str:
 
 def host_key(uuid: str, role: str) -> str:
     return f"{HOSTS}{uuid}/{role}"
+
+
+def name_key(stem: str) -> str:
+    return NAMES + stem
 
 
 def presence_key(uuid: str) -> str:

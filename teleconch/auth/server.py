@@ -22,6 +22,7 @@ from teleconch.auth.directory import Directory
 from teleconch.auth.hosts import Hosts
 from teleconch.auth.lockout import Lockouts
 from teleconch.auth.login import Logins
+from teleconch.auth.names import Names
 from teleconch.auth.passwords import AT_ONCE, ROUNDS, InThread, Passwords
 from teleconch.auth.presence import PresenceBook
 from teleconch.auth.signup import Signups
@@ -33,7 +34,7 @@ from teleconch.ca.authority import ca_pin
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
-from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.login import (
     ClusterStatus,
     LoginRequest,
@@ -86,8 +87,9 @@ class AuthServer:
         self._authorities = Authorities(state, cluster, now)
         self._certificates = Certificates(self._authorities, cluster, now, randomness)
         self._tokens = Tokens(state, now, randomness, static_tokens)
-        self._hosts = Hosts(state, self._tokens, self._certificates, now)
-        self._presence = PresenceBook(state, cluster, now)
+        self._names = Names(state, cluster, now)
+        self._hosts = Hosts(state, self._tokens, self._certificates, self._names, now)
+        self._presence = PresenceBook(state, self._names, cluster, now)
         self._directory = Directory(state, clock)
         lockouts = Lockouts(state, now)
         turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
@@ -100,6 +102,7 @@ class AuthServer:
     async def start(self) -> None:
         """Read or make the authorities, read the nodes, and follow the clock. Unavailable."""
         await self._authorities.start()
+        await self._names.index_old()
         await self._directory.start()
         self._ticking.start(TICK, now=False).addErrback(_log_end)
 
@@ -125,7 +128,9 @@ class AuthServer:
 
     def own_identity(self, uuid: str, names: Iterable[str] = ()) -> TLSIdentity:
         """A new key and certificate for the API's listener, with these additional names and addresses. Made at each
-        start, and again at half its life."""
+        start, and again at half its life. No other host may have these names."""
+        names = tuple(names)
+        self._names.reserve(uuid, names)
         return self._certificates.own(uuid=uuid, role="auth", names=names)
 
     def admin_identity(self, uuid: str) -> TLSIdentity:
@@ -149,8 +154,8 @@ class AuthServer:
 
     # Join, Hosts
 
-    async def join(self, request: JoinRequest) -> HostCertificates:
-        return await self._hosts.join(request)
+    async def join(self, request: JoinRequest, caller: ApiIdentity = ANONYMOUS) -> HostCertificates:
+        return await self._hosts.join(request, caller)
 
     async def renew(self, identity: ApiIdentity, request: RenewRequest) -> HostCertificates:
         return await self._hosts.renew(identity, request)

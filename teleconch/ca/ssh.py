@@ -159,11 +159,17 @@ def issue_host_cert(
     valid_after: float,
     valid_before: float,
     serial: int,
+    principals: tuple[str, ...] | None = None,
 ) -> str:
-    """A member host's certificate as one line. Names in lower case: that is how ssh asks for them."""
+    """A member host's certificate as one line. Names in lower case: that is how ssh asks for them.
+
+    ``principals`` are those of its names that it may have, all of them where it is ``None``.
+    """
     check_uuid(uuid)
     check_name(nodename, "Node name")
     names = host_names(uuid, nodename, authority.cluster, addresses)
+    if principals is not None:
+        names = tuple(name for name in names if name in principals)
     values = {HOST_ROLE: ",".join(roles).encode(), HOST_AUTHORITY: authority.cluster.encode()}
     return _issue_host(authority, uuid, names, public_key, values, valid_after, valid_before, serial)
 

@@ -1,7 +1,12 @@
-"""Opens connections: to a node for which there is a permit, and to the auth server's API. Nothing else is dialled."""
+"""Opens connections: to a node for which there is a permit, and to the auth server's API. Nothing else is dialled.
+
+What a node registers is a name or an address; what counts is the address that is dialled in the end, since a name leads
+today here and tomorrow there. See :meth:`Dialler._forbidden`.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -10,17 +15,21 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
 
 from teleconch.access.permit import DialPermit
 from teleconch.defaults import AUTH_PORT, NODE_PORT
 from teleconch.errors import ConnectionProblem
 from teleconch.proxy.directory import split_address
+from teleconch.resources.addresses import no_other_machine, plain_ip
 from teleconch.ssh.relay import RelayProtocol
 
 log = Logger()
 
+RELAY_SOURCE: Final = "127.0.0.2"
 CONNECT_TIMEOUT: Final = 10.0
 VERSION_TIMEOUT: Final = 10.0
 _VERSIONS: Final = (b"SSH-2.0-", b"SSH-1.99-")  # RFC 4253 sections 4.2 and 5.1
@@ -94,19 +103,58 @@ class _One(Factory[RelayProtocol]):
         return self._protocol
 
 
-class Dialler:
-    """Opens the connections of one proxy. ``auth_addresses`` are ``host:port``."""
+class _Forbidden(ConnectError):
+    """An address that is not dialled for a node. ``why`` is the part of a sentence."""
 
-    def __init__(self, reactor: Any, auth_addresses: Iterable[str]) -> None:
+    def __init__(self, why: str) -> None:
+        super().__init__(string=why)  # type: ignore[no-untyped-call]
+        self.why = why
+
+
+class _Careful:
+    """The reactor, with a word to say on each address before it is connected to. ``ask(host, port)`` gives the source
+    address to take, or raises."""
+
+    def __init__(self, reactor: Any, ask: Callable[[str, int], tuple[str, int] | None]) -> None:
+        self._reactor = reactor
+        self._ask = ask
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
+        return self._reactor.connectTCP(host, port, factory, timeout, self._ask(host, port) or bindAddress)
+
+
+class Dialler:
+    """Opens the connections of one proxy. ``auth_addresses`` are ``host:port``; ``own_ports`` those on which this
+    proxy's machine listens for the cluster."""
+
+    def __init__(self, reactor: Any, auth_addresses: Iterable[str], own_ports: Iterable[int] = ()) -> None:
         self._reactor: Any = reactor
         self._clock: IReactorTime = reactor
         self._auth = tuple(split_address(address) for address in auth_addresses)
+        self.own_ports = set(own_ports)
 
     async def node(self, permit: DialPermit) -> NodeEnd:
-        """The permitted node's end, which spoke SSH and is paused. ConnectionProblem, with a part of a sentence."""
-        host, port = split_address(permit.node.addr)
+        """The permitted node's end, which spoke SSH and is paused. ConnectionProblem, with a part of a sentence, which
+        is for the log: told to a user, it would tell them what listens where."""
+        host, registered = split_address(permit.node.addr)
+        port = registered or NODE_PORT
+        loopback = no_other_machine(host) == "loopback"
+        auth: frozenset[str] = frozenset()
+        if loopback or port in {auth_port or AUTH_PORT for _, auth_port in self._auth}:
+            auth = await self._auth_literals()
+        beside = all(is_own(each) for each in auth)  # no auth server is elsewhere
         end = NodeEnd()
-        await self._connect(end, host, port or NODE_PORT)
+
+        def ask(literal: str, to_port: int) -> None:
+            why = self._forbidden(literal, to_port, auth, loopback and beside)
+            if why:
+                raise _Forbidden(why)
+
+        await self._connect(end, host, port, ask)
         late = self._clock.callLater(VERSION_TIMEOUT, end.not_ssh, "it accepted the connection but said nothing")
         try:
             await end.is_ssh
@@ -118,26 +166,82 @@ class Dialler:
                 late.cancel()
         return end
 
+    def _forbidden(self, literal: str, port: int, auth: frozenset[str], loopback: bool) -> str:
+        """Why this address is no node's, as the part of a sentence; empty where it may be one."""
+        why = no_other_machine(literal)
+        if why and not (why == "loopback" and loopback):
+            return f"it leads to the {why} address {literal}"
+        auth_ports = {auth_port or AUTH_PORT for _, auth_port in self._auth}
+        if port in auth_ports and literal in auth:
+            return "that is the auth server"
+        if (port in self.own_ports or (port in auth_ports and any(map(is_own, auth)))) and is_own(literal):
+            return "the cluster's own services listen there"
+        return ""
+
+    async def _auth_literals(self) -> frozenset[str]:
+        """The addresses of the auth servers as of now."""
+        found: set[str] = set()
+        for host, _ in self._auth:
+            literal = plain_ip(host)
+            if literal is not None:
+                found.add(str(literal))
+                continue
+            try:
+                answers = await deferToThreadPool(
+                    self._reactor, self._reactor.getThreadPool(), socket.getaddrinfo, host, None
+                )
+            except OSError:
+                found.add(host)  # not known, so not this machine
+            else:
+                found.update(str(plain_ip(str(answer[4][0]))) for answer in answers)
+        return frozenset(found)
+
     async def auth(self, gone: Callable[[], None]) -> AuthEnd:
         """An end at the first auth server that can be reached; ``gone`` is called when it closed. ConnectionProblem."""
         for host, port in self._auth:
             end = AuthEnd(gone)
             try:
-                await self._connect(end, host, port or AUTH_PORT)
+                await self._connect(end, host, port or AUTH_PORT, _relay_source)
             except ConnectionProblem as error:
                 log.warn("auth server {host}:{port}: {error}", host=host, port=port or AUTH_PORT, error=str(error))
             else:
                 return end
         raise ConnectionProblem("The proxy cannot reach the auth server at the moment: try again in a minute.")
 
-    async def _connect(self, end: RelayProtocol, host: str, port: int) -> None:
-        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
+    async def _connect(
+        self, end: RelayProtocol, host: str, port: int, ask: Callable[[str, int], tuple[str, int] | None]
+    ) -> None:
+        endpoint = HostnameEndpoint(_Careful(self._reactor, ask), host, port, timeout=CONNECT_TIMEOUT)
         try:
             await endpoint.connect(_One(end))
         except DNSLookupError:
             raise ConnectionProblem("its name is not known where the proxy runs") from None
+        except _Forbidden as error:
+            raise ConnectionProblem(error.why) from None
         except ConnectError as error:
             raise ConnectionProblem(_WHY.get(type(error), "the connection failed")) from None
+
+
+def is_own(literal: str) -> bool:
+    """Whether an address is one of this machine. Nothing is sent."""
+    address = plain_ip(literal)
+    if address is None:
+        return False
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.connect((str(address), 9))
+            return bool(probe.getsockname()[0] == str(address))
+    except OSError:
+        return False
+
+
+def _relay_source(literal: str, port: int) -> tuple[str, int] | None:
+    """On the auth server's own machine, what is relayed for users comes from an address of its own: who calls from
+    there is somebody else, and not a host of that machine (``api.server`` tells them apart)."""
+    return (RELAY_SOURCE, 0) if ":" not in literal and is_own(literal) else None
 
 
 _WHY: Final[dict[type[Exception], str]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from teleconch.resources.addresses import no_other_machine, plain_ip, stem
 from teleconch.resources.node import Node, NodeEvent, NodeStatus
 
 _NOBODY: dict[str, None] = {}
@@ -57,6 +58,7 @@ class Directory:
         self._nodes: dict[str, NodeStatus] = {}
         self._round: dict[str, int] = {}
         self._current = 0
+        self._owned = _Index()
         self._names = _Index()
         self._hosts = _Index()
         self._endpoints = _Index()
@@ -113,6 +115,11 @@ class Directory:
         """The node with this UUID, in any case of letters."""
         return self._nodes.get(uuid.lower())
 
+    def by_owned(self, name: str, cluster: str) -> tuple[NodeStatus, ...]:
+        """The node that owns a name, or an address, in whatever spelling. Several only where the auth server does not
+        tell who owns what."""
+        return self._found(self._owned.get(stem(name, cluster)))
+
     def by_name(self, name: str) -> tuple[NodeStatus, ...]:
         """The nodes with this nodename, in any case of letters (``ssh`` lower-cases what the user typed)."""
         return self._found(self._names.get(name.lower()))
@@ -123,7 +130,7 @@ class Directory:
 
     def by_endpoint(self, host: str, port: int) -> tuple[NodeStatus, ...]:
         """The nodes that registered exactly this host and port."""
-        return self._found(self._endpoints.get((host.lower(), port)))
+        return self._found(self._endpoints.get((str(plain_ip(host) or host.lower()), port)))
 
     def by_label(self, key: str, value: str) -> tuple[NodeStatus, ...]:
         """The nodes with this label: those that match letter by letter, else those that match in any case."""
@@ -135,10 +142,16 @@ class Directory:
 
     def _keys(self, node: Node) -> Iterator[tuple[_Index, object]]:
         yield self._names, node.nodename.lower()
+        if node.names is None:
+            yield self._owned, stem(node.nodename, node.cluster)
+        for name in node.names or ():
+            yield self._owned, name
         for address in (node.addr, *node.public_addrs):
             host, port = split_address(address)
             yield self._hosts, host
-            yield self._endpoints, (host, port)
+            yield self._endpoints, (str(plain_ip(host) or host), port)
+            if node.names is None and not no_other_machine(host):
+                yield self._owned, stem(host, node.cluster)
         for key, value in node.labels.items():
             yield self._labels, (key.lower(), value.lower())
 

@@ -1,19 +1,21 @@
 """Finds the one registered node that a user means, or says in a sentence why there is none. Nothing is dialled here.
 
-What may be asked for, the first that fits: a UUID; a nodename or a public name; an address with its registered port; a
-label ``key=value`` that exactly one node has. Each may carry ``.cluster`` behind it.
+What may be asked for, the first that fits: a UUID; a name or an address that a node owns (the auth server says
+which, so
+NAME and NAME.CLUSTER lead to the same node, whatever others call themselves); an address with its registered port; a
+label ``key=value`` that exactly one node has. Each may carry ``.CLUSTER`` after it.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from typing import Final
 
 from teleconch.defaults import NODE_PORT
 from teleconch.errors import BadParameter, NotFound
 from teleconch.proxy.directory import Directory, own_ports, split_address
 from teleconch.proxy.target import Target, shown
+from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.node import NodeStatus
 from teleconch.resources.times import duration_text
 
@@ -37,38 +39,49 @@ class Router:
                 f"This proxy knows no cluster {shown(target.cluster)}, it serves {self._cluster}: "
                 "log in to the proxy of that cluster."
             )
-        for host in self._readings(target.host):
-            found = self._candidates(host, target.port)
-            if found:
-                return self._one(found, target)
+        found = self._candidates(target.host, target.port)
+        if found:
+            return self._one(found, target)
+        namesakes = self._namesakes(target.host)
+        if namesakes:
+            raise BadParameter(_nameless(namesakes, target))
         raise NotFound(self._nothing(target))
 
-    def _readings(self, host: str) -> Iterable[str]:
-        """The host as it was typed, and without the cluster's name behind it."""
-        yield host
-        suffix = f".{self._cluster}".lower()
-        if host.lower().endswith(suffix) and len(host) > len(suffix):
-            yield host[: -len(suffix)]
-
     def _candidates(self, host: str, port: int) -> tuple[NodeStatus, ...]:
-        by_uuid = self._directory.by_uuid(host)
+        bare = self._bare(host)
+        by_uuid = self._directory.by_uuid(bare)
         if by_uuid is not None:
             return (by_uuid,)
-        # A name is looked for as nodename and as public name together: a node that calls itself by another
-        # node's public name must make it ambiguous, not take it over.
-        found = {status.node.uuid: status for status in self._directory.by_name(host)}
-        found.update((status.node.uuid, status) for status in self._by_address(host, port))
+        here = no_other_machine(host) == "loopback"
+        if here or _is_address(host):
+            return self._by_address(host, port, here)
+        found = self._directory.by_owned(host, self._cluster)
         if not found and "=" in host:
-            key, _, value = host.partition("=")
-            return self._directory.by_label(key, value)
-        return tuple(found.values())
+            for label in (host, bare):
+                key, _, value = label.partition("=")
+                found = found or self._directory.by_label(key, value)
+        return found
 
-    def _by_address(self, host: str, port: int) -> tuple[NodeStatus, ...]:
+    def _by_address(self, host: str, port: int, here: bool) -> tuple[NodeStatus, ...]:
         # An address literal, or a name for this machine, means what listens there:
         # only with its exact port is it a node.
-        if port and (host.lower() == "localhost" or _is_address(host)):
-            return self._directory.by_endpoint(host, port)
-        return self._directory.by_host(host)
+        owners = self._directory.by_owned(host, self._cluster)
+        if not port:
+            return self._directory.by_host(host) if here else owners
+        listening = self._directory.by_endpoint(host, port)
+        return listening if here else tuple(status for status in listening if status in owners)
+
+    def _namesakes(self, host: str) -> tuple[NodeStatus, ...]:
+        """The nodes that call themselves so without owning the name."""
+        bare = self._bare(host)
+        found = self._directory.by_name(host) + (self._directory.by_name(bare) if bare != host else ())
+        return tuple({status.node.uuid: status for status in found}.values())
+
+    def _bare(self, host: str) -> str:
+        """The host without the cluster's name after it."""
+        suffix = f".{self._cluster}".lower()
+        host = host.rstrip(".") or host
+        return host[: -len(suffix)] if host.lower().endswith(suffix) and len(host) > len(suffix) else host
 
     def _one(self, found: tuple[NodeStatus, ...], target: Target) -> NodeStatus:
         if len(found) > 1 and target.port not in _ANY_PORT:
@@ -111,12 +124,24 @@ def _named(target: Target) -> str:
     return str(target) if _is_address(target.host) or target.port not in _ANY_PORT else shown(target.host)
 
 
+def _nameless(found: tuple[NodeStatus, ...], target: Target) -> str:
+    """The sentence for a name that no node here owns, though some are called so."""
+    return (
+        f"No node that is here owns the name {_named(target)}: it may be that of a host that is away. Called so as"
+        f" well, use the UUID: {_listed(found)}. (`tctl rm node/UUID` of the host that is gone frees the name.)"
+    )
+
+
 def _several(found: tuple[NodeStatus, ...], target: Target) -> str:
     """The sentence with the candidates, each with what tells it from the others."""
+    return f"{len(found)} nodes match {_named(target)}; use the UUID of the one you mean: {_listed(found)}."
+
+
+def _listed(found: tuple[NodeStatus, ...]) -> str:
     lines = [
         f"{status.node.nodename} {status.node.uuid} {status.node.addr}" + ("" if status.online else " (offline)")
         for status in found[:_SHOWN_CANDIDATES]
     ]
     if len(found) > _SHOWN_CANDIDATES:
         lines.append(f"and {len(found) - _SHOWN_CANDIDATES} more")
-    return f"{len(found)} nodes match {_named(target)}; use the UUID of the one you mean: " + "; ".join(lines) + "."
+    return "; ".join(lines)

@@ -135,7 +135,7 @@ class ProxyUser:
             try:
                 turn = await self._waiting(lambda: self._turn(permit))
             except ConnectionProblem as error:
-                raise ConnectionProblem(self._unreachable(status, str(error))) from error
+                raise ConnectionProblem(self._unreachable(status)) from error
         except TeleconchError as error:
             self._refused("proxy.dial", error, str(asked))
             raise
@@ -184,16 +184,15 @@ class ProxyUser:
         finally:
             self._dialling.discard(deferred)
 
-    def _unreachable(self, status: NodeStatus, why: str) -> str:
+    def _unreachable(self, status: NodeStatus) -> str:
+        """One sentence for every reason, which is in the log: users are not to learn what listens where."""
         node = status.node
         if status.online:
-            return f"The proxy cannot reach {node.nodename} at {node.addr}: {why}. Is the node running there?"
-        return (
-            f"{node.nodename} at {node.addr} is offline since {utc_text(status.last_seen)}, "
-            f"and cannot be reached: {why}."
-        )
+            return f"The proxy cannot reach {node.nodename} at {node.addr}. Is the node running there?"
+        return f"{node.nodename} at {node.addr} is offline since {utc_text(status.last_seen)}, and cannot be reached."
 
     def _refused(self, event: str, error: TeleconchError, asked: str) -> None:
+        why = f" ({error.__cause__})" if isinstance(error.__cause__, ConnectionProblem) else ""
         log.warn(
             "access denied: {error}",
             event=event,
@@ -202,7 +201,7 @@ class ProxyUser:
             login=self.login,
             addr_remote=self.peer,
             target=asked,
-            error=str(error),
+            error=f"{error}{why}",
         )
 
 

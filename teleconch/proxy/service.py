@@ -43,9 +43,10 @@ class Member(Protocol):
 class ProxyServer(Service):
     """Listens for SSH on ``endpoint`` and leads users to the nodes of ``nodes``.
 
-    ``auth_addresses`` are ``host:port``; ``now`` gives epoch seconds. ``await server.listening()`` opens the port and
-    gives its address, or raises what hindered it. The directory is watched while the service runs; who asks for a node
-    before it is whole (:meth:`first_picture`) waits.
+    ``auth_addresses`` are ``host:port``, ``own_ports`` those of other services of this host: none is dialled as a node.
+    ``now`` gives epoch seconds. ``await server.listening()`` opens the port and gives its address, or raises what
+    hindered it. The directory is watched while the service runs; who asks for a node before it is whole
+    (:meth:`first_picture`) waits.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ProxyServer(Service):
         member: Member,
         nodes: NodeSource,
         auth_addresses: Iterable[str],
+        own_ports: Iterable[int] = (),
         options: ServerOptions | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -74,9 +76,10 @@ class ProxyServer(Service):
             cluster=member.cluster,
             first_picture=self._watch.first_picture,
             router=Router(self.directory, member.cluster),
-            dialler=Dialler(reactor, auth_addresses),
+            dialler=Dialler(reactor, auth_addresses, own_ports),
             shares=Shares(reactor),
         )
+        self._own_ports = road.dialler.own_ports
         portal = Portal(ProxyRealm(road), [CertificateChecker(member.authorities, now)])
         self._factory = SSHServerFactory(reactor, portal, self._host_keys, options, "proxy")
 
@@ -88,6 +91,8 @@ class ProxyServer(Service):
         """Open the port, once."""
         if self._port is None:
             self._port = await self._endpoint.listen(self._factory)
+            own: Any = self._port.getHost()
+            self._own_ports.add(own.port)
             log.info("the proxy listens for SSH on {address}", address=_shown(self._port.getHost()))
         return self._port.getHost()
 

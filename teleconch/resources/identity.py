@@ -14,7 +14,8 @@ class ApiIdentity:
 
     ``anonymous``: no certificate. ``host``: ``name`` is the host UUID, ``roles`` of auth, node, proxy, or ``admin``
     for the identity that the auth server keeps in its own ``data_dir``. ``user``: ``name`` is the user.
-    ``expires`` in epoch seconds; ``None`` only for ``anonymous``.
+    ``expires`` in epoch seconds; ``None`` only for ``anonymous``. ``address`` is where the call comes from, and
+    ``here`` whether that is the auth server's own machine; without a connection nothing is known of either.
     """
 
     kind: Literal["anonymous", "host", "user"]
@@ -22,6 +23,8 @@ class ApiIdentity:
     roles: tuple[str, ...]
     cluster: str
     expires: float | None
+    address: str = field(default="", eq=False)
+    here: bool = field(default=False, eq=False)
 
 
 @frozen

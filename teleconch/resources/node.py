@@ -9,7 +9,11 @@ from attrs import field, frozen
 
 @frozen
 class Node:
-    """What a node says of itself with each ping. ``addr`` is the ``host:port`` that proxies dial."""
+    """What a node says of itself with each ping. ``addr`` is the ``host:port`` that proxies dial.
+
+    ``names`` is what the auth server adds: the names that the node owns (``resources.addresses.stem``), by which
+    alone it is reached beside its UUID and labels; ``None`` from an auth server that does not say.
+    """
 
     uuid: str
     nodename: str
@@ -19,6 +23,7 @@ class Node:
     labels: Mapping[str, str] = field(factory=dict)
     version: str = ""
     roles: tuple[str, ...] = ("node",)
+    names: tuple[str, ...] | None = None
 
 
 @frozen

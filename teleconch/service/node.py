@@ -15,7 +15,17 @@ from teleconch.node import oom
 from teleconch.node.labels import LabelCommand
 from teleconch.node.service import NodeServer
 from teleconch.node.start import LoginRules
-from teleconch.service.role import JoinHow, Role, address_toward, cannot_listen, host_names, listener, server_options
+from teleconch.resources.addresses import no_other_machine
+from teleconch.service.role import (
+    JoinHow,
+    Role,
+    address_toward,
+    auth_is_here,
+    cannot_listen,
+    host_names,
+    listener,
+    server_options,
+)
 from teleconch.service.twistd import Options, role_service
 
 __all__ = ["NodeRole", "Options", "makeService"]
@@ -35,12 +45,15 @@ class NodeRole(Role):
 
     async def start(self) -> None:
         config, ssh = self._config, self._config.ssh_service
+        here = await deferToThread(auth_is_here, self._how.auth_servers)
+        addr = await self._dialled_address()
         self._membership = membership = Membership(
             self._reactor,
             data_dir=config.teleport.data_dir,
             role=self.name,
             nodename=config.teleport.nodename,
-            addresses=host_names(config, [ssh.listen_addr], ssh.public_addr),
+            addresses=host_names(config, [ssh.listen_addr], ssh.public_addr, here),
+            found_at=_host_of(addr),
             auth_servers=self._how.auth_servers,
             token=self._how.token,
             ca_pins=self._how.ca_pins,
@@ -53,7 +66,7 @@ class NodeRole(Role):
             membership,
             listener(self._reactor, ssh.listen_addr),
             nodename=config.teleport.nodename,
-            addr=await self._dialled_address(),
+            addr=addr,
             public_addrs=[str(address) for address in ssh.public_addr],
             labels=ssh.labels,
             commands=[LabelCommand(each.name, each.command, each.period) for each in ssh.commands],
@@ -92,6 +105,12 @@ class NodeRole(Role):
             await self._server.stopService()
         if self._membership is not None:
             self._membership.stop()
+
+
+def _host_of(addr: str | None) -> str | None:
+    """The host of an address that proxies are to dial, where it is the host's alone."""
+    host = "" if addr is None else addr.rpartition(":")[0].strip("[]")
+    return host if host and not no_other_machine(host) else None
 
 
 def makeService(options: Options) -> IService:

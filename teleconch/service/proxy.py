@@ -6,11 +6,20 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
+from twisted.internet.threads import deferToThread
 
 from teleconch.api.membership import Membership
 from teleconch.config.values import Config
 from teleconch.proxy.service import ProxyServer
-from teleconch.service.role import JoinHow, Role, cannot_listen, host_names, listener, server_options
+from teleconch.service.role import (
+    JoinHow,
+    Role,
+    auth_is_here,
+    cannot_listen,
+    host_names,
+    listener,
+    server_options,
+)
 from teleconch.service.twistd import Options, role_service
 from teleconch.web.app import WebSettings
 from teleconch.web.service import WebServer
@@ -43,6 +52,7 @@ class ProxyRole(Role):
                 config,
                 [proxy.listen_addr, proxy.web_listen_addr],
                 [*proxy.public_addr, *proxy.ssh_public_addr],
+                await deferToThread(auth_is_here, self._how.auth_servers),
             ),
             auth_servers=self._how.auth_servers,
             token=self._how.token,
@@ -52,7 +62,7 @@ class ProxyRole(Role):
         await membership.start()
         self._web = self._web_server(membership)
         try:
-            await self._web.listening()
+            web: Any = await self._web.listening()
         except CannotListenError as error:
             raise cannot_listen(error, proxy.web_listen_addr, "proxy_service.web_listen_addr") from error
         self._server = ProxyServer(
@@ -61,6 +71,7 @@ class ProxyRole(Role):
             member=membership,
             nodes=membership.client,
             auth_addresses=self._how.auth_servers,
+            own_ports=(web.port,),
             options=server_options(config),
             now=self._reactor.seconds,
         )

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
 from teleconch.errors import BadParameter
+from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.secret import Secret
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.server import ServerOptions
@@ -88,17 +89,41 @@ def server_options(config: Config) -> ServerOptions:
     )
 
 
-def host_names(config: Config, listen: Iterable[Address], public: Iterable[Address]) -> tuple[str, ...]:
-    """The hosts, beside UUID and nodename, by which this role is reached: its certificates name them."""
+def host_names(config: Config, listen: Iterable[Address], public: Iterable[Address], here: bool) -> tuple[str, ...]:
+    """The hosts, beside UUID and nodename, by which this role is reached: its certificates name them. ``localhost`` is
+    one of them only on the auth server's own machine (``here``): elsewhere every host would be called so."""
     names = [address.host for address in public]
     if config.teleport.advertise_ip is not None:
         names.append(config.teleport.advertise_ip.host)
     for address in listen:
-        if address.host in ("127.0.0.1", "::1"):
-            names += ["localhost", "127.0.0.1", "::1"]
+        if no_other_machine(address.host) == "loopback":
+            names += ["localhost", "127.0.0.1", "::1"] if here else []
         elif not address.any_host:
             names.append(address.host)
     return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+def auth_is_here(auth_servers: Iterable[str]) -> bool:
+    """Whether every auth server named is on this machine: the way there begins where it ends. Nothing is sent; names
+    are looked up, so this belongs into a thread."""
+    for server in auth_servers:
+        host, _, port = server.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        except OSError:
+            return False
+        if not any(_begins_at_its_end(*each) for each in found):
+            return False
+    return True
+
+
+def _begins_at_its_end(family: int, kind: int, protocol: int, _: str, target: Any) -> bool:
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(target)
+            return bool(probe.getsockname()[0] == target[0])
+    except OSError:
+        return False
 
 
 def address_toward(auth_servers: Iterable[str]) -> str | None:

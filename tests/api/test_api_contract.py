@@ -8,9 +8,13 @@ import pytest
 import pytest_twisted
 from api_world import CLUSTER, TOKEN, Ears, until
 from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.endpoints import HostnameEndpoint
 
+from teleconch.api.client import AuthClient
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, ClockSkew, NotFound
+from teleconch.proxy.dial import RELAY_SOURCE
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.login import LoginRequest
 from teleconch.resources.node import Node
@@ -198,3 +202,19 @@ async def test_who_is_removed_may_nothing_more(peers, world):
             with pytest.raises(AccessDenied, match="removed"):
                 await call
     await proxy.list_nodes("", 10)
+
+
+@test
+async def test_where_a_call_comes_from(world):
+    """The auth server knows its own machine by one address at both ends; a relay for users is not it."""
+    callers = []
+    real = world.factory.authorize
+    world.factory.authorize = lambda identity: (callers.append(identity), real(identity))[1]
+    name = str(uuid.uuid4())
+    for source in (None, (RELAY_SOURCE, 0)):
+        port = world.port.getHost().port
+        endpoint = HostnameEndpoint(reactor, "127.0.0.1", port, bindAddress=source)
+        client = AuthClient(reactor, [endpoint], world.trusting(world.tls_credentials("host", name, ("node",))))
+        world.clients.append(client)
+        await client.status()
+    assert [(each.address, each.here) for each in callers] == [("127.0.0.1", True), (RELAY_SOURCE, False)]

@@ -257,7 +257,7 @@ async def test_other_keys_with_one_uuid(world, host, tmp_path):
 async def test_renewal(world, host):
     """At half of their life the certificates are renewed, on disk as well, and used for new connections."""
     member = await host.started()
-    await member.client.status()
+    await member.client.heartbeat(Node(member.uuid, "web1", CLUSTER, "192.0.2.7:3022"), "one")
     first = member.expires
     for _ in range(13 * 24):
         host.passes(3600)
@@ -282,6 +282,7 @@ async def test_renewal_is_tried_again(world, host):
     """With the auth server down at that time, the renewal is tried until it succeeds; the old certificates serve on."""
     member = await host.started()
     first, port = member.expires, world.port.getHost().port
+    await member.client.heartbeat(Node(member.uuid, "web1", CLUSTER, "192.0.2.7:3022"), "one")
     await world.deafen()
     with Log() as log:
         host.passes(15 * DAY)

@@ -233,6 +233,7 @@ async def test_a_host_certificate_is_no_host_key(cluster):
 async def test_a_host_renews_as_whom_it_joined(cluster):
     """New keys, 30 more days, and the recorded names, whatever the host may call itself by now."""
     uuid = await cluster.joined()
+    await cluster.ping(uuid)
     cluster.clock.advance(15 * 86400)
     ssh, tls = new_ssh_key()[1], new_tls_key()[1]
     request = RenewRequest(ssh, tls, cluster.clock.seconds() + 500, "0.2.0")

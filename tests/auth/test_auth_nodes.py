@@ -213,15 +213,15 @@ async def test_two_processes_with_one_uuid_are_told(cluster):
     uuid = await cluster.joined()
     await cluster.ping(uuid, "one")
     cluster.clock.advance(30)
-    await cluster.ping(uuid, "two", addr="192.0.2.8:3022")
+    await cluster.ping(uuid, "two", addr="192.0.2.7:3122")
     for _ in range(5):
         cluster.clock.advance(30)
         told = await refused(cluster.ping(uuid, "one"), AlreadyJoined)
-        assert "192.0.2.8:3022" in told
+        assert "192.0.2.7:3122" in told
         assert "delete host_uuid" in told
         cluster.clock.advance(30)
-        await cluster.ping(uuid, "two", addr="192.0.2.8:3022")
-    assert (await cluster.server.get_node(uuid)).node.addr == "192.0.2.8:3022"
+        await cluster.ping(uuid, "two", addr="192.0.2.7:3122")
+    assert (await cluster.server.get_node(uuid)).node.addr == "192.0.2.7:3122"
 
 
 @pytest_twisted.ensureDeferred

@@ -112,6 +112,8 @@ def test_signatures():
         served = list(inspect.signature(vars(AuthServer)[name]).parameters)
         if name in ("renew", "heartbeat", "goodbye"):
             assert served.pop(1) == "identity"
+        if name == "join":
+            assert served.pop() == "caller"
         assert served == promised
 
 
@@ -136,7 +138,9 @@ async def test_matrix(who, method):
     try:
         if method in set(" ".join(MAY[who]).split()):
             await getattr(api, method)(*arguments)
-            passed = [WHO[who], *arguments] if method in ("renew", "heartbeat", "goodbye") else arguments
+            passed = [WHO[who], *arguments] if method in ("renew", "heartbeat", "goodbye") else list(arguments)
+            if method == "join":
+                passed.append(WHO[who])
             assert server.calls == [(method, tuple(passed))]
             return
         with pytest.raises(AccessDenied) as caught:

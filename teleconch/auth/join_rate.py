@@ -1,0 +1,38 @@
+"""How fast hosts may join with one token from one address, so that who finds a token cannot fill the cluster."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from teleconch import defaults
+from teleconch.auth.records import digest
+from teleconch.errors import LimitExceeded
+from teleconch.resources.secret import Secret
+
+_KEPT: Final = 4096  # pairs of token and address
+
+
+class JoinRate:
+    """A bucket of :data:`defaults.JOINS_AT_ONCE` for each token and address, refilled at a steady pace."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()  # what is left, and when
+
+    def take(self, token: Secret, address: str) -> None:
+        """One join. LimitExceeded when the bucket is empty."""
+        key, now = (digest(token), address), self._now()
+        left, then = self._buckets.pop(key, (float(defaults.JOINS_AT_ONCE), now))
+        left = min(defaults.JOINS_AT_ONCE, left + max(0.0, now - then) * defaults.JOINS_PER_SECOND)
+        refused = left < 1
+        self._buckets[key] = (left if refused else left - 1, now)
+        if len(self._buckets) > _KEPT:
+            self._buckets.popitem(last=False)
+        if refused:
+            raise LimitExceeded(
+                f"More than {defaults.JOINS_AT_ONCE} hosts have joined from {address or 'one address'} with this token"
+                " in a short time: this one tries again by itself. If you did not start them, remove the token with"
+                " `tctl tokens rm`."
+            )

@@ -1,0 +1,229 @@
+"""Whose a name is: one owner each, written in the same commit as the owner's record.
+
+::
+
+    join ── the name is nobody's, or this host's ───────────────────────▶ owned
+      │
+      └── it is another's
+            ├── two proxies behind one public address ─────────────────▶ owned by both
+            ├── the other has the very same nodename, or an IP address ▶ joins without: reached by its UUID
+            └── any other name ────────────────────────────────────────▶ AccessDenied
+
+    `tctl rm node/UUID`, and the end of a membership ──────────────────▶ nobody's
+
+A host's record says which names it owns (``granted``); the index below ``/names/`` only leads to the record, so an
+entry whose owner is gone holds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from teleconch import defaults
+from teleconch.auth.records import HOSTS, HostRecord, NameRecord, name_key
+from teleconch.auth.state import Found, State, put
+from teleconch.backend.interface import ABSENT, CHANGES_MAX, Change, Delete
+from teleconch.errors import AccessDenied, BadParameter
+from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
+from teleconch.resources.host import JoinRequest
+
+log = Logger()
+
+_SHARED_ROLES: Final = ("proxy", "auth")  # several may stand behind one address
+
+
+@frozen
+class Claim:
+    """The stems that a host owns from the commit of ``changes`` on, and whose nodename it may not have."""
+
+    granted: tuple[str, ...]
+    changes: tuple[Change, ...]
+    namesake: HostRecord | None = None
+
+
+class Names:
+    """The index of names. ``now`` gives epoch seconds."""
+
+    def __init__(self, state: State, cluster: str, now: Callable[[], float]) -> None:
+        self._state = state
+        self._cluster = cluster
+        self._now = now
+        self._own_uuid = ""
+        self._own: frozenset[str] = frozenset()
+
+    def reserve(self, uuid: str, names: Iterable[str]) -> None:
+        """The auth server's own host, and the names in its own certificate: no other host's."""
+        self._own_uuid = uuid
+        self._own = frozenset(stem(name, self._cluster) for name in names)
+
+    def stems(self, host: JoinRequest | HostRecord) -> tuple[str, ...]:
+        """What a host wants to be called, each name once, the nodename first."""
+        return tuple(dict.fromkeys(stem(name, self._cluster) for name in (host.nodename, *host.addresses)))
+
+    def held(self, record: HostRecord) -> tuple[str, ...]:
+        """What a member owns."""
+        return self.stems(record) if record.granted is None else record.granted
+
+    def owned(self, name: str, granted: tuple[str, ...]) -> bool:
+        """Whether a spelling of a name is among those that a host was granted."""
+        return stem(name, self._cluster) in granted
+
+    def check(self, host: JoinRequest, here: bool) -> None:
+        """``here``: the host is the auth server's own machine. BadParameter for names that no host may have;
+        AccessDenied for those of this machine and of the auth server."""
+        if host.uuid == self._own_uuid and not here:
+            raise AccessDenied(
+                f"The UUID {host.uuid} is the auth server's own: delete the file host_uuid in this host's data_dir,"
+                " then start it again."
+            )
+        if oddly_spelled(host.nodename) and not host.nodename.isdigit():
+            raise BadParameter(f"The node name {host.nodename!r} is read as an IP address: give the host another one.")
+        for address in host.addresses:
+            why = no_other_machine(address)
+            if oddly_spelled(address):
+                raise BadParameter(f"{address!r} is read as another IP address: write it as {plain_ip(address)}.")
+            if why and why != "loopback":
+                raise BadParameter(f"{address!r} is a {why} address: remove it from public_addr and advertise_ip.")
+            if why and not here:
+                raise AccessDenied(
+                    f"{address!r} is a name of every machine, and only a host on the auth server's own machine may be"
+                    " called by it: remove it from public_addr and advertise_ip, or listen on another address."
+                )
+
+    async def claim(self, host: JoinRequest, expires: float) -> Claim:
+        """What a checked host may own, until ``expires``. AccessDenied where a name is another's."""
+        nodename, *addresses = self.stems(host)
+        granted: list[str] = []
+        changes: list[Change] = []
+        namesake: HostRecord | None = None
+        for name in (nodename, *addresses):
+            if _is_nobodys(name):
+                continue
+            entry = await self._state.find(name_key(name), NameRecord)
+            others = await self._others(entry, host.uuid)
+            if host.uuid != self._own_uuid and name in self._own and plain_ip(name) is None:
+                raise AccessDenied(f"{name!r} is a name of the auth server: give this host other names.")
+            if others and not _may_share(host.role, others):
+                first = others[0]
+                if name == nodename and all(each.nodename.lower() == host.nodename.lower() for each in others):
+                    namesake = first
+                elif plain_ip(name) is None:
+                    raise AccessDenied(_owned(name, first))
+                continue
+            if host.uuid != self._own_uuid and name in self._own:
+                continue
+            granted.append(name)
+            changes.append(self._entry(name, entry, (*dict.fromkeys(each.uuid for each in others), host.uuid), expires))
+        return Claim(tuple(granted), tuple(changes), namesake)
+
+    async def extend(self, record: HostRecord, expires: float) -> Claim:
+        """The same names for longer, and none besides."""
+        granted: list[str] = []
+        changes: list[Change] = []
+        for name in self.held(record):
+            entry = await self._state.find(name_key(name), NameRecord)
+            owners = (record.uuid,) if entry is None else entry.record.owners
+            if record.uuid in owners:
+                granted.append(name)
+                changes.append(self._entry(name, entry, owners, expires))
+        return Claim(tuple(granted), tuple(changes))
+
+    async def release(self, gone: Iterable[HostRecord], uuid: str) -> list[Change]:
+        """The changes with which the names of a host's records are nobody's, as far as other roles do not hold them."""
+        leaving = list(gone)
+        roles = {record.role for record in leaving}
+        kept = {name for record in await self._records(uuid) if record.role not in roles for name in self.held(record)}
+        changes: list[Change] = []
+        for name in dict.fromkeys(name for record in leaving for name in self.held(record)):
+            entry = await self._state.find(name_key(name), NameRecord)
+            if name in kept or entry is None or uuid not in entry.record.owners:
+                continue
+            rest = tuple(owner for owner in entry.record.owners if owner != uuid)
+            if rest:
+                until = entry.record.until
+                changes.append(put(entry.key, NameRecord(rest, until), expires=until, expect=entry.revision))
+            else:
+                changes.append(Delete(entry.key, entry.revision))
+        return changes
+
+    async def index_old(self) -> None:
+        """Give hosts in a state from before this index their names, first come, and their membership an end."""
+        records = [found async for found in self._state.all(HOSTS, HostRecord)]
+        old = sorted(
+            (found for found in records if found.record.granted is None), key=lambda found: found.record.joined
+        )
+        if not old:
+            return
+        owners: dict[str, list[HostRecord]] = {}
+        for found in records:
+            for name in found.record.granted or ():
+                owners.setdefault(name, []).append(found.record)
+        memberships: list[Change] = []
+        entries: set[str] = set()
+        for found in old:
+            record, granted = found.record, []
+            for name in self.stems(record):
+                others = [each for each in owners.get(name, ()) if each.uuid != record.uuid]
+                if _is_nobodys(name) or (others and not _may_share(record.role, others)):
+                    continue
+                owners.setdefault(name, []).append(record)
+                granted.append(name)
+            entries.update(granted)
+            end = max(record.renewed + defaults.HOST_CERT_TTL, self._now() + defaults.DAY)
+            record = evolve(record, granted=tuple(granted), pinged=True)
+            memberships.append(put(found.key, record, expires=end, expect=found.revision))
+        changes: list[Change] = []
+        for name in sorted(entries):
+            until = max(each.renewed for each in owners[name]) + defaults.HOST_CERT_TTL + defaults.DAY
+            uuids = tuple(dict.fromkeys(each.uuid for each in owners[name]))
+            changes.append(put(name_key(name), NameRecord(uuids, until), expires=until))
+        changes += memberships  # last: what has its names is not looked at again
+        for start in range(0, len(changes), CHANGES_MAX):
+            await self._state.commit(*changes[start : start + CHANGES_MAX])
+        log.info("indexed the names of {count} hosts", count=len(old), event="join")
+
+    def _entry(self, name: str, entry: Found[NameRecord] | None, owners: tuple[str, ...], expires: float) -> Change:
+        until = expires if entry is None else max(expires, entry.record.until)
+        return put(
+            name_key(name),
+            NameRecord(owners, until),
+            expires=until,
+            expect=ABSENT if entry is None else entry.revision,
+        )
+
+    async def _others(self, entry: Found[NameRecord] | None, uuid: str) -> list[HostRecord]:
+        """The records of other hosts that own the name of an entry."""
+        if entry is None:
+            return []
+        name = entry.key.removeprefix(name_key(""))
+        return [
+            record
+            for owner in entry.record.owners
+            if owner != uuid
+            for record in await self._records(owner)
+            if name in self.held(record)
+        ]
+
+    async def _records(self, uuid: str) -> list[HostRecord]:
+        return [found.record async for found in self._state.all(f"{HOSTS}{uuid}/", HostRecord)]
+
+
+def _is_nobodys(name: str) -> bool:
+    """``localhost`` and its like."""
+    return bool(no_other_machine(name)) and not name.isdigit()
+
+
+def _may_share(role: str, others: Iterable[HostRecord]) -> bool:
+    return role in _SHARED_ROLES and all(other.role == role for other in others)
+
+
+def _owned(name: str, owner: HostRecord) -> str:
+    return (
+        f"{name!r} is a name of the host {owner.uuid} ({owner.nodename!r}, {owner.role}), so no other may have it. Give"
+        f" this host names of its own; or, if that one is gone for good, run `tctl rm node/{owner.uuid}` on the auth"
+        " server, then start this host again."
+    )
