@@ -32,7 +32,10 @@ def says_nothing(key: str, later: Later, node: yaml.Node) -> bool:
     if isinstance(node, yaml.ScalarNode):
         return str(node.value).lower() in later.same
     if isinstance(node, yaml.MappingNode):
-        on = {each.value: value for each, value in node.value if isinstance(each, yaml.ScalarNode)}.get("enabled")
+        values = {each.value: value for each, value in node.value if isinstance(each, yaml.ScalarNode)}
+        if key == "join_params":
+            return "token_name" not in values or is_empty(values["token_name"])
+        on = values.get("enabled")
         word = on.value.lower() if isinstance(on, yaml.ScalarNode) else ""
         return word in FALSE or (not word and (key in _OFF_UNLESS_ON or key.endswith("_service")))
     return False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from teleconch.config.addresses import Address
@@ -78,6 +82,23 @@ ssh_service: {gateway_ports: no}
     assert {line for _, line, _ in config.warnings} == {1, 2, 3}
     assert {line for line, _ in refused(text, only="auth")} == {1, 2}
     assert {line for line, _ in refused(text.replace("gateway_ports: no", "gateway_ports: 5"), only="node")} == {4}
+
+
+def test_twistd_tells_what_concerns_its_role(tmp_path: Path) -> None:
+    """`twistd teleport-node` with a wrong value of each role ends with the node's alone."""
+    file = tmp_path / "teleport.yaml"
+    file.write_text(
+        "auth_service: {authentication: {type: saml}}\n"
+        "proxy_service: {https_key_file: /nonexistent/k.pem}\n"
+        "ssh_service: {gateway_ports: 5}\n"
+    )
+    twistd = Path(sys.executable).with_name("twistd")
+    ended = subprocess.run(
+        [twistd, "--nodaemon", "--pidfile=", "teleport-node", "-c", file], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert [line.partition(" ")[0] for line in ended.stderr.splitlines()] == ["ERROR:"]
+    assert f"{file}:3: ssh_service.gateway_ports: '5' is not known." in ended.stderr
 
 
 @pytest.mark.parametrize(
