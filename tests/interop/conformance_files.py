@@ -12,7 +12,7 @@ import time
 
 from conformance import Side, behaviour
 from conformance_logins import _own_file
-from file_clients import PAST, Sftp, readable, remote, requests, said, tree, volume
+from file_clients import PAST, Sftp, readable, remote, requests, said, sentence_of, tree, volume
 from raw_sftp import string, uint32, uint64
 
 from teleconch.node.files import packets as p
@@ -396,6 +396,21 @@ async def full_volume(side: Side) -> str:
             found = [await sftp.tried(p.WRITE, handle, uint64(n * 32768 + 1), string(bytes(32768))) for n in range(3)]
             found.append(f"close {await sftp.tried(p.CLOSE, handle)}")
             return f"{', '.join(found)}; {(folder / 'file').stat().st_size} bytes"
+
+
+@behaviour(REQUESTS, "What a failure (code 4) is called: not empty, exists, a directory, a full volume")
+async def failures(side: Side) -> str:
+    with volume(side, "size=64k") as folder:
+        (folder / "full" / "x").mkdir(parents=True)
+        async with requests(side) as sftp:
+            handle = await sftp.open(b"w/volume/file", WRITE | CREATE)
+            told = [
+                await sftp.ask(p.RMDIR, string(b"w/volume/full")),
+                await sftp.ask(p.MKDIR, string(b"w/volume/full"), NOTHING),
+                await sftp.ask(p.OPEN, string(b"w/volume/full"), uint32(WRITE), NOTHING),
+                await sftp.ask(p.WRITE, handle, uint64(0), string(bytes(200_000))),
+            ]
+    return ", ".join(sentence_of(each) for each in told)
 
 
 @behaviour(REQUESTS, "Directories, FIFOs and devices: read, write")

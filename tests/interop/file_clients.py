@@ -278,20 +278,28 @@ class Sftp(Channel):
 
 
 def said(reply: bytes | None) -> str:
-    """An answer in a few words: a STATUS's sentence (with its code where a client might see another), or what came."""
+    """An answer in a few words: a STATUS's sentence and code, or what came. Every failure (code 4) is the same here: how
+    it is called has a row of its own."""
     if reply is None:
         return "no answer"
     if not reply:
         return "the server ends"
     if reply[0] == p.STATUS:
         code = int.from_bytes(reply[1:5], "big")
-        sentence = p.Reader(reply, 5).string()
-        return "ok" if code == p.OK else f"{sentence.decode()} [{code}]"
+        sentence = "Failure" if code == p.FAILURE else sentence_of(reply)
+        return "ok" if code == p.OK else f"{sentence} [{code}]"
     if reply[0] == p.DATA:
         return f"{len(reply) - 5} bytes"
     if reply[0] == p.NAME:
         return readable(p.Reader(reply, 5).string())
     return {p.HANDLE: "opened", p.ATTRS: "attributes", p.EXTENDED_REPLY: "answered"}.get(reply[0], f"type {reply[0]}")
+
+
+def sentence_of(status: bytes | None) -> str:
+    """What a STATUS says beside its code."""
+    assert status is not None
+    assert status[0] == p.STATUS, status
+    return p.Reader(status, 5).string().decode()
 
 
 @asynccontextmanager
