@@ -278,8 +278,8 @@ class Sftp(Channel):
 
 
 def said(reply: bytes | None) -> str:
-    """An answer in a few words: a STATUS's sentence and code, or what came. Every failure (code 4) is the same here: how
-    it is called has a row of its own."""
+    """An answer in a few words: a STATUS's sentence and code, or what came. Every failure (code 4) is the same here;
+    what it is called has a row of its own."""
     if reply is None:
         return "no answer"
     if not reply:
