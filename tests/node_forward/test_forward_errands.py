@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 
 import pytest
 import pytest_twisted
@@ -12,7 +13,7 @@ from node_world import World
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, gatherResults
 
-from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound
+from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound, TeleconchError
 from teleconch.node.forward import errands as module
 from teleconch.node.forward.errands import Errands
 
@@ -93,7 +94,9 @@ async def test_nothing_grows(world: World) -> None:
             ssh = await master(
                 world, "-A", "-R", f"0:{target}", "-R", f"{path}:{target}", "-L", f"127.0.0.1:{port}:{target}"
             )
-            sessions = [world.start("sleep 60", options=("-S", ssh.path), stdin=None) for _ in range(2)]
+            # One that comes too late for the master is not to connect by itself.
+            joined = ("-S", ssh.path, "-o", "ProxyCommand=false")
+            sessions = [world.start("sleep 60", options=joined, stdin=None) for _ in range(2)]
             await task.deferLater(reactor, chance.random() / 3)
             ssh.client.kill()
             await gatherResults([ssh.client.done, *(session.done for session in sessions)])
@@ -104,3 +107,24 @@ async def test_nothing_grows(world: World) -> None:
             counts.append(len(os.listdir("/proc/self/fd")))
     assert counts[-1] <= counts[1]
     assert agent_folders() == folders
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_held_child_does_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of a child that its user has stopped does not gather in the daemon: another child takes over."""
+    monkeypatch.setattr(module, "DEADLINE", 1.0)
+    errands = _errands(world)
+    with program(upper) as server:
+        port = server.getsockname()[1]
+        (await errands.dial(b"127.0.0.1", port)).close()
+        (held,) = children(world)
+        os.kill(held, signal.SIGSTOP)
+        waiting = [Deferred.fromCoroutine(errands.dial_unix(b"x" * 8000)) for _ in range(200)]
+        assert errands._outgoing
+        for each in waiting:
+            with pytest.raises(TeleconchError):
+                await each
+        assert not errands._outgoing
+        (await errands.dial(b"127.0.0.1", port)).close()
+    errands.close()
+    await until(lambda: not children(world))
