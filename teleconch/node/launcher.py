@@ -39,7 +39,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from teleconch.errors import TeleconchError
+from teleconch.errors import TeleconchError, Unavailable
 from teleconch.node import accounts, apart, greeting, login, oom, rc, records, variables
 from teleconch.node.attend import END, HARMLESS, Note, follow_parent
 from teleconch.node.files import child as files
@@ -50,6 +50,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDERR = 2
 START_LIMIT = 70  # seconds; the daemon gives up earlier, and this is for the case that it cannot say so
+NO_PROCESS = "This node could not start the session: the machine has no process or memory left; try again later."
 REPLY = 3  # where the reply pipe stands between dup2 and exec
 RETRY = 500  # milliseconds until what needs a process is tried again, or a limit is looked at
 END_LIMIT = 10  # seconds in which a session that PAM has opened may close, once its start is to end
@@ -263,7 +264,8 @@ class Loop:
             note = Note() if attended else None
             pid = os.fork()
         except (OSError, ValueError):
-            pid = -1  # the reply pipe closes without a word, and the status tells
+            pid = -1
+            _tell(descriptors[1], code=Unavailable.code, error=NO_PROCESS)
         if pid == 0:
             _child(descriptors, note, self._score)
         line = _line(descriptors[4]) if login else None
