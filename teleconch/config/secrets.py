@@ -20,8 +20,10 @@ _PIN = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
 
 def read_token(text: str, findings: Findings, line: int) -> Secret:
-    """The token in ``text``, or in the file that it names with a leading ``/``. :class:`BadParameter`."""
-    value = _token_file(text, findings, line) if text.startswith("/") else text
+    """The token in ``text``, or in the file that it names with a leading ``/``. :class:`BadParameter`.
+
+    The file is not read, and its name stands for the token, where the values have no effect."""
+    value = _token_file(text, findings, line) if text.startswith("/") and findings.idle is None else text
     if not value:
         raise BadParameter("the token is empty.")
     if len(value) > _TOKEN_MAX or not value.isprintable() or any(c.isspace() for c in value):

@@ -175,7 +175,7 @@ def _tls_files(section: Section) -> tuple[str | None, str | None]:
     paths = {key: section.file_path(key, None) for key in ("https_key_file", "https_cert_file")}
     key, certificate = paths.values()
     for name, path in paths.items():
-        if path is None:
+        if path is None or findings.idle is not None:  # files of a role that does not run are none of this process's
             continue
         line = findings.line_of(f"proxy_service.{name}")
         try:

@@ -329,7 +329,7 @@ ssh_service:
 proxy_service: {enabled: "no", public_addr: "", https_key_file: "", https_cert_file: "", listen_addr: ""}
 """),
     "Ansible: one template for every host": (
-        ("node",), {4, 7, 9, 10}, {}, """\
+        ("node",), {4, 7, 10}, {}, """\
 teleport:
   auth_servers: [auth.example.com]
   auth_token: 0123456789abcdef
