@@ -90,6 +90,7 @@ async def test_launcher_holds_nothing_of_the_daemon(launcher: Launcher) -> None:
     files = [os.readlink(each) for each in Path(f"/proc/{launcher.pid}/fd").iterdir()]
     assert len([name for name in files if name.startswith("socket:")]) == 1
     assert launcher.pid is not None
+    assert "\nThreads:\t1\n" in Path(f"/proc/{launcher.pid}/status").read_text()  # it forks
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(launcher.pid, number)
     process, reading = _spawn(launcher, b"echo still")

@@ -105,7 +105,11 @@ def test_sweeping_takes_nothing_else(tmp_path: Path) -> None:
     (run / "teleconch-programs-link").symlink_to(elsewhere)
     (run / "teleconch-programs-file").touch()
     (run / "teleconch-1").mkdir()
-    Programs([str(run), str(tmp_path / "nowhere")]).sweep()
+    everybodys = tmp_path / "everybodys"
+    (everybodys / "teleconch-programs-old").mkdir(parents=True)
+    everybodys.chmod(0o1777)
+    Programs([str(run), str(tmp_path / "nowhere"), str(everybodys)]).sweep()
+    assert (everybodys / "teleconch-programs-old").exists()  # users could put a file system there that never answers
     left = {each.name.removeprefix("teleconch-programs-") for each in run.iterdir()}
     assert left == {"scp", "theirs", "more", "deep", "link", "file", "teleconch-1"}
     assert (elsewhere / "scp").exists()
