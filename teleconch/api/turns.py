@@ -1,7 +1,7 @@
 """Turns at work that takes long: a few at a time, one source after the other, so that a crowd keeps nobody out.
 
-Within a source the names take turns as well, and what one source asks about one name is done in a row. The queue is
-bounded: where it is full, whoever has most in it gives way.
+Within a source the names take turns as well, and what one source asks about one name is done in a row. Pairs of which
+somebody has logged in before go first. The queue is bounded: where it is full, whoever has most in it gives way.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _CROWDED: Final = "Too many people log in at this moment: try again in a minute.
 @define(eq=False)
 class _Waiter:
     pair: tuple[str, str]
+    line: OrderedDict[str, OrderedDict[str, deque[_Waiter]]]
     admitted: Deferred[None] = field(factory=Deferred)
     overdue: IDelayedCall | None = None
 
@@ -38,6 +39,7 @@ class Turns:
         self._waiting_max = waiting_max
         self._running: set[tuple[str, str]] = set()
         # source -> name -> who waits. The next turn is of the first source, and of its first name.
+        self._first: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
         self._waiting: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
         self._count = 0
 
@@ -46,14 +48,15 @@ class Turns:
         return self._count
 
     @asynccontextmanager
-    async def turn(self, source: str, name: str) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it. LimitExceeded where there are too many, or it takes too long."""
+    async def turn(self, source: str, name: str, known: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it; ``known`` pairs go first. LimitExceeded where there are too many, or it takes
+        too long."""
         pair = (source, name)
         if self._count >= self._waiting_max:
             self._make_room(pair)
-        waiter = _Waiter(pair)
+        waiter = _Waiter(pair, self._first if known else self._waiting)
         waiter.admitted = Deferred(lambda _: self._remove(waiter))
-        self._waiting.setdefault(source, OrderedDict()).setdefault(name, deque()).append(waiter)
+        waiter.line.setdefault(source, OrderedDict()).setdefault(name, deque()).append(waiter)
         self._count += 1
         self._admit()
         if not waiter.admitted.called:
@@ -72,10 +75,10 @@ class Turns:
                 return
             self._remove(waiter)
             source, name = waiter.pair
-            if source in self._waiting:
-                self._waiting.move_to_end(source)
-                if name in self._waiting[source]:
-                    self._waiting[source].move_to_end(name)
+            if source in waiter.line:
+                waiter.line.move_to_end(source)
+                if name in waiter.line[source]:
+                    waiter.line[source].move_to_end(name)
             self._running.add(waiter.pair)
             waiter.admitted.callback(None)
 
@@ -84,7 +87,8 @@ class Turns:
         return next(
             (
                 queue[0]
-                for source, names in self._waiting.items()
+                for line in (self._first, self._waiting)
+                for source, names in line.items()
                 for name, queue in names.items()
                 if (source, name) not in self._running
             ),
@@ -94,7 +98,7 @@ class Turns:
     def _make_room(self, pair: tuple[str, str]) -> None:
         """Refuse the last of whoever has most in the queue. LimitExceeded where that is the newcomer."""
         source, name = pair
-        largest = max(self._waiting, key=self._waits_of)
+        largest = max(self._waiting, key=self._waits_of, default=source)
         if self._waits_of(largest) <= self._waits_of(source) + 1:
             largest = source
         names = self._waiting.get(largest, OrderedDict())
@@ -112,12 +116,12 @@ class Turns:
 
     def _remove(self, waiter: _Waiter) -> None:
         source, name = waiter.pair
-        names = self._waiting[source]
+        names = waiter.line[source]
         names[name].remove(waiter)
         self._count -= 1
         if not names[name]:
             del names[name]
         if not names:
-            del self._waiting[source]
+            del waiter.line[source]
         if waiter.overdue is not None and waiter.overdue.active():
             waiter.overdue.cancel()

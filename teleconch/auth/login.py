@@ -70,7 +70,9 @@ class Logins:
         only a user who proved all that is told of missing logins."""
         ttl = _login_ttl(request.ttl)
         name, source = request.user, request.source[:_SOURCE_MAX]
-        async with self._turns.turn(source, name):
+        user = await self._users.find(name)
+        known = user is not None and is_known(user.record.known, source, self._now())
+        async with self._turns.turn(source, name, known):
             user = await self._users.find(name)
             known = user is not None and is_known(user.record.known, source, self._now())
             allowed = await self._lockouts.begin(name, source, known)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -21,10 +21,13 @@ from teleconch.web.attempts import Attempts, TooOften, source_of
 
 log = Logger()
 
+_T = TypeVar("_T")
+
 AT_ONCE: Final = 24  # calls on their way to auth; its client has 32, and the proxy's own must go on
 PATIENCE: Final = 20.0  # seconds that a request waits for others
 STATUS_FRESH: Final = 5.0  # seconds for which the cluster's status is not asked again
 _NAME_MAX: Final = 256  # letters by which attempts at a name, or a token, are told apart
+_KNOWN_MAX: Final = 4096  # pairs of source and name that have logged in
 _LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 _NO_INVITE: Final = (
@@ -45,6 +48,7 @@ class Front:
         self._seconds = clock.seconds
         self._attempts = Attempts(clock.seconds)
         self._turns = Turns(clock, AT_ONCE, PATIENCE)
+        self._known: dict[tuple[str, str], None] = {}
         self._status: ClusterStatus | None = None
         self._asked = 0.0
 
@@ -67,19 +71,19 @@ class Front:
     async def login(self, source: str, login: LoginRequest) -> UserCertificates:
         """Certificates for a password and second factor."""
         try:
-            async with self._turn(source, login.user):
-                signed = await self._api.login(evolve(login, source=source_of(source)))
+            sent = evolve(login, source=source_of(source))
+            signed = await self._ask(source, login.user, lambda: self._api.login(sent))
         except TeleconchError as error:
             _refused("user.login", source, error, login.user)
             raise
+        self._remember(source, login.user)
         log.info("{user} logged in", event="user.login", user=signed.user, success=True, addr_remote=source)
         return signed
 
     async def start_signup(self, source: str, token: str) -> Signup:
         """What a sign-up shows. AccessDenied with one sentence for every token that does not work."""
         try:
-            async with self._turn(source, token):
-                return await self._api.start_signup(_checked(token))
+            return await self._ask(source, token, lambda: self._api.start_signup(_checked(token)))
         except TeleconchError as error:
             _refused("user.create", source, error)
             raise _told(error) from error
@@ -89,21 +93,45 @@ class Front:
         try:
             if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
                 raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
-            async with self._turn(source, token):
-                user = await self._api.finish_signup(_checked(token), Secret(password), code)
+            user = await self._ask(
+                source, token, lambda: self._api.finish_signup(_checked(token), Secret(password), code)
+            )
         except TeleconchError as error:
             _refused("user.create", source, error)
             raise _told(error) from error
         log.info("{user} signed up", event="user.create", user=user, success=True, addr_remote=source)
         return user
 
-    @asynccontextmanager
-    async def _turn(self, host: str, name: str) -> AsyncIterator[None]:
-        """One attempt from ``host`` at ``name``. LimitExceeded."""
+    def _ask(self, host: str, name: str, call: Callable[[], Awaitable[_T]]) -> Deferred[_T]:
+        """``call()``'s result, as one attempt from ``host`` at ``name``. LimitExceeded.
+
+        Auth cannot be told that a client went away, so its turn ends with the call and not with the client.
+        """
         source, name = source_of(host), name[:_NAME_MAX]
         self._attempts.take(source, name)
-        async with self._turns.turn(source, name):
-            yield
+        begun = False
+
+        async def work() -> _T:
+            nonlocal begun
+            async with self._turns.turn(source, name, (source, name) in self._known):
+                begun = True
+                return await call()
+
+        working = Deferred.fromCoroutine(work())
+        asked: Deferred[_T] = Deferred(lambda _: None if begun else working.cancel())
+        working.addCallbacks(
+            lambda result: None if asked.called else asked.callback(result),
+            lambda failure: None if asked.called else asked.errback(failure),
+        )
+        return asked
+
+    def _remember(self, host: str, name: str) -> None:
+        """A login succeeded: in a crowd this pair goes first."""
+        pair = (source_of(host), name[:_NAME_MAX])
+        self._known.pop(pair, None)
+        self._known[pair] = None
+        if len(self._known) > _KNOWN_MAX:
+            del self._known[next(iter(self._known))]
 
 
 def _checked(token: str) -> Secret:

@@ -22,11 +22,11 @@ class World:
         self.most = 0
         self.working = {}
 
-    def comes(self, source, name="joe"):
-        return Deferred.fromCoroutine(self._work(source, name))
+    def comes(self, source, name="joe", known=False):
+        return Deferred.fromCoroutine(self._work(source, name, known))
 
-    async def _work(self, source, name):
-        async with self.turns.turn(source, name):
+    async def _work(self, source, name, known):
+        async with self.turns.turn(source, name, known):
             self.began.append((source, name))
             done = self.working[source, name] = Deferred()
             self.most = max(self.most, len(self.working))
@@ -64,6 +64,18 @@ def test_one_among_150_sources():
     assert all(each.called for each in [*crowd, last])
     assert [source for source, _ in world.began] == [f"192.0.2.{number}" for number in range(150)] + ["198.51.100.1"]
     assert world.most == 4
+
+
+def test_known_ones_go_first():
+    """Somebody who has logged in from there before does not wait for a crowd of strangers."""
+    world = World()
+    crowd = [world.comes(f"192.0.2.{number}") for number in range(150)]
+    known = world.comes("198.51.100.1", known=True)
+    world.done()
+    world.done()
+    assert known.called
+    world.all_done()
+    assert all(each.called for each in crowd)
 
 
 def test_a_full_queue_refuses_who_has_most():
@@ -111,7 +123,8 @@ def test_who_leaves_waits_no_more():
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")) | st.sampled_from(["done", "wait"]), max_size=60
+        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.booleans()) | st.sampled_from(["done", "wait"]),
+        max_size=60,
     ),
     st.integers(1, 3),
     st.integers(1, 8),
@@ -134,4 +147,5 @@ def test_any_order(steps, at_once, waiting_max):
     world.all_done()
     assert all(each.called for each in came)
     assert not world.turns._waiting
+    assert not world.turns._first
     assert not world.clock.getDelayedCalls()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from teleconch.errors import LimitExceeded
-from teleconch.web import attempts
+from teleconch.errors import AccessDenied, LimitExceeded
+from teleconch.resources.login import LoginRequest, UserCertificates
+from teleconch.resources.secret import Secret
+from teleconch.web import attempts, front
 from teleconch.web.attempts import Attempts, TooOften, source_of
+from teleconch.web.front import Front
 
 
 def test_bucket() -> None:
@@ -67,3 +71,25 @@ def test_sources() -> None:
     assert source_of("2001:db8:1:2::1") == source_of("2001:db8:1:2:ffff::9") != source_of("2001:db8:1:3::1")
     assert source_of("fe80::1%eth0") == source_of("fe80::2%eth0")
     assert source_of("") == ""
+
+
+def test_who_leaves_frees_nothing_at_auth() -> None:
+    """Clients that ask and go away do not make the proxy ask auth more at once than it takes."""
+    asked: list[Deferred[UserCertificates]] = []
+
+    class Auth:
+        def login(self, request: LoginRequest) -> Deferred[UserCertificates]:
+            asked.append(Deferred())
+            return asked[-1]
+
+    request = LoginRequest("joe", Secret("x"), "", "", "", None)
+    web = Front(Auth(), Clock())
+    for number in range(100):
+        left = Deferred.fromCoroutine(web.login(f"192.0.2.{number}", request))
+        left.addErrback(lambda failure: failure.trap(CancelledError))
+        left.cancel()
+    assert len(asked) == front.AT_ONCE
+    for each in tuple(asked):
+        each.errback(AccessDenied("wrong"))
+    assert len(asked) == front.AT_ONCE  # those that left while they waited are not asked for at all
+    assert len(web._turns) == 0
