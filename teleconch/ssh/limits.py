@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from teleconch.admission import Bounds, Room
+if TYPE_CHECKING:
+    from teleconch.admission import Bounds
 
 VERSION_LINE: Final = 255  # RFC 4253 section 4.2
 VERSION_LINES_BEFORE: Final = 32  # other lines that a server may send first; only a client reads them
@@ -48,6 +49,8 @@ class Limits:
 
     def bounds(self) -> Bounds:
         """Of a server's connections. They say nothing yet, or they have sent a version line, or they have keys."""
+        from teleconch.admission import Bounds, Room  # not for clients, which start sooner without Twisted
+
         total = max(1, min(self.max_unauthenticated, self.max_connections // 2))  # the rest is for those who are in
         one = max(1, min(self.max_unauthenticated_per_source, total))
         later = Room(max(1, total // 2), max(1, one // 2))
