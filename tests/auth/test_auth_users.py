@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import pytest_twisted
@@ -14,6 +14,7 @@ from twisted.internet.defer import DeferredList
 from teleconch import defaults
 from teleconch.auth.lockout import attempts_key
 from teleconch.auth.login import DENIED
+from teleconch.auth.otp import otp_url
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary, check_user_certificate
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, NotFound
@@ -76,6 +77,13 @@ async def test_the_sign_up_page_shows_the_same_secret_each_time(cluster):
     assert query["secret"] == [first.otp_secret.reveal()]
     assert (query["digits"], query["period"], query["issuer"]) == (["6"], ["30"], ["teleconch"])
     assert (first.user, first.cluster) == ("alice", CLUSTER)
+
+
+def test_the_label_in_an_app():
+    """A user's name with a plus comes into the authenticator app as it is."""
+    url = urlsplit(otp_url(Secret("GEZDGNBVGY3TQOJQ" * 2), "joe+ops@example.com", CLUSTER).reveal())
+    assert unquote(url.path) == f"/teleconch:joe+ops@example.com@{CLUSTER}"
+    assert "+" not in url.path
 
 
 @pytest_twisted.ensureDeferred

@@ -256,3 +256,28 @@ def test_summary_and_signed_key() -> None:
         certificate_summary(public_blob(PUBLIC))
     with pytest.raises(BadParameter):
         signed_key(b"nonsense")
+
+
+@given(
+    key_id=st.binary(max_size=20),
+    principals=st.lists(st.binary(max_size=12), max_size=3).map(lambda names: (b"joe", *names)),
+    critical=st.dictionaries(st.binary(max_size=16), st.binary(max_size=12), max_size=2),
+    extensions=st.dictionaries(
+        st.binary(max_size=16) | st.sampled_from([b"teleport-roles", b"teleport-traits", b"permit-pty"]),
+        st.binary(max_size=20) | st.sampled_from([b'{"roles": ["\\ud800"]}', b"[" * 4000, b"NaN", b"\xff\xfe{}"]),
+        max_size=3,
+    ),
+)
+def test_any_fields_are_read_or_refused(key_id, principals, critical, extensions) -> None:
+    """Whatever stands in a certificate's fields, bytes that are no text among them, no check breaks on it."""
+    blob = forge.certificate(
+        forge.ca_key(USERS), JOE, key_id=key_id, principals=principals, critical=critical, extensions=extensions
+    )
+    try:
+        identity = check(blob)
+    except AccessDenied as error:
+        said = str(error)
+    else:
+        repr(identity).encode()
+        return
+    assert said.isprintable()

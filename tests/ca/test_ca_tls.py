@@ -44,6 +44,12 @@ def test_identities() -> None:
     assert (user.kind, user.name, user.roles) == ("user", "joe", ("user",))
 
 
+def test_a_user_with_a_plus() -> None:
+    """An address with a tag is a user's name in a TLS certificate as well."""
+    certificate = issue_user_tls(USERS, user="joe+ops@example.com", roles=("user",), **LIFE)
+    assert identity_of(der(certificate), TRUST, NOW).name == "joe+ops@example.com"
+
+
 def test_a_user_named_like_a_host_role_stays_a_user() -> None:
     """A user whose role is called admin is not the cluster's administrator: the kind differs."""
     assert identity_of(der(issue_user_tls(USERS, user="joe", roles=("admin",), **LIFE)), TRUST, NOW).kind == "user"
