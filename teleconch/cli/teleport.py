@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import NoReturn
 
 import click
 
 from teleconch.cli import boundary
-from teleconch.cli.teleport_start import say_warnings, start
+from teleconch.cli.teleport_start import hide_token, say_warnings, start
 from teleconch.errors import ConfigError
 
 
@@ -96,4 +97,5 @@ def _login() -> str:
 
 def main() -> NoReturn:
     """The program ``teleport``."""
+    hide_token(sys.argv)
     boundary.run(teleport, "teleport")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_FILE = "/etc/teleport.yaml"
 _ROLES = ("proxy", "node", "auth")
+_HELD = "/proc/self/fd/"
 
 
 def say_warnings(warnings: tuple[tuple[str, int, str], ...]) -> None:
@@ -192,17 +194,23 @@ def _flags(
 ) -> Flags:
     from teleconch.config.document import Findings
     from teleconch.config.flags import Flags
-    from teleconch.config.secrets import read_token
+    from teleconch.config.secrets import TokenFileProblem, read_token
 
+    secret, problem = None, ""
     try:
         secret = None if token is None else read_token(token, Findings(""), 0)
+    except TokenFileProblem as e:
+        problem = str(e)
+        boundary.say_warning(f"--token: {e} A host that has joined needs none.")
     except BadParameter as e:
         raise click.UsageError(f"--token: {e}") from None
+    _let_go(token or "")
     return Flags(
         roles=roles,
         nodename=nodename,
         auth_servers=auth_servers,
         token=secret,
+        token_problem=problem,
         ca_pin=ca_pins,
         advertise_ip=advertise_ip,
         listen_ip=listen_ip,
@@ -220,3 +228,39 @@ def _configuration(file: str | None, flags: Flags) -> Config:
     if file is None and not os.path.lexists(_DEFAULT_FILE):
         return default_config(flags)
     return read_config(file or _DEFAULT_FILE, flags)
+
+
+def hide_token(arguments: list[str]) -> None:
+    """Begin anew, as the same process, where ``--token`` gives a token itself: every user of the machine reads the
+    arguments of a program, for as long as it runs. The token goes through a file without a name instead."""
+    at, given = _token_argument(arguments)
+    if given is None or given.startswith("/") or not given or "start" not in arguments[:at]:
+        return
+    held = os.memfd_create("token", 0)  # kept at execve: no MFD_CLOEXEC
+    os.fchmod(held, 0o600)
+    os.write(held, given.encode("utf-8", "surrogateescape"))
+    path = f"{_HELD}{held}"
+    if not os.path.exists(path):  # no /proc
+        os.close(held)
+        return
+    arguments = [*sys.orig_argv[: len(sys.orig_argv) - len(arguments) + 1], *arguments[1:]]
+    at += len(arguments) - len(sys.argv)
+    arguments[at] = f"--token={path}" if arguments[at].startswith("--token=") else path
+    os.execv(sys.executable, arguments)  # noqa: S606 - itself
+
+
+def _token_argument(arguments: list[str]) -> tuple[int, str | None]:
+    """Where the token stands among the arguments, and the token."""
+    for at, word in enumerate(arguments[1:], 1):
+        if word.startswith("--token="):
+            return at, word.removeprefix("--token=")
+        if word == "--token" and at + 1 < len(arguments):
+            return at + 1, arguments[at + 1]
+    return 0, None
+
+
+def _let_go(token: str) -> None:
+    """Close the file of :func:`hide_token`, once it was read."""
+    number = token.removeprefix(_HELD)
+    if token.startswith(_HELD) and number.isdigit():
+        os.close(int(number))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -121,6 +124,43 @@ def test_nothing_starts_with_a_wrong_file(started: Started, tmp_path: Path, caps
     assert "2 errors" in capsys.readouterr().err
 
 
+def test_a_token_file_that_is_gone(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--token=FILE` in a unit stays when FILE was removed after use: the host has joined."""
+    assert start("--roles=node", "--token=/nowhere/token", "--auth-server=a") == 0
+    assert started.config.teleport.auth_token is None
+    assert "/nowhere/token cannot be read" in started.config.teleport.auth_token_problem
+    assert "WARNING: --token: the token file /nowhere/token cannot be read" in capsys.readouterr().err
+
+
+def test_a_token_leaves_the_process_list(tmp_path: Path) -> None:
+    """`ps` shows no token for the node's whole life: the program puts it where only its own user reads it."""
+    secret = "a-secret-word-0123456789"
+    config = tmp_path / "t.yaml"
+    config.write_text(
+        f"teleport: {{nodename: n, data_dir: {tmp_path}/data, auth_servers: ['127.0.0.1:1']}}\n"
+        "auth_service: {enabled: no}\nproxy_service: {enabled: no}\nssh_service: {listen_addr: '127.0.0.1:0'}\n"
+    )
+    for words in ([f"--token={secret}"], ["--token", secret]):
+        program = [Path(sys.executable).parent / "teleport", "start", "-c", config, *words]
+        log = tmp_path / "log"
+        with log.open("wb") as out, subprocess.Popen(program, stderr=out, stdin=subprocess.DEVNULL) as process:
+            try:
+                while b"cannot join the cluster yet" not in log.read_bytes():
+                    assert process.poll() is None, log.read_text()
+                    select.select([], [], [], 0.02)
+                shown = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+                assert secret.encode() not in b" ".join(shown)
+                assert b"start" in shown
+                held = [os.readlink(each) for each in Path(f"/proc/{process.pid}/fd").iterdir()]
+                assert not [each for each in held if "memfd" in each], "read, and closed"
+                launchers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                for each in launchers:
+                    assert secret.encode() not in Path(f"/proc/{each}/cmdline").read_bytes()
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
 def test_an_auth_server_at_every_address(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
     """`--auth-server=0.0.0.0` is the auth server of this host, with a warning."""
     assert start("--roles=node", "--token=t", "--auth-server=0.0.0.0", "--auth-server=:4025") == 0
@@ -135,7 +175,6 @@ def test_an_auth_server_at_every_address(started: Started, capsys: pytest.Captur
         (["--ca-pin=abc"], "64 hex digits"),
         (["--auth-server=https://a"], "a scheme or path has no place here"),
         (["--advertise-ip=0.0.0.0"], "not an address that others can connect to"),
-        (["--token=/nowhere/token"], "--token: the token file /nowhere/token cannot be read"),
         (["--token="], "the token is empty"),
         (["--nodename=a b"], "no usable name"),
         (["--labels=a"], "write name=value"),
