@@ -28,9 +28,11 @@ from twisted.python.failure import Failure
 import teleconch
 from teleconch import defaults
 from teleconch.api.client import AuthClient
+from teleconch.api.connection import endpoint_of, open_connection
 from teleconch.api.hostfiles import FORMAT, HostFiles, HostKeys, StoredMembership, certified
 from teleconch.api.perspectives import described
 from teleconch.api.tls import FirstContact, TLSCredentials, member_tls, newcomer_tls
+from teleconch.ca.authority import ca_pin
 from teleconch.ca.keys import public_blob
 from teleconch.ca.ssh import certificate_summary
 from teleconch.ca.tls import identity_of
@@ -55,6 +57,7 @@ log = Logger()
 
 _PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded)  # trying again can help
 _LOOK_EVERY: Final = 10 * defaults.MINUTE  # at the clock, which may be set or have slept
+_PROBE_TIMEOUT: Final = 10.0
 _RETRY_MAX: Final = 10 * defaults.MINUTE  # between tries to renew
 
 
@@ -63,7 +66,8 @@ class Membership:
 
     ``auth_servers`` are ``host:port`` texts or endpoints; ``addresses`` hosts without ports; ``ca_pins`` may be
     empty (a warning says what to set). ``now`` gives epoch seconds, ``reactor`` connections and timers. ``found_at`` is
-    the host's address as it is today, for the join alone: proxies may look for the host there.
+    the host's address as it is today, for the join alone: proxies may look for the host there. ``token_problem`` is why
+    there is no token where one was meant to be.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Membership:
         chance: random.Random | None = None,
         version: str = teleconch.__version__,
         found_at: str | None = None,
+        token_problem: str = "",
     ) -> None:
         self._reactor = reactor
         self._role = role
@@ -89,6 +94,7 @@ class Membership:
         self._found_at = (found_at,) if found_at is not None and found_at not in addresses else ()
         self._auth_servers = auth_servers
         self._token = token
+        self._token_problem = token_problem
         self._ca_pins = tuple(ca_pins)
         self._now = now
         self._chance = chance or random.SystemRandom()
@@ -155,8 +161,14 @@ class Membership:
         stored = self._files.load()
         problem = self._unusable(stored)
         if stored is not None and problem is None:
+            await self._check_not_elsewhere(stored)
             self._use(stored)
         else:
+            if self._token is None and self._token_problem:
+                raise AccessDenied(
+                    f"{problem or 'This host is not a member of a cluster yet.'} It has no token to join with:"
+                    f" {self._token_problem} Make one with `tctl nodes add --roles={self._role}` on the auth server."
+                )
             if self._token is None:
                 raise problem or AccessDenied(
                     f"This host is not a member of a cluster yet ({self._files.directory} holds no certificates): make"
@@ -171,6 +183,28 @@ class Membership:
         for each in tuple(self._running):
             each.cancel()
         self.client.close()
+
+    async def _check_not_elsewhere(self, stored: StoredMembership) -> None:
+        """TrustError where the configuration is meant for joining another cluster: it has a token, and a pin that the
+        auth server fits and the cluster of ``data_dir`` does not."""
+        host_cas = (each for each in stored.certificates.authorities if each.type == "host")
+        known = {ca_pin(pem) for each in host_cas for pem in each.tls_certs}
+        if self._token is None or not self._ca_pins or known.intersection(self._ca_pins):
+            return
+        tls = newcomer_tls(FirstContact(self._ca_pins, self._now).check)
+        for server in self._auth_servers:
+            endpoint = endpoint_of(self._reactor, server, _PROBE_TIMEOUT) if isinstance(server, str) else server
+            try:
+                connection = await open_connection(self._reactor, endpoint, tls, _PROBE_TIMEOUT)
+            except TeleconchError as error:
+                log.info("no auth server with the pin of ca_pin at {server}: {error}", server=server, error=str(error))
+                continue
+            connection.close()
+            raise TrustError(
+                f"The auth server at {server} has the pin that ca_pin asks for, but {self._files.directory} holds this"
+                f" host's credentials in another cluster, {stored.certificates.cluster}: delete that folder to join"
+                f" with the token, or set auth_servers and ca_pin of {stored.certificates.cluster} again."
+            )
 
     def _unusable(self, stored: StoredMembership | None) -> TeleconchError | None:
         """Why the host cannot go on with what is stored, as it is to be told where there is no token."""

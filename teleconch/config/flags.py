@@ -14,13 +14,15 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class Flags:
-    """``None`` or empty: not given. ``advertise_ip`` is ``host[:port]``; labels add to the file's. ``auth_servers``
-    may stand for every address of a machine: the loopback of this one is meant."""
+    """``None`` or empty: not given. ``token_problem`` is why a file that ``--token`` names gave none. ``advertise_ip``
+    is ``host[:port]``; labels add to the file's. ``auth_servers`` may stand for every address of a machine: the
+    loopback of this one is meant."""
 
     roles: tuple[str, ...] | None = None
     nodename: str | None = None
     auth_servers: tuple[Address, ...] = ()
     token: Secret | None = None
+    token_problem: str = ""
     ca_pin: tuple[str, ...] = ()
     advertise_ip: str | None = None
     listen_ip: str | None = None
@@ -50,7 +52,8 @@ def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
             teleport,
             nodename=flags.nodename or teleport.nodename,
             auth_servers=tuple(server.local for server in flags.auth_servers) or teleport.auth_servers,
-            auth_token=flags.token or teleport.auth_token,
+            auth_token=flags.token or (None if flags.token_problem else teleport.auth_token),
+            auth_token_problem=flags.token_problem or ("" if flags.token else teleport.auth_token_problem),
             ca_pin=flags.ca_pin or teleport.ca_pin,
             advertise_ip=(
                 parse_reachable(flags.advertise_ip, ssh.listen_addr.port)

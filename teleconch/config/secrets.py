@@ -19,8 +19,13 @@ _NO_EFFECT = ("trusted_cluster", "trustedcluster", "app", "db", "kube", "windows
 _PIN = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
 
+class TokenFileProblem(BadParameter):
+    """A token file that cannot be read. A host that has joined needs none: tokens are removed after use."""
+
+
 def read_token(text: str, findings: Findings, line: int) -> Secret:
-    """The token in ``text``, or in the file that it names with a leading ``/``. :class:`BadParameter`.
+    """The token in ``text``, or in the file that it names with a leading ``/``. :class:`BadParameter`, and of it
+    :class:`TokenFileProblem`.
 
     The file is not read, and its name stands for the token, where the values have no effect."""
     value = _token_file(text, findings, line) if text.startswith("/") and findings.idle is None else text
@@ -70,7 +75,7 @@ def _token_file(path: str, findings: Findings, line: int) -> str:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_TOKEN_MAX + 64)
     except OSError as e:
-        raise BadParameter(f"the token file {path} cannot be read: {e.strerror}.") from e
+        raise TokenFileProblem(f"the token file {path} cannot be read: {e.strerror}.") from e
     except ValueError as e:  # not UTF-8, or a NUL in the path
         raise BadParameter(f"the token file {path!r} does not hold text.") from e
     warn_if_public(path, mode, findings, line, "a token")

@@ -9,7 +9,7 @@ from teleconch import defaults
 from teleconch.config import algorithms
 from teleconch.config.addresses import Address, check_host_name, is_host_name, parse_reachable
 from teleconch.config.flags import Flags
-from teleconch.config.secrets import check_pin, read_token
+from teleconch.config.secrets import TokenFileProblem, check_pin, read_token
 from teleconch.config.section import Section
 from teleconch.config.values import ConnectionLimits, Log, Storage, TeleportSection
 from teleconch.errors import BadParameter
@@ -52,13 +52,21 @@ def read_teleport(
         storage.idle("no auth server runs here")
     token = section.text("auth_token", None, secret=True)
     line = section.findings.line_of("teleport.auth_token")
-    auth_token = (
-        section.checked(line, "auth_token", lambda: read_token(token, section.findings, line)) if token else None
-    )
+    auth_token, problem = None, ""
+    try:
+        if token:
+            auth_token = read_token(token, section.findings, line)
+    except TokenFileProblem as e:
+        problem = str(e)
+        if flags.token is None and not auth_here:
+            section.findings.warn(line, f"teleport.auth_token: {e} A host that has joined needs none.")
+    except BadParameter as e:
+        section.findings.error(line, f"teleport.auth_token: {e}")
     return TeleportSection(
         nodename=_nodename(section, flags, hostname),
         data_dir=data_dir,
         auth_token=auth_token,
+        auth_token_problem=problem,
         ca_pin=_pins(section, auth_here),
         advertise_ip=_advertise_ip(section, ssh_port),
         auth_servers=section.servers("auth_servers", defaults.AUTH_PORT),

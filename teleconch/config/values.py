@@ -43,7 +43,8 @@ class TeleportSection:
     """What applies to every role. ``None`` for algorithms means teleconch's own list.
 
     ``auth_servers`` is never empty: with an auth server in this process and none named, it is that one.
-    ``advertise_ip`` carries the node's port unless it names another.
+    ``advertise_ip`` carries the node's port unless it names another. ``auth_token_problem`` is why a file that
+    ``auth_token`` names gave no token, which matters only to a host that has not joined.
     """
 
     nodename: str
@@ -59,6 +60,7 @@ class TeleportSection:
     ciphers: tuple[str, ...] | None
     kex_algos: tuple[str, ...] | None
     mac_algos: tuple[str, ...] | None
+    auth_token_problem: str = ""
 
 
 @frozen

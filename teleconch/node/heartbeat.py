@@ -42,7 +42,9 @@ log = Logger()
 class Heartbeat:
     """Pings until stopped. ``describe`` gives what to tell; ``random`` is in [0, 1); ``now`` is epoch seconds.
 
-    ``instance`` is random per process, so that the auth server can tell two nodes of one UUID from a restart.
+    ``reached`` is called after each ping that was answered, ``refused`` with a sentence after each that was refused;
+    ``first`` fires after the first ping, whatever became of it. ``instance`` is random per process, so that the auth
+    server can tell two nodes of one UUID from a restart.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Heartbeat:
         now: Callable[[], float],
         interval: float = defaults.PING_INTERVAL,
         reached: Callable[[], None] = lambda: None,
+        refused: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._clock = clock
         self._hosts = hosts
@@ -65,6 +68,8 @@ class Heartbeat:
         self._now = now
         self._interval = interval
         self._reached = reached
+        self._refused = refused
+        self.first: Deferred[None] = Deferred()
         self._running = False
         self._next: IDelayedCall | None = None
         self._call: Deferred[Ping] | None = None
@@ -123,6 +128,7 @@ class Heartbeat:
         call.addTimeout(CALL_DEADLINE, self._clock)
         call.addCallbacks(self._answered, self._failed, callbackArgs=(sent,))
         call.addErrback(self._broken)
+        call.addCallback(self._once)
 
     def _answered(self, ping: Ping, sent: float) -> None:
         self._call = None
@@ -140,6 +146,10 @@ class Heartbeat:
         self._interval = max(INTERVAL_MIN, ping.interval)
         self._schedule(0.0 if self._changed else self._pace())
         self._reached()
+
+    def _once(self, _: object) -> None:
+        if not self.first.called:
+            self.first.callback(None)
 
     def _pace(self) -> float:
         """Never later than asked for, never more than twice as often, and no two nodes in step."""
@@ -162,6 +172,7 @@ class Heartbeat:
                 log.error("the auth server refuses this node's pings: {error}", error=sentence)
             self._told = sentence
             self._schedule(self._pace())
+            self._refused(sentence)
             return
         if self._told is None:
             log.warn(

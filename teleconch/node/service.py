@@ -58,7 +58,8 @@ class NodeServer(Service):
     """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies are to dial, or ``None``
     for what the listener got. ``member`` has joined already; its auth server may be down. ``commands`` are labels whose
     values programs print; ``accept_env`` are patterns of variables that clients may set; ``gateway_ports`` says where
-    ``ssh -R`` listens (sshd's words, ``forward.bind``). BadParameter."""
+    ``ssh -R`` listens (sshd's words, ``forward.bind``). ``refused`` is called with a sentence
+    when the auth server refuses a ping, and with an empty one when it takes one. BadParameter."""
 
     name = "node"
 
@@ -81,6 +82,7 @@ class NodeServer(Service):
         stop_deadline: float | None = STOP_DEADLINE,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] | None = None,
+        refused: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._reactor = reactor
         self._member = member
@@ -123,6 +125,8 @@ class NodeServer(Service):
             instance=secrets.token_hex(16),
             random=random or SystemRandom().random,
             now=now,
+            reached=lambda: refused(""),
+            refused=refused,
         )
         self.listening: Deferred[IListeningPort] = Deferred()
 
@@ -152,11 +156,14 @@ class NodeServer(Service):
     @property
     def addr(self) -> str:
         """``host:port`` as told to the cluster."""
-        if self._addr is not None:
+        given, colon, number = (self._addr or "").rpartition(":")
+        if self._addr is not None and number != "0":
             return self._addr
         if self._port is None:
             return ""
         host: Any = self._port.getHost()
+        if given:
+            return f"{given}{colon}{host.port}"
         return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
 
     def _user_authorities(self) -> tuple[TrustedAuthority, ...]:

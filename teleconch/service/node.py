@@ -56,6 +56,7 @@ class NodeRole(Role):
             found_at=_host_of(addr),
             auth_servers=self._how.auth_servers,
             token=self._how.token,
+            token_problem=self._how.token_problem,
             ca_pins=self._how.ca_pins,
             now=self._reactor.seconds,
         )
@@ -75,12 +76,14 @@ class NodeRole(Role):
             rules=LoginRules(ssh.pam_service, ssh.permit_user_env),
             options=server_options(config),
             now=self._reactor.seconds,
+            refused=self.refused,
         )
         self._server.startService()
         try:
             await self._server.listening
         except CannotListenError as error:
             raise cannot_listen(error, ssh.listen_addr, "ssh_service.listen_addr") from error
+        await self._server.heartbeat.first
 
     async def _dialled_address(self) -> str | None:
         """Where proxies reach this node: advertise_ip, or where it listens, or its address toward the auth server."""

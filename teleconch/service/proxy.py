@@ -56,6 +56,7 @@ class ProxyRole(Role):
             ),
             auth_servers=self._how.auth_servers,
             token=self._how.token,
+            token_problem=self._how.token_problem,
             ca_pins=self._how.ca_pins,
             now=self._reactor.seconds,
         )

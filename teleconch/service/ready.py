@@ -37,6 +37,8 @@ class Readiness:
     def __init__(self, roles: tuple[str, ...]) -> None:
         self.waiting = set(roles)
         self.ready = False
+        self._refusals: dict[str, str] = {}
+        self._told = False
         self._then: list[Callable[[], None]] = []
 
     def then(self, call: Callable[[], None]) -> None:
@@ -47,10 +49,30 @@ class Readiness:
         self.waiting.discard(role)
         if not self.waiting and not self.ready:
             self.ready = True
-            log.info("teleport is ready")
+            # Also where the cluster refuses this host: its users still get in, and a restart would not help.
             notify_systemd("READY=1")
+            for sentence in self._refusals.values():
+                log.error("teleport runs, but the auth server refuses this host: {error}", error=sentence)
+            self._tell()
             for call in self._then:
                 call()
+
+    def refused(self, role: str, sentence: str) -> None:
+        """The auth server refuses a role of this host; with an empty ``sentence``, it does not any more."""
+        if sentence:
+            self._refusals[role] = sentence
+        elif self._refusals.pop(role, None) is not None:
+            self._tell()
+
+    @property
+    def in_service(self) -> bool:
+        """Whether everything runs and the cluster takes this host. While the auth server is away, it is not asked."""
+        return self.ready and not self._refusals
+
+    def _tell(self) -> None:
+        if self.in_service and not self._told:
+            self._told = True
+            log.info("teleport is ready")
 
     def stopping(self) -> None:
         self.ready = False
@@ -66,14 +88,15 @@ class _Answer(Resource):
 
     def render_GET(self, request: IRequest) -> bytes:
         request.setHeader(b"content-type", b"application/json")
-        if self._readiness is not None and not self._readiness.ready:
+        if self._readiness is not None and not self._readiness.in_service:
             request.setResponseCode(503)
-            return b'{"status": "starting"}\n'
+            return b'{"status": "refused"}\n' if self._readiness.ready else b'{"status": "starting"}\n'
         return b'{"status": "ok"}\n'
 
 
 def diagnostics(readiness: Readiness) -> Site:
-    """``/healthz`` (the process answers) and ``/readyz`` (200 once ready, 503 before and while stopping)."""
+    """``/healthz`` (the process answers) and ``/readyz``: 200 once ready; 503 before, while the auth server refuses
+    this host, and while stopping."""
     root = Resource()
     root.putChild(b"healthz", _Answer(None))
     root.putChild(b"readyz", _Answer(readiness))

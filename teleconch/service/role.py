@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -27,6 +27,8 @@ class Role(ABC):
     """One role of this process. ``start`` returns when its listeners are open and it is a member of the cluster."""
 
     name: str
+    refused: Callable[[str], None] = staticmethod(lambda sentence: None)
+    """Called with the auth server's sentence when it refuses this member, and with an empty one when it does not."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -45,18 +47,22 @@ class Role(ABC):
 
 @frozen
 class JoinHow:
-    """Where the auth server is and what a new member shows it."""
+    """Where the auth server is and what a new member shows it; without a token, maybe why there is none."""
 
     auth_servers: tuple[str, ...]
     token: Secret | None
     ca_pins: tuple[str, ...]
+    token_problem: str = ""
 
 
 def join_how(config: Config) -> JoinHow:
     """As the configuration says, for a role whose auth server runs elsewhere."""
     teleport = config.teleport
     return JoinHow(
-        tuple(str(address.local) for address in teleport.auth_servers), teleport.auth_token, tuple(teleport.ca_pin)
+        tuple(str(address.local) for address in teleport.auth_servers),
+        teleport.auth_token,
+        tuple(teleport.ca_pin),
+        teleport.auth_token_problem,
     )
 
 

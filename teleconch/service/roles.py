@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -77,6 +78,7 @@ class Roles(Service):
 
     async def _run(self, role: Role) -> None:
         self._started.append(role)
+        role.refused = partial(self._readiness.refused, role.name)
         try:
             await role.start()
         except AlreadyJoined:

@@ -371,13 +371,34 @@ async def test_another_cluster(world, host):
     elsewhere.running = host.running
     with pytest.raises(TrustError, match=rf"cluster other\.example\.com.*of cluster {CLUSTER} \(role node\)"):
         await elsewhere.started(role="proxy", token=Secret(TOKEN))
-    member = await elsewhere.started()
+    with pytest.raises(TrustError, match=rf"has the pin that ca_pin asks for.*node holds.*cluster, {CLUSTER}: delete"):
+        await elsewhere.started()
+    member = await elsewhere.started(token=None)
     with pytest.raises(TrustError, match=rf"belongs to cluster other\.example\.com.*from {CLUSTER}"):
         await member.client.status()
     assert {name: data for name, data in host.files().items() if not name.startswith("proxy/")} == stored
     assert set(host.files()) - set(stored) == {"proxy/ssh_key", "proxy/tls_key.pem"}
     assert not [each async for each in other.backend.all("/hosts/")]
     await other.stop()
+
+
+@test
+async def test_a_pin_that_fits_nobody_stops_no_member(world, host):
+    """A member starts from what it has, whatever old pin and token its file names, with the auth server or without."""
+    (await host.started()).stop()
+    await host.started(ca_pins=("sha256:" + "0" * 64,))
+    await world.deafen()
+    await host.started(ca_pins=("sha256:" + "0" * 64,))
+
+
+@test
+async def test_a_token_file_that_is_gone(world, host):
+    """A host that has joined starts without its token; one that has not hears what became of the file."""
+    gone = {"token": None, "token_problem": "the token file /etc/t cannot be read: No such file or directory."}
+    with pytest.raises(AccessDenied, match=r"not a member .*/etc/t cannot be read.*`tctl nodes add --roles=node`"):
+        await host.started(**gone)
+    (await host.started()).stop()
+    await host.started(**gone)
 
 
 @test

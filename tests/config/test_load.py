@@ -188,7 +188,6 @@ def test_one_section_is_enough() -> None:
         ("auth_service: {tokens: ['node:a b']}\n", 1, "one word"),
         ("auth_service: {tokens: ['node:/nowhere/token']}\n", 1, "/nowhere/token cannot be read: No such file"),
         ("auth_service: {tokens: ['node:/dev/null']}\n", 1, "/dev/null is empty"),
-        ("teleport: {auth_token: /nowhere/token}\n", 1, "/nowhere/token cannot be read"),
         ("ssh_service: {labels: [a]}\n", 1, "names and values"),
         ("ssh_service: {labels: {a: [b]}}\n", 1, "ssh_service.labels.a must have one text"),
         ("ssh_service: {labels: {'a b': c}}\n", 1, "label name 'a b' is not usable"),
@@ -223,6 +222,23 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) ->
 def test_one_error_for_one_cause(key: str) -> None:
     """A wrong auth server is told as that, and not also as a missing one."""
     assert len(problems(f"teleport: {{{key}}}\nauth_service: {{enabled: no}}\n")) == 1
+
+
+def test_a_token_file_that_is_gone_is_no_error() -> None:
+    """A host that has joined starts without its token's file; where one is needed, it is known why there is none."""
+    text = "teleport: {auth_token: /nowhere/token, auth_servers: [a]}\nauth_service: {enabled: no}\n"
+    config = load(text)
+    assert config.teleport.auth_token is None
+    assert "/nowhere/token cannot be read: No such file" in config.teleport.auth_token_problem
+    assert [warning[1:] for warning in config.warnings] == [
+        (1, f"teleport.auth_token: {config.teleport.auth_token_problem} A host that has joined needs none.")
+    ]
+    flagged = load(text, Flags(token=Secret("t")))
+    assert (flagged.teleport.auth_token, flagged.teleport.auth_token_problem) == (Secret("t"), "")
+    assert not flagged.warnings
+    flagged = load("teleport: {auth_token: t}\n", Flags(token_problem="gone"))
+    assert (flagged.teleport.auth_token, flagged.teleport.auth_token_problem) == (None, "gone")
+    assert "one word" in problems("teleport: {auth_token: a b}\n")[0][2]
 
 
 def test_everything_at_once() -> None:

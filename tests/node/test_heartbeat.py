@@ -250,3 +250,31 @@ async def test_stop_during_a_ping() -> None:
     await rig.beat.stop()
     assert not rig.clock.getDelayedCalls()
     assert rig.auth.goodbyes == ["i1"]
+
+
+def test_who_waits_for_the_first_ping_hears_of_it() -> None:
+    """A start knows whether the auth server took the node, refused it, or was away; a refusal is told until it ends."""
+    refusals: list[str] = []
+
+    def refuse() -> Ping:
+        raise AlreadyJoined("two of them")
+
+    rig = Rig()
+    rig.beat = Heartbeat(
+        rig.clock, rig.auth, lambda: NODE, instance="i1", random=lambda: rig.chance, now=rig.clock.seconds,
+        reached=lambda: refusals.append(""), refused=refusals.append,
+    )  # fmt: skip
+    taken, rig.auth.answer = rig.auth.answer, refuse
+    rig.beat.start()
+    assert rig.beat.first.called
+    assert refusals == ["two of them"]
+    rig.auth.answer = taken
+    rig.run(61)
+    assert refusals == ["two of them", ""]
+    rig.auth.down = True
+    rig.run(61)
+    assert refusals == ["two of them", ""]
+    away = Rig()
+    away.auth.down = True
+    away.beat.start()
+    assert away.beat.first.called
