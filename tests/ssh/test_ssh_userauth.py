@@ -22,7 +22,7 @@ from twisted.conch.error import NotEnoughAuthentication
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 
 from teleconch.ca import authority, keys
@@ -308,6 +308,21 @@ def test_garbage_in_requests() -> None:
         assert pair.server.ended
         assert not [event for event in log if "log_failure" in event]
         pair.end()
+
+
+@pytest.mark.parametrize(
+    "login", [b"", b"\xff", b"root\0", b"root\n", b"\xed\xa0\x80", b"-oProxyCommand=x", b"root,bob", b"a" * 30_000]
+)
+def test_logins_that_are_nobodys(login: bytes) -> None:
+    """A login that is no text, or could be nobody's, is refused without a traceback, and its log line is one line."""
+    pair, _talking = talk()
+    with capturedLogs() as log:
+        request(pair, CERT_TYPE, CERT_BLOB, USER_PEM, user=login)
+    assert pair.server.state != states.OPEN
+    assert not pair.factory.realm.avatars
+    assert not [event for event in log if "log_failure" in event]
+    assert all("\n" not in (formatEvent(event) or "") for event in log)
+    pair.end()
 
 
 @implementer(ICredentialsChecker)
