@@ -137,7 +137,7 @@ class WireBroker(pb.Broker):
 
     def abortConnection(self) -> None:
         """Make room for another."""
-        log.info("connection of {addr_remote} ended: it makes room for others", addr_remote=self.address)
+        log.debug("connection of {addr_remote} ended: it makes room for others", addr_remote=self.address)
         self.abort()
 
     @property

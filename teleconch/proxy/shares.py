@@ -92,7 +92,7 @@ class Turn:
 
     def abortConnection(self) -> None:
         """End it: another one needs the room."""
-        log.info("a connection of {user} to {node} makes room for another", user=self.user, node=self.node)
+        log.debug("a connection of {user} to {node} makes room for another", user=self.user, node=self.node)
         dialling, end = self._dialling, self._end
         self.gone()
         if dialling is not None:
@@ -127,8 +127,8 @@ class Turn:
     def _grown(self) -> None:
         if self._beginning is not None:
             self._beginning = None
-            self._share.places.release()
             self._shares.left(self)
+            self._share.places.release()  # last: whoever waits for it takes it within this call
 
 
 class _Share:

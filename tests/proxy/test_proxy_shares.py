@@ -205,6 +205,21 @@ def test_the_biggest_user_makes_room(monkeypatch) -> None:
     assert not turns.clock.getDelayedCalls()
 
 
+def test_one_users_line_ends_nothing(monkeypatch) -> None:
+    """One user alone, with more to dial than there are places, loses none of the connections that are under way."""
+    monkeypatch.setattr(shares, "YOUNG_PER_USER", 6)
+    monkeypatch.setattr(shares, "YOUNG_AT_NODE", Room(10, 6))
+    turns = Turns()
+    begun = [turns.begin("eve") for _ in range(40)]
+    for left in range(34, -1, -1):
+        under_way = [each.result for each in begun if each.called and not each.result.end.is_gone]
+        assert len(under_way) == 6
+        assert sum(not each.called for each in begun) == left
+        under_way[-1].end.abortConnection()
+    for each in under_way[:-1]:
+        each.end.abortConnection()
+
+
 def test_a_users_pace() -> None:
     """A user's dials beyond a burst begin at a steady pace, also when each ends at once; another user's do not wait."""
     turns = Turns()
