@@ -167,4 +167,7 @@ def _reach(address: str, certain: bool) -> str:
         )
     if certain:
         return f"make sure that the new host reaches this auth server at {address}."
-    return f"{address} is a guess: put another address there if the new host reaches this auth server under another."
+    return (
+        f"{address} is a guess: put another address there if the new host reaches this auth server under another, and"
+        " set auth_service.public_addr to have that one printed."
+    )

@@ -111,10 +111,11 @@ async def _with_pin(api: AuthClient, make: Callable[[], Awaitable[SignupToken]])
 
 def _write_signup(token: SignupToken, pin: str, ttl: float, what: str, output_format: str) -> None:
     from teleconch.cli.tctl_admin import load_config
-    from teleconch.cli.tctl_where import NO_PROXY, web_address
+    from teleconch.cli.tctl_where import NO_PROXY, web_address, web_note
     from teleconch.resources.times import duration_text, rfc3339, utc_text
 
-    proxy = web_address(load_config())
+    config = load_config()
+    proxy = web_address(config)
     url = f"https://{proxy or f'{NO_PROXY}:{defaults.WEB_PORT}'}/web/newuser/{token.value.reveal()}"
     if output_format != "text":
         value = {"user": token.user, "url": url, "token": token.value.reveal(), "expires": rfc3339(token.expires)}
@@ -126,9 +127,4 @@ def _write_signup(token: SignupToken, pin: str, ttl: float, what: str, output_fo
     )
     click.echo(f"    {url}\n")
     click.echo(f"or, to sign up in a terminal:\n\n    tsh signup --ca-pin={pin} {url}\n")
-    if proxy is None:
-        click.echo(
-            f"NOTE: put the address of your proxy in the place of {NO_PROXY}; the user must be able to reach it."
-        )
-    else:
-        click.echo(f"NOTE: make sure that {proxy} is reachable for the user: it is the address of your proxy.")
+    click.echo(f"NOTE: {web_note(config)}")

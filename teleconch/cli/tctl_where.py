@@ -12,15 +12,38 @@ NO_PROXY: Final = "<proxy>"  # as Teleport prints it
 
 
 def web_address(config: Config) -> str | None:
-    """``host:port`` of the proxy's web address; ``None`` if no proxy runs with this configuration."""
+    """``host:port`` of the proxy's web address; ``None`` if the configuration neither says it nor runs a proxy."""
     from teleconch.config.addresses import Address
 
     proxy = config.proxy_service
-    if not proxy.enabled:
-        return None
     if proxy.public_addr:
         return str(proxy.public_addr[0])
+    if not proxy.enabled:
+        return None
     return str(Address(_host(config, proxy.web_listen_addr), proxy.web_listen_addr.port))
+
+
+def web_note(config: Config) -> str:
+    """What to check, or to set, before the address of :func:`web_address` is given to users."""
+    from teleconch.resources.addresses import no_other_machine
+
+    address = web_address(config)
+    if address is None:
+        return (
+            f"put the address of your proxy in the place of {NO_PROXY}; the user must be able to reach it. With"
+            " proxy_service.public_addr in this configuration (the proxy itself may stay off), it stands there."
+        )
+    if config.proxy_service.public_addr:
+        return f"make sure that {address} is reachable for the user: it is the address of your proxy."
+    if no_other_machine(address.rpartition(":")[0].strip("[]")):
+        return (
+            f"only this machine itself reaches {address}. For other users, set proxy_service.public_addr to the name by"
+            " which they reach the proxy (and web_listen_addr to an address that is not loopback)."
+        )
+    return (
+        f"{address} is a guess: set proxy_service.public_addr to the name by which users reach the proxy, such as"
+        " proxy.example.com:3080."
+    )
 
 
 def ssh_address(config: Config) -> str:
@@ -29,10 +52,10 @@ def ssh_address(config: Config) -> str:
     from teleconch.defaults import PROXY_PORT
 
     proxy = config.proxy_service
-    if not proxy.enabled:
-        return f"{NO_PROXY}:{PROXY_PORT}"
     if proxy.ssh_public_addr:
         return str(proxy.ssh_public_addr[0])
+    if not proxy.enabled:
+        return f"{proxy.public_addr[0].host if proxy.public_addr else NO_PROXY}:{PROXY_PORT}"
     host = proxy.public_addr[0].host if proxy.public_addr else _host(config, proxy.listen_addr)
     return str(Address(host, proxy.listen_addr.port))
 
@@ -52,9 +75,14 @@ def auth_address(config: Config) -> tuple[str, bool]:
 
 
 def _host(config: Config, listens: Address) -> str:
+    from teleconch.resources.addresses import no_other_machine
+
     if config.teleport.advertise_ip is not None:
         return config.teleport.advertise_ip.host
-    return config.teleport.nodename if listens.any_host else listens.host
+    if not listens.any_host:
+        return listens.host
+    nodename = config.teleport.nodename
+    return (no_other_machine(nodename) and _own_address()) or nodename
 
 
 def _own_address() -> str | None:

@@ -18,7 +18,7 @@ from teleconch.cli.tctl_admin import _admin_tls
 from teleconch.cli.tctl_documents import read_documents
 from teleconch.cli.tctl_nodes import status_text
 from teleconch.cli.tctl_status import clock_text
-from teleconch.cli.tctl_where import auth_address, web_address
+from teleconch.cli.tctl_where import auth_address, ssh_address, web_address, web_note
 from teleconch.config.load import load_config
 from teleconch.errors import BadParameter
 from teleconch.resources.node import Node, NodeStatus
@@ -204,12 +204,34 @@ def test_expired_identity(run, config, tmp_path):
         ("web_listen_addr: 127.0.0.1:8080", "127.0.0.1:8080"),
         ("public_addr: tele.example.com:443", "tele.example.com:443"),
         ("public_addr: tele.example.com", "tele.example.com:3080"),
+        ("{enabled: no, public_addr: tele.example.com}", "tele.example.com:3080"),
     ],
 )
 def test_web_address(proxy, expected):
     """The sign-up link has the address under which people reach the proxy."""
     text = f"teleport: {{nodename: graviton}}\nauth_service: {{cluster_name: main}}\nproxy_service:\n  {proxy}\n"
     assert web_address(load_config(text, "f")) == expected
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("{enabled: no}", ["<proxy>", "proxy_service.public_addr"]),
+        ("{enabled: no, public_addr: tele.example.com}", ["tele.example.com:3080 is reachable"]),
+        ("{web_listen_addr: '0.0.0.0:3080'}", ["graviton:3080 is a guess", "set proxy_service.public_addr"]),
+        ("{web_listen_addr: '127.0.0.1:3080'}", ["only this machine", "set proxy_service.public_addr"]),
+        ("{web_listen_addr: '[::1]:3080'}", ["only this machine", "web_listen_addr"]),
+        ("{public_addr: tele.example.com}", ["tele.example.com:3080 is reachable"]),
+    ],
+)
+def test_what_to_set_for_sign_up_links(proxy, said):
+    """A link that users cannot open comes with the key that makes it a better one."""
+    text = f"teleport: {{nodename: graviton}}\nauth_service: {{cluster_name: main}}\nproxy_service: {proxy}\n"
+    config = load_config(text, "f")
+    for words in said:
+        assert words in web_note(config)
+    if "tele" in proxy:
+        assert ssh_address(config) == "tele.example.com:3023"
 
 
 @pytest.mark.parametrize(
