@@ -158,7 +158,7 @@ def test_nothing_stays_of_a_killed_node(tmp_path: Path, other_user: str, also_la
 
         subprocess.run(["ssh-agent", "-a", str(agent)], check=True, stdout=subprocess.DEVNULL)
         client("-tt", stdin=b"touch login; sleep 371\n")
-        client("-A", "-R", "0:127.0.0.1:1", command=("touch command; echo $SSH_AUTH_SOCK > agent; exec sleep 372",))
+        client("-A", "-R", "0:127.0.0.1:1", command=("echo $SSH_AUTH_SOCK > agent; touch command; exec sleep 372",))
         client("-s", command=("sftp",))
         home = Path(f"~{other_user}").expanduser()
 
