@@ -48,19 +48,20 @@ class Limits:
     rekey_seconds: float = REKEY_SECONDS
 
     def bounds(self) -> Bounds:
-        """Of a server's connections. They say nothing yet, or they have sent a version line, or they have keys."""
+        """Of a server's connections: they say nothing yet, have sent a version line, exchange keys, or have them."""
         from teleconch.admission import Bounds, Room  # not for clients, which start sooner without Twisted
 
-        total = max(1, min(self.max_unauthenticated, self.max_connections // 2))  # the rest is for those who are in
+        total = max(1, min(self.max_unauthenticated, self.max_connections // 3))  # the rest is for those who are in
         one = max(1, min(self.max_unauthenticated_per_source, total))
         later = Room(max(1, total // 2), max(1, one // 2))
         return Bounds(
             connections=self.max_connections,
-            steps=(Room(total, one), later, later),
+            steps=(Room(total, one), later, later, later),
             per_source=self.max_connections_per_source,
             per_identity=self.max_connections_per_user,
         )
 
 
 SPEAKS: Final = 1  # steps of admission, after the first
-HAS_KEYS: Final = 2
+EXCHANGES: Final = 2
+HAS_KEYS: Final = 3

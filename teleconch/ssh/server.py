@@ -19,7 +19,7 @@ from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.hostkey import HostKey
-from teleconch.ssh.limits import HAS_KEYS, SPEAKS, Limits
+from teleconch.ssh.limits import EXCHANGES, HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.problems import SSHProblem
 from teleconch.ssh.transport import SSHTransport, server_extensions
 from teleconch.ssh.userauth import UserAuthServer
@@ -110,6 +110,9 @@ class SSHServerTransport(SSHTransport):
         if self.sessionID is None:
             theirs = kex.parse_kexinit(bytes((messages.KEXINIT,)) + kexinit)
             self.offered = kex.fitting(self.offered, theirs)
+
+    def kex_agreed(self, agreed: kex.Agreed) -> None:
+        self.factory.admission.advanced(self, EXCHANGES)
 
     def connectionSecure(self) -> None:
         self.factory.admission.advanced(self, HAS_KEYS)

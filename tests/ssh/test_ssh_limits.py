@@ -162,12 +162,20 @@ def test_noise_on_the_wire(seed: int, cut: int, flips: list[int]) -> None:
 def test_a_silent_flood_ends_no_login() -> None:
     """Whoever has sent a version line, or has keys, stays while a crowd from the same source that says nothing goes."""
     bounds = Limits(max_unauthenticated=20, max_unauthenticated_per_source=10)
-    for come_to in (lambda pair: pair.server.otherVersionString, lambda pair: pair.server.sessionID):
+    for come_to in (
+        lambda pair: pair.server.otherVersionString,
+        lambda pair: pair.server._agreed,
+        lambda pair: pair.server.sessionID,
+    ):
         pair = Pair(options=options(limits=bounds))
         while not come_to(pair):
             pair.pump(1)
         crowd = [Pair.silent(pair.factory) for _ in range(100)]
         assert sum(not each.ended for each in crowd) == 10
+        if pair.server._agreed is not None or pair.server.sessionID is not None:
+            for _ in range(20):
+                crowd.append(Pair.silent(pair.factory))
+                crowd[-1].dataReceived(b"SSH-2.0-flood\r\n")
         assert not pair.server.ended
         pair.pump()
         assert pair.server.user == "alice"
