@@ -398,7 +398,12 @@ async def full_volume(side: Side) -> str:
             return f"{', '.join(found)}; {(folder / 'file').stat().st_size} bytes"
 
 
-@behaviour(REQUESTS, "What a failure (code 4) is called: not empty, exists, a directory, a full volume")
+@behaviour(
+    REQUESTS,
+    "What a failure (code 4) is called: not empty, exists, a directory, a full volume",
+    reason="The code is sshd's, and the text says why: OpenSSH's client prints a word of its own for each code, and "
+    "others show what they are told.",
+)
 async def failures(side: Side) -> str:
     with volume(side, "size=64k") as folder:
         (folder / "full" / "x").mkdir(parents=True)

@@ -133,3 +133,26 @@ def test_handles_have_a_limit(folder: Path) -> None:
     assert peer.ask(p.CLOSE, string(uint32(0)))[0] == p.STATUS
     assert peer.open(b"file")
     peer.close()
+
+
+def test_failures_say_why(folder: Path) -> None:
+    """What has no code of its own in SFTP is told in words: a full disk above all; what has one, in OpenSSH's."""
+    peer = Peer.ours(folder)
+    peer.begin()
+    full = peer.ask(p.OPEN, string(b"/dev/full"), uint32(2), uint32(0))[1:]
+    file = peer.open(b"file")
+    told = [
+        peer.ask(p.WRITE, full, uint64(0), string(b"x")),
+        peer.ask(p.MKDIR, string(b"dir"), uint32(0)),
+        peer.ask(p.OPEN, string(b"dir"), uint32(2), uint32(0)),
+        peer.ask(p.RENAME, string(b"file"), string(b"dir")),
+        peer.ask(p.READ, string(b"none"), uint64(0), uint32(1)),
+        peer.extended("copy-data", file, uint64(0, 0), file, uint64(0)),
+    ]
+    assert {code(each) for each in told} == {p.FAILURE}
+    assert [Reader(each, 5).string().decode() for each in told] == [
+        *("No space left on device", "File exists", "Is a directory", "File exists", "There is no such handle"),
+        "Source and target are one file",
+    ]
+    assert Reader(peer.ask(p.STAT, string(b"missing")), 5).string() == b"No such file"
+    assert peer.close() == 0

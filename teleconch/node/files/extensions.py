@@ -99,7 +99,7 @@ def _link_mode(path: bytes, wanted: Attributes) -> None:
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
-            raise Refused(packets.FAILURE)
+            raise Refused(packets.FAILURE, b"A link has no mode of its own")
         os.chmod(b"/proc/self/fd/%d" % fd, wanted.mode & 0o7777)
     finally:
         os.close(fd)
@@ -136,7 +136,7 @@ def home_directory(client: Client, request: Reader) -> bytes:
     user = request.string()
     home = names.home_of(user) if user else names.entered_home()
     if home is None:
-        raise Refused(packets.FAILURE)
+        raise Refused(packets.FAILURE, b"There is no such user")
     body = string(home)
     return bytes((packets.NAME,)) + UINT32.pack(1) + body + body + UINT32.pack(0)
 
@@ -151,7 +151,7 @@ def names_of_ids(client: Client, request: Reader) -> bytes:
         named = [(id, name_of(id)) for (id,) in UINT32.iter_unpack(ids)]
         found.append(b"".join(string(b"" if name == b"%d" % id else name) for id, name in named))
     if sum(map(len, found)) > packets.DATA_MAX:
-        raise Refused(packets.FAILURE)
+        raise Refused(packets.FAILURE, b"Too many names in one request")
     return _extended_reply(string(found[0]) + string(found[1]))
 
 

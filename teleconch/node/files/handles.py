@@ -69,7 +69,7 @@ class Handles:
     def add(self, opened: OpenFile | OpenDirectory) -> bytes:
         """The new handle. Refused where there are too many; the caller closes then."""
         if len(self._open) >= self._limit:
-            raise Refused(FAILURE)
+            raise Refused(FAILURE, b"Too many open files")
         while (handle := UINT32.pack(self._next)) in self._open:
             self._next = (self._next + 1) & 0xFFFFFFFF
         self._next = (self._next + 1) & 0xFFFFFFFF
@@ -79,13 +79,13 @@ class Handles:
     def file(self, handle: bytes) -> OpenFile:
         opened = self._open.get(handle)
         if type(opened) is not OpenFile:
-            raise Refused(FAILURE)
+            raise Refused(FAILURE, b"There is no such handle")
         return opened
 
     def directory(self, handle: bytes) -> OpenDirectory:
         opened = self._open.get(handle)
         if type(opened) is not OpenDirectory:
-            raise Refused(FAILURE)
+            raise Refused(FAILURE, b"There is no such handle")
         return opened
 
     def close(self, handle: bytes) -> bool:

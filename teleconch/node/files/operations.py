@@ -186,7 +186,7 @@ def rename(client: Client, request: Reader) -> bytes:
     except OSError:
         os.rename(old, new)
         return OK
-    raise Refused(packets.FAILURE)
+    raise Refused(packets.FAILURE, b"File exists")
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def copy_data(client: Client, request: Reader) -> bytes:
     target_handle, target_at = request.string(), request.uint64()
     source, target = client.handles.file(source_handle), client.handles.file(target_handle)
     if source is target or source.path == target.path:
-        raise Refused(packets.FAILURE)
+        raise Refused(packets.FAILURE, b"Source and target are one file")
     position(source_at), position(target_at)
     left = length or SIGNED_MAX
     while left:

@@ -66,11 +66,6 @@ class Refused(Exception):
         self.sentence = SENTENCES[code] if sentence is None else sentence
 
 
-def code_of(error: OSError) -> int:
-    """The status code for an error of the system, as OpenSSH's server maps them."""
-    return _CODES.get(error.errno or 0, FAILURE)
-
-
 class Reader:
     """Takes a packet apart from ``at``, field by field. Malformed where it ends early."""
 
@@ -126,6 +121,13 @@ def status(code: int, sentence: bytes | None = None) -> bytes:
     """A STATUS, without length and id: type, code, sentence, no language."""
     words = SENTENCES[code] if sentence is None else sentence
     return bytes((STATUS,)) + UINT32.pack(code) + string(words) + string(b"")
+
+
+def problem(error: OSError) -> bytes:
+    """A STATUS for an error of the system: the code to which OpenSSH's server maps it, and why, where the code says no
+    more than "Failure". OpenSSH's client prints words of its own for each code, and others show ours."""
+    code = _CODES.get(error.errno or 0, FAILURE)
+    return status(code, error.strerror.encode() if code == FAILURE and error.strerror else None)
 
 
 def answer(id: int, reply: bytes) -> bytes:

@@ -114,7 +114,7 @@ class Server:
                 return
             reply = self._write(data) if type == packets.WRITE else self._operate(type, data)
         except OSError as error:
-            reply = packets.status(packets.code_of(error))
+            reply = packets.problem(error)
         except Refused as refused:
             reply = packets.status(refused.code, refused.sentence)
         except Malformed:
@@ -164,16 +164,22 @@ class Server:
         piece = data[_MOVE.size : _MOVE.size + length]
         if len(piece) != length:
             raise Malformed
+        written = self._put(opened, piece, offset)
+        if written != length:  # the disk is full, or a limit is reached: a second write hears which
+            written += self._put(opened, piece[written:], offset + written)
+            if written != length:
+                opened.error = opened.error or "only a part could be written"
+                raise Refused(packets.FAILURE, b"Only a part could be written")
+        return OK
+
+    def _put(self, opened: OpenFile, piece: memoryview, offset: int) -> int:
         try:
             written = os.write(opened.fd, piece) if opened.appending else os.pwrite(opened.fd, piece, position(offset))
         except OSError as error:
             opened.error = opened.error or error.strerror
             raise
         opened.written += written
-        if written != length:  # the disk is full, or a limit is reached
-            opened.error = opened.error or "only a part could be written"
-            raise Refused(packets.FAILURE)
-        return OK
+        return written
 
     def _moved(self, data: memoryview) -> tuple[OpenFile, int, int]:
         """The fields that READ and WRITE share: the file, the offset, and how many bytes."""
