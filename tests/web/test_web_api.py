@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from web_world import CLUSTER, PASSWORD, Web, code
 
 from teleconch import __version__
+from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.ca.ssh import certificate_summary
 from teleconch.errors import TrustError
+from teleconch.resources.secret import Secret
 from teleconch.web import attempts
 
 
@@ -213,6 +217,21 @@ async def test_unexpected_errors(web: Web, logged) -> None:
         assert answer.error.startswith("Something went wrong on the server")
         assert "secret" not in answer.body
     assert [each for each in logged if each.get("log_failure")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_keeps_nobody_out(web: Web) -> None:
+    """Wrong answers count against the address that they came from; the same user gets in from another."""
+    await web.start("off")
+    await web.auth.finish_signup(Secret(await web.token()), Secret(PASSWORD), "")
+    for _ in range(5):
+        assert (await web.login("alice", "wrong", "")).status == 403
+    assert (await web.login("alice", PASSWORD, "")).status == 403
+    keys = {"pub_key": new_ssh_key()[1], "tls_pub_key": new_tls_key()[1]}
+    fields = json.dumps({"user": "alice", "password": PASSWORD, **keys}).encode()
+    headers = {"Content-Type": "application/json"}
+    answer = await deferToThread(web._call, "POST", "/webapi/ssh/certs", fields, headers, "127.0.0.2")
+    assert answer.status == 200, answer.body
 
 
 @pytest_twisted.ensureDeferred

@@ -149,8 +149,12 @@ class Web:
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.ca.tls_cert)
 
-    def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        connection = http.client.HTTPSConnection("localhost", self.port, context=self.context(), timeout=20)
+    def _call(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], source: str = "127.0.0.1"
+    ) -> Answer:
+        connection = http.client.HTTPSConnection(
+            "localhost", self.port, context=self.context(), timeout=20, source_address=(source, 0)
+        )
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
