@@ -26,7 +26,6 @@ VERSION: Final = b"SSH-2.0-Teleconch"
 START, AUTH, OPEN, ENDED = "start", "auth", "open", "ended"
 _SEQUENCE: Final = 0xFFFFFFFF
 _KEX: Final = frozenset((messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS, messages.KEX_INIT))
-_BLOCKED_MAX: Final = 1024  # messages held back during a key exchange: answers, small ones
 
 
 class Handshake:
@@ -59,6 +58,7 @@ class Handshake:
         self._exchanging = False  # between our KEXINIT and our NEWKEYS
         self._skip_reply = False
         self._blocked: list[tuple[bytes, bytes]] = []
+        self._blocked_bytes = 0
         self._bytes = self._packets = 0  # since the last key exchange
         self._exchanged_at = time.monotonic()
         self._send_kexinit()
@@ -166,7 +166,8 @@ class Handshake:
         if self.state == ENDED:
             return
         if self._exchanging and head[0] not in _KEX:
-            if len(self._blocked) >= _BLOCKED_MAX:
+            self._blocked_bytes += len(head) + len(body) + limits.PIECE_COST
+            if self._blocked_bytes > limits.BLOCKED_BYTES:
                 raise ProtocolProblem("too much waits for the key exchange to end")
             self._blocked.append((head, body))
             return
@@ -269,7 +270,7 @@ class Handshake:
         self._exchanged_at = time.monotonic()
         if self.state == START:
             self._log_in()
-        blocked, self._blocked = self._blocked, []
+        blocked, self._blocked, self._blocked_bytes = self._blocked, [], 0
         for head, body in blocked:
             self._send(head, body)
 

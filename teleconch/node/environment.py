@@ -18,6 +18,7 @@ from teleconch.node import variables
 ALLOWED: Final = ("LANG", "LC_*", "COLORTERM", "TERM", "TELEPORT_SESSION")
 COUNT_MAX: Final = 64
 NAME_MAX: Final = 128
+ENTRY_COST: Final = 256  # bytes of memory, beside name and value
 VALUE_MAX: Final = variables.VALUE_MAX
 
 
@@ -27,6 +28,11 @@ class Requested:
     def __init__(self, also: Iterable[str] = ()) -> None:
         self._allowed = (*ALLOWED, *also)
         self.variables: dict[bytes, bytes] = {}
+
+    def cost(self, name: bytes) -> int:
+        """What the variable takes in memory, about; nothing where there is none."""
+        value = self.variables.get(name)
+        return 0 if value is None else len(name) + len(value) + ENTRY_COST
 
     def set(self, name: bytes, value: bytes) -> bool:
         """Whether the variable is taken: allowed, small, without a zero byte, and not one too many."""

@@ -28,20 +28,26 @@ from twisted.python.failure import Failure
 from teleconch.access.permit import AccessPermit
 from teleconch.errors import AccessDenied, BadParameter, TeleconchError
 from teleconch.node import pty, rc
-from teleconch.node.environment import Requested, SessionFacts, address
+from teleconch.node.environment import ENTRY_COST, Requested, SessionFacts, address
 from teleconch.node.files.child import SFTP
 from teleconch.node.files.programs import is_scp
 from teleconch.node.files.transfers import Transfers
+from teleconch.node.forward.gate import X11_REQUEST
 from teleconch.node.forward.session import SessionForwarding
 from teleconch.node.place import Place
 from teleconch.node.process import Process
 from teleconch.node.start import Request
+from teleconch.node.streams import SINK_HIGH
 from teleconch.node.wires import STDERR, Wires
 from teleconch.ssh.channel import Answer, Channel
 from teleconch.ssh.codec import Reader, boolean, string
 
 END_OF_WRITE: Final = b"eow@openssh.com"  # OpenSSH's PROTOCOL, section 2.1
 NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures
+TERMINAL_COST: Final = 16 * 1024  # bytes of memory, about, that a terminal's modes and descriptors take
+RUNNING_COST: Final = SINK_HIGH  # of what a process has not read yet
+COMMAND_SHOWN: Final = 4096  # bytes of a command that the log shows
+NO_ROOM: Final = "You have too much open on this node for its memory: close some of it first."
 SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
     for name in ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
@@ -110,11 +116,15 @@ class SessionChannel(Channel):
             return False
         if not self._permit.pty:
             return self._refuse("The certificate does not allow a terminal; ask for one with permit-pty.")
+        if not self.charge(TERMINAL_COST):
+            return self._refuse(NO_ROOM)
         try:
             self._terminal = pty.Terminal(pty.parse_request(data))
         except BadParameter as error:
+            self.uncharge(TERMINAL_COST)
             return self._refuse(str(error))
         except OSError as error:
+            self.uncharge(TERMINAL_COST)
             return self._refuse(f"This node has no terminal left ({error}); try again later.")
         return True
 
@@ -123,7 +133,13 @@ class SessionChannel(Channel):
         reader = Reader(data)
         name, value = reader.string(), reader.string()
         reader.end()
-        return not self._begun and self._requested.set(name, value)
+        size = len(name) + len(value) + ENTRY_COST
+        if self._begun or not self.charge(size):
+            return False
+        before = self._requested.cost(name)
+        taken = self._requested.set(name, value)
+        self.uncharge(before if taken else size)
+        return taken
 
     def request_shell(self, data: bytes) -> bool:
         """The login shell (section 6.5)."""
@@ -150,6 +166,8 @@ class SessionChannel(Channel):
     def requestReceived(self, requestType: bytes, data: bytes) -> Answer:
         """Forwarding's requests go there, all others to the methods of their names."""
         if not self._begun:
+            if requestType == X11_REQUEST and not self.charge(len(data)):  # the cookie is kept
+                return self._refuse(NO_ROOM)
             answer = self._forwarding.request(requestType, data)
             if answer is not None:
                 return answer
@@ -172,6 +190,8 @@ class SessionChannel(Channel):
             self._still()
         except AccessDenied as error:
             return self._refuse(str(error))
+        if not self.charge(RUNNING_COST):
+            return self._refuse(NO_ROOM)
         self._begun = True
         self._place.live.add(self)
         try:
@@ -183,7 +203,8 @@ class SessionChannel(Channel):
         if not self._producer_paused:
             self._wires.resumeProducing()
         self.resumeProducing()
-        Deferred.fromCoroutine(self._watch(self._process, command, serve)).addErrback(self._broken)
+        shown = None if command is None else command[:COMMAND_SHOWN].decode("utf-8", "replace")
+        Deferred.fromCoroutine(self._watch(self._process, shown, serve)).addErrback(self._broken)
         return True
 
     def _launch(self, command: bytes | None, serve: str | None) -> Process:
@@ -214,7 +235,7 @@ class SessionChannel(Channel):
         report = None if self._transfers is None else self._transfers.take_child_end()
         return place.launcher.spawn(request, *ends, report)
 
-    async def _watch(self, process: Process, command: bytes | None, serve: str | None) -> None:
+    async def _watch(self, process: Process, command: str | None, serve: str | None) -> None:
         try:
             facts = await process.started
         except TeleconchError as error:
@@ -229,7 +250,7 @@ class SessionChannel(Channel):
                 success=True,
                 pid=facts.pid,
                 terminal=None if self._terminal is None else self._terminal.path,
-                command=None if command is None else command[:4096].decode("utf-8", "replace"),
+                command=command,
                 subsystem=serve,
                 **self._fields,
             )

@@ -14,7 +14,7 @@ import os
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorFDSet, IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
@@ -25,7 +25,13 @@ READ_BIG: Final = 256 * 1024
 PIPE_SIZE: Final = 1024 * 1024
 TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
 TERMINAL_FULL: Final = 2048
-SINK_HIGH: Final = 128 * 1024  # the producer is paused above, and resumed when all is written
+SINK_HIGH: Final = 32 * 1024  # the producer is paused above, and resumed when all is written
+
+
+class Room(Protocol):
+    """What output goes to: ``remoteWindowLeft`` is how much of it is taken at this moment."""
+
+    remoteWindowLeft: int
 
 
 def grow_pipe(fd: int) -> None:
@@ -50,10 +56,12 @@ class Source:
         deliver: Callable[[bytes], None],
         ended: Callable[[], None],
         terminal: bool = False,
+        room: Room | None = None,
     ) -> None:
         os.set_blocking(fd, False)
         self._reactor = reactor
         self._fd = fd
+        self._room = room  # reads no more than there is room for: nothing of it has to be kept here
         self._deliver = deliver
         self._ended = ended
         self._terminal = terminal
@@ -78,10 +86,13 @@ class Source:
         return "source"
 
     def doRead(self) -> None:
+        size, room = self._size, self._room
+        if room is not None and 0 < room.remoteWindowLeft < size:
+            size = room.remoteWindowLeft
         try:
-            data = os.read(self._fd, self._size)
+            data = os.read(self._fd, size)
             if self._terminal and len(data) >= TERMINAL_FULL:
-                data = self._burst(data)
+                data = self._burst(data, size)
         except BlockingIOError:
             return
         except OSError:
@@ -97,11 +108,11 @@ class Source:
                 grow_pipe(self._fd)
         self._deliver(data)
 
-    def _burst(self, first: bytes) -> bytes:
+    def _burst(self, first: bytes, size: int) -> bytes:
         pieces = [first]
         try:
-            while len(pieces) < TERMINAL_BURST:
-                piece = os.read(self._fd, READ_SMALL)
+            while len(pieces) < TERMINAL_BURST and (size := size - len(pieces[-1])) > 0:
+                piece = os.read(self._fd, min(size, READ_SMALL))
                 pieces.append(piece)
                 if len(piece) < TERMINAL_FULL:
                     break

@@ -80,6 +80,7 @@ class Wires:
                 self._from_stderr if kind else self._from_stdout,
                 self._changed,
                 terminal=self._terminal,
+                room=self._channel,
             )
         )
 

@@ -32,6 +32,10 @@ Held = deque[tuple[int, bytes | bytearray]]
 Answer = bool | int | None | Awaitable[bool | int | None]
 
 
+def _no_room() -> ProtocolProblem:
+    return ProtocolProblem("more waits on the channels of this connection than there is room for")
+
+
 @implementer(IPushProducer, IConsumer)
 class Channel(SSHChannel):
     """Override ``channelOpen``, ``dataReceived``, ``extReceived``, ``eofReceived``, ``closeReceived``, ``closed`` and
@@ -76,8 +80,9 @@ class Channel(SSHChannel):
         self._eof_held = False
         self._giving = False
         self._waiting: deque[Callable[[], None] | Held] = deque()  # what came behind a request that is being answered
-        self._waiting_bytes = 0  # of requests among it
         self._answering = False
+        self.charged = 0  # bytes taken from the connection's account for this channel
+        self.window_max = self.localWindowSize  # what the window may grow to
 
     # -- overridden by applications --
 
@@ -265,6 +270,30 @@ class Channel(SSHChannel):
         self._unsent_bytes = 0
         self.loseConnection()
 
+    # -- what it costs --
+
+    def charge(self, size: int, *, spare: bool = False) -> bool:
+        """Whether ``size`` bytes more may be held for this channel; see :meth:`Account.take`. They are given back when
+        the channel closes, or before by :meth:`uncharge`."""
+        if not self.conn.account.take(size, spare=spare):
+            return False
+        self.charged += size
+        return True
+
+    def uncharge(self, size: int) -> None:
+        """Give ``size`` bytes back, unless that is done already."""
+        size = min(size, self.charged)
+        self.charged -= size
+        self.conn.account.give(size)
+
+    def release(self) -> None:
+        """Nothing is held for this channel any more."""
+        self.uncharge(self.charged)
+
+    def _charge_event(self, size: int) -> None:
+        if not self.charge(size):
+            raise _no_room()
+
     # -- from the peer --
 
     def pauseProducing(self) -> None:
@@ -287,8 +316,18 @@ class Channel(SSHChannel):
             and not self.eof_received
         ):
             credit, self._uncredited = self._uncredited, 0
+            if self.localWindowSize < self.window_max:
+                credit += self._grow()
             self.localWindowLeft += credit
             self.conn.adjustWindow(self, credit)
+
+    def _grow(self) -> int:
+        """Open the window, as data is consumed: to its whole size where there is room, or else twice as far."""
+        for more in (self.window_max - self.localWindowSize, min(self.localWindowSize, self.window_max >> 1)):
+            if self.localWindowSize + more <= self.window_max and self.charge(more, spare=True):
+                self.localWindowSize += more
+                return more
+        return 0
 
     def got_data(self, kind: int, data: bytes) -> None:
         """Data from the peer, its size already checked."""
@@ -307,14 +346,25 @@ class Channel(SSHChannel):
         if self._answering:
             last = self._waiting[-1] if self._waiting else None
             if not isinstance(last, deque):
+                self._charge_event(limits.EVENT_COST)
                 last = deque()
                 self._waiting.append(last)
-            _hold(last, kind, data)
+            self._hold(last, kind, data)
         elif self.localClosed or self.closing:
             self._uncredited += len(data)  # read and dropped, until the peer's CLOSE comes
             self._credit()
         else:
-            _hold(self._held, kind, data)
+            self._hold(self._held, kind, data)
+
+    def _hold(self, held: Held, kind: int, data: bytes) -> None:
+        """Keep ``data`` at the end. A peer that sends it byte by byte costs no more than its window."""
+        if held and len(data) < _SMALL:
+            last_kind, last = held[-1]
+            if last_kind == kind and isinstance(last, bytearray) and len(last) < 16 * _SMALL:
+                last += data
+                return
+        self._charge_event(limits.PIECE_COST)
+        held.append((kind, data if len(data) >= _SMALL else bytearray(data)))
 
     def _give_held(self, whole: bool = False) -> None:
         """Data, and the end of it, as long as the consumer takes it, or all of it."""
@@ -324,6 +374,7 @@ class Channel(SSHChannel):
         try:
             while self._held and (self._taking or whole):
                 kind, data = self._held.popleft()
+                self.uncharge(limits.PIECE_COST)
                 if self.localClosed or self.closing:
                     self._uncredited += len(data)
                 else:
@@ -367,10 +418,11 @@ class Channel(SSHChannel):
 
     def got_request(self, name: bytes, want_reply: bool, data: bytes) -> None:
         if self._answering:
-            self._waiting_bytes += len(data)
-            if len(self._waiting) >= limits.PENDING_EVENTS * 64 or self._waiting_bytes > limits.PENDING_BYTES:
+            if len(self._waiting) >= limits.PENDING_EVENTS * 64:
                 raise ProtocolProblem("too many requests wait for an answer")
-            self._wait(lambda: self.got_request(name, want_reply, data))
+            size = len(name) + len(data) + limits.EVENT_COST
+            self._charge_event(size)
+            self._wait(lambda: self._request_waited(name, want_reply, data, size))
             return
         if self.localClosed:
             return
@@ -380,19 +432,30 @@ class Channel(SSHChannel):
         except Exception:  # noqa: BLE001 - one request's fault ends neither the channel nor the connection
             answer = self._broken_request()
         if inspect.isawaitable(answer):
-            Deferred.fromCoroutine(self._answer(answer, want_reply)).addErrback(self.conn.broken)
+            size = len(data) + limits.EVENT_COST
+            if not self.conn.account.take(size):
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                raise _no_room()
+            Deferred.fromCoroutine(self._answer(answer, want_reply, size)).addErrback(self.conn.broken)
         else:
             self._reply(answer, want_reply)
             self._go_on()
 
+    def _request_waited(self, name: bytes, want_reply: bool, data: bytes, size: int) -> None:
+        self.uncharge(size)
+        self.got_request(name, want_reply, data)
+
     def _wait(self, event: Callable[[], None]) -> None:
         self._waiting.append(event)
 
-    async def _answer(self, answer: Awaitable[Any], want_reply: bool) -> None:
+    async def _answer(self, answer: Awaitable[Any], want_reply: bool, size: int) -> None:
         try:
             given = await answer
         except Exception:  # noqa: BLE001 - likewise
             given = self._broken_request()
+        finally:
+            self.conn.account.give(size)
         self._reply(given, want_reply)
         self._go_on()
 
@@ -414,9 +477,8 @@ class Channel(SSHChannel):
             self._send()
         while self._waiting and not self._answering:
             event = self._waiting.popleft()
-            if not self._waiting:
-                self._waiting_bytes = 0
             if isinstance(event, deque):
+                self.uncharge(limits.EVENT_COST + limits.PIECE_COST * len(event))
                 for kind, data in event:
                     self.got_data(kind, bytes(data))
             else:
@@ -433,15 +495,3 @@ class Channel(SSHChannel):
         if producer is not None:
             producer.stopProducing()
         self.closed()
-
-
-def _hold(held: Held, kind: int, data: bytes) -> None:
-    """Keep ``data`` at the end. A peer that sends it byte by byte costs no more than its window."""
-    if len(data) >= _SMALL:
-        held.append((kind, data))
-        return
-    if not held or held[-1][0] != kind or not isinstance(held[-1][1], bytearray) or len(held[-1][1]) >= 16 * _SMALL:
-        held.append((kind, bytearray()))
-    last = held[-1][1]
-    assert isinstance(last, bytearray)
-    last += data

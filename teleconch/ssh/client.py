@@ -135,6 +135,7 @@ class SSHClientTransport(SSHTransport):
             max_channels=options.max_channels,
             keepalive=(options.keepalive_interval, options.keepalive_count_max),
         )
+        self.account.widen(limits.CONNECTION_BUDGET, None)
         self.authenticated(connection)
         self.ready.callback(connection)
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
+from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused, SSHProblem
@@ -30,10 +31,17 @@ _DATA: Final = Struct(">BII")
 _EXTENDED: Final = Struct(">BIII")
 _THREE: Final = Struct(">III")
 _FOUR: Final = Struct(">IIII")
+_LEAST: Final = limits.CHANNEL_COST + limits.NARROW_WINDOW  # what a channel is taken from the account for
 
 
 def _not_open() -> ProtocolProblem:
     return ProtocolProblem("a message came for a channel that is not open")
+
+
+def _no_room() -> ChannelRefused:
+    return ChannelRefused(
+        messages.OPEN_RESOURCE_SHORTAGE, "You have too much open on this host for its memory: close some of it first."
+    )
 
 
 class Connection(SSHConnection):
@@ -60,6 +68,7 @@ class Connection(SSHConnection):
         self.disconnected: Deferred[None] = Deferred()
         self._logout = logout
         self._max_channels = max_channels
+        self.account = Account(limits.CONNECTION_BUDGET)  # until there is a transport, which has its own
         self._opening = 0  # channels of the peer that are being decided on
         self._requests = GlobalRequests(self, lambda name, data: self.gotGlobalRequest(name, data))
         self._keepalive = KeepAlive(self, self._requests, *keepalive)
@@ -85,6 +94,7 @@ class Connection(SSHConnection):
     # -- the service --
 
     def serviceStarted(self) -> None:
+        self.account = self.transport.account
         if self.avatar is not None:
             self.avatar.conn = self
         self._keepalive.start()
@@ -103,6 +113,7 @@ class Connection(SSHConnection):
             problem = ConnectionLost()
             if channel is not None:
                 channel.openFailed(problem)
+                channel.release()
             result.errback(Failure(problem))
         self._requests.stop()
         if self._logout is not None:
@@ -165,25 +176,36 @@ class Connection(SSHConnection):
                 sender, ChannelRefused(messages.OPEN_RESOURCE_SHORTAGE, "too many channels on this connection")
             )
             return
+        if not self.account.take(_LEAST + len(packet)):
+            self._refuse_open(sender, _no_room())
+            return
         self._opening += 1
-        Deferred.fromCoroutine(self._open(kind, sender, window, max_packet, reader.rest())).addErrback(self.broken)
+        opening = self._open(kind, sender, window, max_packet, reader.rest(), len(packet))
+        Deferred.fromCoroutine(opening).addErrback(self.broken)
 
-    async def _open(self, kind: bytes, sender: int, window: int, max_packet: int, data: bytes) -> None:
+    async def _open(self, kind: bytes, sender: int, window: int, max_packet: int, data: bytes, size: int) -> None:
+        """``size`` bytes of the message, and what a channel costs at least, were taken from the account."""
         try:
             channel = await self._decide(kind, window, max_packet, data)
         except ChannelRefused as refused:
+            self.account.give(_LEAST)
             self._refuse_open(sender, refused)
             return
+        except BaseException:
+            self.account.give(_LEAST)
+            raise
         finally:
+            self.account.give(size)
             self._opening -= 1
-        if self._stopped:
-            channel.conn = self
-            channel.openFailed(ConnectionLost())
-            return
         channel.conn = self
+        channel.charged = _LEAST
+        if self._stopped:
+            channel.openFailed(ConnectionLost())
+            channel.release()
+            return
         channel.remoteWindowLeft = window
         channel.remoteMaxPacket = max(1, min(max_packet, limits.CHANNEL_PACKET))
-        self._narrow(channel)
+        self._first_window(channel)
         self._register(channel, self._number(), sender)
         self.transport.sendPacket(
             messages.CHANNEL_OPEN_CONFIRMATION,
@@ -228,10 +250,13 @@ class Connection(SSHConnection):
                 _TWO.pack(sender, refused.code) + string(refused.sentence.encode()) + string(b""),
             )
 
-    def _narrow(self, channel: Channel) -> None:
-        """One of very many channels gets a small window: all that a peer may have sent has to be kept somewhere."""
-        if len(self.channels) >= limits.WIDE_CHANNELS:
-            channel.localWindowSize = channel.localWindowLeft = min(channel.localWindowSize, limits.NARROW_WINDOW)
+    def _first_window(self, channel: Channel) -> None:
+        """A small window, a very small one for one of very many channels: all that a peer may have sent has to be kept
+        somewhere until it is consumed. What the channel was made with is what its window may grow to."""
+        channel.window_max, size = channel.localWindowSize, limits.NARROW_WINDOW
+        if len(self.channels) < limits.WIDE_CHANNELS and channel.charge(limits.FIRST_WINDOW - size, spare=True):
+            size = limits.FIRST_WINDOW
+        channel.localWindowSize = channel.localWindowLeft = min(channel.window_max, size)
 
     def _number(self) -> int:
         number: int = self.localChannelID
@@ -257,8 +282,13 @@ class Connection(SSHConnection):
             channel.openFailed(ConnectionLost())
             result.errback(Failure(ConnectionLost()))
             return result
+        if not channel.charge(_LEAST):
+            refused = _no_room()
+            channel.openFailed(refused)
+            result.errback(Failure(refused))
+            return result
         channel.id = self._number()
-        self._narrow(channel)
+        self._first_window(channel)
         self.channels[channel.id] = channel
         self._open_results[channel.id] = result
         self.transport.sendPacket(
@@ -293,6 +323,7 @@ class Connection(SSHConnection):
         channel = self.channels.pop(number)
         refused = ChannelRefused(code, text[:1024].decode("utf-8", "replace"))
         channel.openFailed(refused)
+        channel.release()
         result.errback(Failure(refused))
 
     # -- data --
@@ -429,7 +460,10 @@ class Connection(SSHConnection):
         del self.channels[channel.id]
         for deferred in self.deferreds.pop(channel.id, []):
             deferred.errback(RequestRefused("the channel was closed"))
-        channel.gone()
+        try:
+            channel.gone()
+        finally:
+            channel.release()
 
     def close(self) -> None:
         """Close the whole connection."""

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.ssh import limits, messages, packet
+from teleconch.ssh.account import Account
 from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 from teleconch.ssh.wire import READ_SIZE, StreamWire, Wire, make_wire
@@ -48,7 +49,9 @@ class PacketStream(Protocol):
         self._sealer: packet.Sealer = packet.PlainSealer()
         self._in_sequence = self._out_sequence = 0
         self._bytes_left = self._packets_left = 0  # until the next re-key
-        self._longest = limits.PACKET_MAX_EARLY
+        self._longest = limits.PACKET_MAX_FIRST
+        self.account = Account(limits.EARLY_BUDGET)
+        self._unsent_charged = 0  # taken from the account for what the network does not take
         self._version_lines = 0
         self._data_received: Callable[[bytes, int], None] | None = None  # where CHANNEL_DATA goes, once it may come
 
@@ -171,6 +174,7 @@ class PacketStream(Protocol):
         self.ended = True
         if self._wire is not None:
             self._wire.gone()
+        self._unsent_gone()
         self._out = []
 
     # -- sending --
@@ -205,8 +209,22 @@ class PacketStream(Protocol):
         if self._wire is not None and out:
             was = self._wire.congested
             self._wire.send(out, size)
-            if self._wire.congested and not was:
-                self.choked()
+            if self._wire.congested:
+                self._charge_unsent(self._wire)
+                if not was:
+                    self.choked()
+
+    def _charge_unsent(self, wire: Wire) -> None:
+        more = wire.unsent - self._unsent_charged
+        if self.account.take(more, spare=True):
+            self._unsent_charged += more
+        else:
+            wire.stop_reading()  # a peer that asks without reading our answers
+
+    def _unsent_gone(self) -> None:
+        """The network has taken all that was sent, or never will."""
+        self.account.give(self._unsent_charged)
+        self._unsent_charged = 0
 
     def renew_allowance(self) -> None:
         """Count anew what may go under one set of keys."""

@@ -13,8 +13,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from zope.interface import implementer
 
 from teleconch.ssh import limits
+from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.wire import Wire, make_wire
+from teleconch.ssh.wire import READ_SIZE, Wire, make_wire
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -32,6 +33,10 @@ class End:
 
     def transport_end(self) -> Any:
         return self
+
+    def takes_more(self) -> bool:
+        """Whether what is written to this end goes out now."""
+        return True
 
     def heard(self, data: bytes) -> None:
         """Bytes from this end's peer."""
@@ -89,6 +94,9 @@ class RelayChannel(End, Channel):
         self._early = []
         self.pauseProducing()
 
+    def takes_more(self) -> bool:
+        return not self._producer_paused
+
     def dataReceived(self, data: bytes) -> None:
         self.heard(data)
 
@@ -101,6 +109,8 @@ class RelayChannel(End, Channel):
 
     def closed(self) -> None:
         self.heard_gone()
+        if isinstance(self.other, RelayProtocol):
+            self.other.linger(self.conn.account)
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -112,6 +122,7 @@ class RelayProtocol(End, Protocol):
         self._wire: Wire | None = None
         self._producer: Any = None
         self.ended = False
+        self._lingering: tuple[Account, int] | None = None
 
     # -- the socket --
 
@@ -122,6 +133,9 @@ class RelayProtocol(End, Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.heard(data)
 
+    def takes_more(self) -> bool:
+        return self._wire is None or not self._wire.congested
+
     def _socket(self) -> Wire:
         """The socket, taken over when the relay begins: until then a subclass may look at what comes."""
         if self._wire is None:
@@ -130,7 +144,13 @@ class RelayProtocol(End, Protocol):
 
     def received(self, data: memoryview, end: int) -> int:
         self.heard(bytes(data[:end]))
+        self._suit_reads()
         return end
+
+    def _suit_reads(self) -> None:
+        """Read no more at a time than the channel's peer takes, so that nothing of it has to be kept."""
+        if self._wire is not None:
+            self._wire.read_size = min(READ_SIZE, getattr(self.other, "remoteWindowLeft", READ_SIZE) or READ_SIZE)
 
     def choked(self) -> None:
         if self._producer is not None:
@@ -151,7 +171,18 @@ class RelayProtocol(End, Protocol):
         self._producer = None
         if self._wire is not None:
             self._wire.gone()
+        if self._lingering is not None:
+            account, size = self._lingering
+            account.give(size)
         self.heard_gone()
+
+    def linger(self, account: Account) -> None:
+        """The channel is gone: what it left unsent here is in its connection's account until it is sent, or dropped."""
+        unsent = 0 if self.ended or self._wire is None else self._wire.unsent
+        if unsent and not account.take(unsent):
+            self.transport.abortConnection()  # type: ignore[union-attr]
+        elif unsent:
+            self._lingering = (account, unsent)
 
     # -- what the other end does --
 
@@ -180,6 +211,7 @@ class RelayProtocol(End, Protocol):
 
     def resumeProducing(self) -> None:
         if not self.ended and not self.eof_heard:
+            self._suit_reads()
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def stopProducing(self) -> None:
@@ -204,5 +236,6 @@ def relay(a: End, b: End) -> None:
         mine.give_early()
         if not mine.is_gone and not other.is_gone:
             other.transport_end().registerProducer(mine.transport_end(), True)
-            mine.transport_end().resumeProducing()
+            if other.takes_more():  # or else registering has paused it, and the other end resumes it
+                mine.transport_end().resumeProducing()
         mine.begin()

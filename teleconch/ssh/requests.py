@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _KEEPALIVE: Final = b"keepalive@openssh.com"
 
 
+def _cost(data: bytes) -> int:
+    return len(data) + limits.EVENT_COST
+
+
 class GlobalRequests:
     """The questions of both sides. ``decide(name, data)`` answers the peer's, at once or as an awaitable."""
 
@@ -78,7 +82,7 @@ class GlobalRequests:
         """GLOBAL_REQUEST: ``string name, boolean want reply``, and what the request adds."""
         reader = Reader(packet)
         name, want_reply, data = reader.string(), reader.boolean(), reader.rest()
-        if len(self._waiting) >= limits.PENDING_EVENTS:
+        if len(self._waiting) >= limits.PENDING_EVENTS or not self._connection.account.take(_cost(data)):
             raise ProtocolProblem("too many requests wait for an answer")
         self._waiting.append((name, want_reply, data))
         if not self._busy:
@@ -88,7 +92,10 @@ class GlobalRequests:
     async def _answer_all(self) -> None:
         while self._waiting and not self._stopped:
             name, want_reply, data = self._waiting.popleft()
-            answer = await self._answer(name, data)
+            try:
+                answer = await self._answer(name, data)
+            finally:
+                self._connection.account.give(_cost(data))
             if not want_reply or self._stopped:
                 continue
             if answer is False or answer is None or answer == 0:
@@ -111,7 +118,8 @@ class GlobalRequests:
     def stop(self) -> None:
         """The connection is gone."""
         self._stopped = True
-        self._waiting.clear()
+        while self._waiting:
+            self._connection.account.give(_cost(self._waiting.pop()[2]))
         asked, self._asked = self._asked, deque()
         for deferred in asked:
             if deferred is not None:

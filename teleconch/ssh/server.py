@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from teleconch.admission import Admission
 from teleconch.errors import BadParameter
-from teleconch.ssh import algorithms, kex, messages, states
+from teleconch.ssh import algorithms, kex, limits, messages, states
+from teleconch.ssh.account import account_of
 from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
@@ -74,6 +75,7 @@ class SSHServerTransport(SSHTransport):
         self.first_host_key = b""  # the blob of the key or certificate that the first key exchange has shown
         self.user = ""  # who has authenticated, for the log
         self._grace: Any = None
+        self.account.take(limits.CONNECTION_COST)
 
     def connectionMade(self) -> None:
         self._grace = self.reactor.callLater(self.factory.options.limits.login_grace, self._too_slow)
@@ -120,6 +122,7 @@ class SSHServerTransport(SSHTransport):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_grace()
         super().connectionLost(reason)
+        self.account.give(limits.CONNECTION_COST)
         self.factory.admission.gone(self)
         self.factory.connections.discard(self)
 
@@ -167,6 +170,11 @@ class SSHServerTransport(SSHTransport):
         if not self.factory.admission.authenticated(self, user):
             logout()
             self.fail(SSHProblem(f"{user} has too many connections", messages.DISCONNECT_TOO_MANY_CONNECTIONS))
+            return
+        if not self.account.widen(limits.CONNECTION_BUDGET, account_of(user)):
+            logout()
+            sentence = f"{user} has too much open on this host for its memory; close some of it first"
+            self.fail(SSHProblem(sentence, messages.DISCONNECT_TOO_MANY_CONNECTIONS))
             return
         options = self.factory.options
         self.sendPacket(messages.USERAUTH_SUCCESS, b"")

@@ -29,7 +29,6 @@ _SEQUENCE: Final = 0xFFFFFFFF
 _DURING_KEX: Final = frozenset(
     (messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS, messages.KEX_INIT, messages.KEX_REPLY)
 )
-_BLOCKED_MAX: Final = 4096  # small messages held back while keys are exchanged
 _EXTENSIONS_MAX: Final = 64
 
 
@@ -50,6 +49,7 @@ class SSHTransport(PacketStream):
         self.rekey_seconds = limits.REKEY_SECONDS
         self._strict = False
         self._blocked: list[tuple[int, bytes]] = []
+        self._blocked_bytes = 0  # taken from the account for them
         self._state_after = states.SERVICE  # the state that a key exchange leads back to
         self._our_kexinit: bytes | None = None
         self._peer_kexinit: bytes | None = None
@@ -70,7 +70,8 @@ class SSHTransport(PacketStream):
         super().connectionLost(reason)
         if self._rekey_call is not None and self._rekey_call.active():
             self._rekey_call.cancel()
-        service, self.service, self._data_received, self._blocked = self.service, None, None, []
+        service, self.service, self._data_received = self.service, None, None
+        self._unblock()
         if service is not None:
             service.serviceStopped()
 
@@ -89,6 +90,7 @@ class SSHTransport(PacketStream):
 
     def drained(self) -> None:
         """The network takes more."""
+        self._unsent_gone()
         if not self.congested and not self.ended:
             told = getattr(self.service, "sendingResumed", None)
             if told is not None:
@@ -101,12 +103,21 @@ class SSHTransport(PacketStream):
         if self.ended:
             return
         if self._exchanging and messageType not in _DURING_KEX:
-            if len(self._blocked) >= _BLOCKED_MAX:
+            size = len(payload) + limits.PIECE_COST
+            if self._blocked_bytes + size > limits.BLOCKED_BYTES or not self.account.take(size):
                 self.fail(ProtocolProblem("too much waits for the key exchange to end"))
                 return
+            self._blocked_bytes += size
             self._blocked.append((messageType, payload))
             return
         self.seal(bytes((messageType,)), payload)
+
+    def _unblock(self) -> list[tuple[int, bytes]]:
+        """What has waited for the end of a key exchange; nothing of it waits any more."""
+        blocked, self._blocked = self._blocked, []
+        self.account.give(self._blocked_bytes)
+        self._blocked_bytes = 0
+        return blocked
 
     def sendUnimplemented(self, sequence: int | None = None) -> None:
         if sequence is None:
@@ -273,8 +284,7 @@ class SSHTransport(PacketStream):
         if first:
             self._send_ext_info()
         self._exchanging = False
-        blocked, self._blocked = self._blocked, []
-        for number, waiting in blocked:
+        for number, waiting in self._unblock():
             self.sendPacket(number, waiting)
         if not first:
             self.drained()
@@ -299,6 +309,7 @@ class SSHTransport(PacketStream):
         self.keyExchanges += 1
         self._call_later(self.rekey_seconds, self.rekey)
         if first:
+            self._longest = limits.PACKET_MAX_EARLY
             self.connectionSecure()
 
     def connectionSecure(self) -> None:

@@ -67,10 +67,14 @@ class UserAuthServer(SSHService):
         if self._who is not None and not self._stopped and not self._logged:
             self._log_refusal(self._who[0], "no usable certificate was shown")
         self._stopped = True
-        self._waiting = []
+        self._wait_no_more()
         answers, self._answers = self._answers, None
         if answers is not None:
             answers.errback(Failure(UnauthorizedLogin("the connection is gone")))
+
+    def _wait_no_more(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self.transport.account.give(sum(map(len, waiting)))
 
     def packetReceived(self, messageNum: int, packet: bytes) -> None:
         if messageNum == messages.USERAUTH_INFO_RESPONSE:
@@ -80,7 +84,7 @@ class UserAuthServer(SSHService):
             answers, self._answers = self._answers, None
             answers.errback(Failure(UnauthorizedLogin("the questions were not answered")))
         if self._busy:
-            if len(self._waiting) >= _OFFERS_MAX:
+            if len(self._waiting) >= _OFFERS_MAX or not self.transport.account.take(len(packet)):
                 raise ProtocolProblem("too many authentication requests at once")
             self._waiting.append(packet)
             return
@@ -101,6 +105,7 @@ class UserAuthServer(SSHService):
             if self._stopped or self.transport.ended or not self._waiting:
                 break
             packet = self._waiting.pop(0)
+            self.transport.account.give(len(packet))
         self._busy = False
 
     async def _request(self, packet: bytes) -> None:
@@ -175,7 +180,7 @@ class UserAuthServer(SSHService):
             logout()
             raise SSHProblem("authentication needs a signature", messages.DISCONNECT_BY_APPLICATION)
         self._logged = True
-        self._waiting = []
+        self._wait_no_more()
         user = getattr(getattr(avatar, "identity", None), "user", "") or _text(login)
         self.transport.start_connection(avatar, logout, user)
 

@@ -48,7 +48,7 @@ class SocketWire:
         self._left = b""
         self.read_size = READ_SIZE  # the owner may set it
         self._backlog: deque[Any] = deque()
-        self._backlog_bytes = 0
+        self.unsent = 0  # bytes that the network has not taken yet
         self._closing: Any = None
         self._patience = _CLOSE_SECONDS
         self._half_closing = False
@@ -101,9 +101,14 @@ class SocketWire:
             self.congested = True
             self._transport.startWriting()
         self._keep(buffers, sent)
-        self._backlog_bytes += size - sent
-        if self._backlog_bytes > limits.REPLIES_UNREAD and not self._reading_paused:
-            self._reading_paused = True  # a peer that asks without reading our answers
+        self.unsent += size - sent
+        if self.unsent > limits.REPLIES_UNREAD:
+            self.stop_reading()  # a peer that asks without reading our answers
+
+    def stop_reading(self) -> None:
+        """Hear nothing more from the peer until it has taken all that was sent."""
+        if self._backlog and not self._reading_paused:
+            self._reading_paused = True
             self._transport.stopReading()
 
     def _keep(self, buffers: list[bytes], sent: int) -> None:
@@ -127,7 +132,7 @@ class SocketWire:
                 return None
             except OSError:
                 return main.CONNECTION_LOST
-            self._backlog_bytes -= sent
+            self.unsent -= sent
             if self._closing is not None and sent:
                 self._closing.reset(self._patience)
             while backlog and sent >= len(backlog[0]):
@@ -207,6 +212,7 @@ class StreamWire:
         self._transport = transport
         self._left = b""
         self.read_size = READ_SIZE  # without effect: others read
+        self.unsent = 0  # others keep it
         self._closed = False
         self.congested = False
         if hasattr(transport, "registerProducer"):
@@ -222,6 +228,9 @@ class StreamWire:
     def send(self, buffers: list[bytes], size: int) -> None:
         if not self._closed:
             self._transport.write(b"".join(buffers))
+
+    def stop_reading(self) -> None:
+        """Others read."""
 
     def pauseProducing(self) -> None:
         self.congested = True

@@ -157,7 +157,7 @@ async def test_endless_data_before_the_command(connection: Connection) -> None:
     session = await _session(connection)
     session.write(bytes(3 * limits.CHANNEL_WINDOW))
     await task.deferLater(reactor, 0.3)
-    assert session._unsent_bytes == 2 * limits.CHANNEL_WINDOW
+    assert session._unsent_bytes == 3 * limits.CHANNEL_WINDOW - limits.FIRST_WINDOW
     connection.sendEOF(session)
     await _exec(connection, session, b"wc -c")
     await session.over

@@ -118,7 +118,7 @@ def test_a_process_that_does_not_read_stops_the_client() -> None:
 
     channel.registerProducer(Producer(), False)
     pair.pump()
-    assert len(asked) == limits.CHANNEL_WINDOW // len(BLOCK)
+    assert len(asked) == limits.FIRST_WINDOW // len(BLOCK)
     (far,) = pair.server.service.channels.values()
     assert (far.received, far.localWindowLeft) == (0, 0)
     pair.end()
@@ -339,9 +339,8 @@ def test_more_than_the_window() -> None:
     """A peer that sends more than it was allowed to is cut off before that is kept."""
     pair = entered()
     session(pair, b"mute")
-    packets = limits.CHANNEL_WINDOW // limits.CHANNEL_PACKET
-    for _ in range(packets):
-        raw(pair, m.CHANNEL_DATA, uint32(0) + string(bytes(limits.CHANNEL_PACKET)))
+    for _ in range(4):
+        raw(pair, m.CHANNEL_DATA, uint32(0) + string(bytes(limits.FIRST_WINDOW // 4)))
     assert not pair.server.ended
     raw(pair, m.CHANNEL_DATA, uint32(0) + string(b"x"))
     assert pair.server.ended
@@ -503,14 +502,20 @@ def test_tiny_packets_cost_no_more_than_their_window() -> None:
     pair.end()
 
 
-def test_one_of_very_many_channels_gets_a_small_window() -> None:
-    """A thousand channels of one client hold what some dozens do, not gigabytes."""
+def test_windows_are_small_until_there_is_a_consumer() -> None:
+    """A thousand channels of one client hold some megabytes, not gigabytes; one that is read gets its whole window."""
     pair = entered()
     for _ in range(200):
         now(pair, pair.client.service.open(ClientSession()))
-    windows = [channel.localWindowLeft for channel in pair.server.service.channels.values()]
-    assert windows[:32] == [limits.CHANNEL_WINDOW] * 32
+    channels = list(pair.server.service.channels.values())
+    windows = [channel.localWindowLeft for channel in channels]
+    assert windows[:32] == [limits.FIRST_WINDOW] * 32
     assert set(windows[32:]) == {limits.NARROW_WINDOW}
+    for client in (pair.client.service.channels[0], pair.client.service.channels[199]):
+        client.write(bytes(limits.NARROW_WINDOW * 4))
+        pair.pump()
+    assert channels[0].localWindowLeft > limits.CHANNEL_WINDOW // 2
+    assert channels[199].localWindowLeft > limits.CHANNEL_WINDOW // 2
     pair.end()
 
 
@@ -520,7 +525,7 @@ def test_requests_that_wait_are_few() -> None:
     channel = session(pair, b"mute")
     (far,) = pair.server.service.channels.values()
     far._answering = True
-    for _ in range(3):
+    for _ in range(limits.CONNECTION_BUDGET // 100_000):
         pair.client.service.sendRequest(channel, b"env", bytes(100_000))
     pair.pump()
     assert pair.server.ended

@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Daemon, run
-from pair import Pair
+from pair import ME, Pair
 
 ALLOWED = 16 << 20
 pytestmark = pytest.mark.program("ssh")
@@ -112,3 +112,40 @@ def test_a_target_that_never_reads(pair: Pair, size: int) -> None:
         target = f"127.0.0.1:{deaf.getsockname()[1]}"
         command = [*pair.direct[:-1], "-W", target, pair.direct[-1]]
         _flat(pair, command, size, 3 if size < 1 << 30 else 20, push=size, read=True)
+
+
+FILLED = 192 << 20  # one user's budget, 128 MiB, and what Python makes of it
+FILLER = Path(__file__).with_name("filler.py")
+
+
+@pytest.mark.parametrize("where", ["node", "proxy"])
+def test_a_user_who_fills_everything(pair: Pair, where: str) -> None:
+    """One user, many connections, thousands of sessions with windows, variables and terminals: the user's budget, and
+    others get in meanwhile."""
+    daemon = pair.node if where == "node" else pair.front
+    before = rss(daemon)
+    mallory = pair.cluster.folder / "mallory"
+    if not mallory.exists():
+        pair.cluster.tctl("users", "add", "mallory", ME)
+        pair.cluster.sign("mallory", mallory)
+    client = subprocess.Popen(
+        [sys.executable, FILLER, str(getattr(pair.cluster, where)), ME, mallory, "9"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert client.stdout is not None
+        said = []
+        for line in client.stdout:
+            said.append(line)
+            if line == "full\n":
+                break
+        assert said[-1:] == ["full\n"], said
+        grown = rss(daemon) - before
+        assert grown <= FILLED, f"grown by {grown} bytes"
+        assert run(*pair.jump, "echo still here", timeout=20).stdout == "still here\n"
+    finally:
+        client.kill()
+        client.wait()
+        client.stdout.close()
