@@ -24,7 +24,8 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from teleconch import defaults
-from teleconch.auth.records import HOSTS, HostRecord, NameRecord, name_key
+from teleconch.auth.nodes import dialled_host
+from teleconch.auth.records import HOSTS, HostRecord, NameRecord, Presence, name_key, presence_key
 from teleconch.auth.state import Found, State, put
 from teleconch.backend.interface import ABSENT, CHANGES_MAX, Change, Delete
 from teleconch.errors import AccessDenied, BadParameter
@@ -165,7 +166,7 @@ class Names:
         memberships: list[Change] = []
         entries: set[str] = set()
         for found in old:
-            record, granted = found.record, []
+            record, granted = await self._with_address(found.record), []
             for name in self.stems(record):
                 others = [each for each in owners.get(name, ()) if each.uuid != record.uuid]
                 if _is_nobodys(name) or (others and not _may_share(record.role, others)):
@@ -185,6 +186,16 @@ class Names:
         for start in range(0, len(changes), CHANGES_MAX):
             await self._state.commit(*changes[start : start + CHANGES_MAX])
         log.info("indexed the names of {count} hosts", count=len(old), event="join")
+
+    async def _with_address(self, record: HostRecord) -> HostRecord:
+        """A node of before with the address at which it is found now, which its join did not tell."""
+        presence = await self._state.find(presence_key(record.uuid), Presence)
+        if presence is None or record.role != "node":
+            return record
+        address = plain_ip(dialled_host(presence.record.node.addr))
+        if address is None or no_other_machine(str(address)):
+            return record
+        return evolve(record, addresses=(*record.addresses, str(address)))
 
     def _entry(self, name: str, entry: Found[NameRecord] | None, owners: tuple[str, ...], expires: float) -> Change:
         until = expires if entry is None else max(expires, entry.record.until)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from teleconch import defaults
-from teleconch.auth.records import HostRecord
+from teleconch.auth.records import HostRecord, Presence, encode, presence_key
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary
@@ -504,6 +504,21 @@ def test_no_sequence_takes_a_name(steps):
     assert outcome, "the memory store never waits"
     if outcome[0] is not None:
         outcome[0].raiseException()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_from_before_is_found_where_it_was(cluster):
+    """A node behind NAT that joined before addresses were owned goes on pinging with the address that it has."""
+    key, value, uuid = old_record("one", cluster.clock.seconds() - 30)
+    await cluster.backend.put(key, value)
+    node = cluster.node(uuid, nodename="one", addr="192.0.2.9:3022")
+    await cluster.backend.put(presence_key(uuid), encode(Presence(node, cluster.clock.seconds(), "i")))
+    cluster.server = cluster.another()
+    await cluster.server.start()
+    nat = evolve(cluster.identity(uuid), address="198.51.100.5")
+    await cluster.server.heartbeat(nat, node, "i")
+    await refused(cluster.server.heartbeat(nat, evolve(node, addr="192.0.2.10:3022"), "i"))
+    await cluster.server.stop()
 
 
 def test_old_records_are_read():
