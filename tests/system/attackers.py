@@ -3,7 +3,7 @@
 Says ``full`` once it has begun as many as it wants to hold. At its end, after SIGTERM or SECONDS, it prints one line of
 JSON: ``begun``, ``ended`` by the other side or refused, ``standing``, and the ``most`` that stood at a time.
 
-    silent PORT,PORT... COUNT RATE          connections that say nothing
+    silent PORT,PORT... COUNT RATE [N]      connections that say nothing, from N addresses that nobody else has
     version PORT,PORT... COUNT RATE         connections that send an SSH version line, and nothing more
     dials PORT IDENTITY NODE COUNT RATE     of one user, through a proxy, over which nothing is said
     windows PORT IDENTITY COUNT RATE        sessions of one user that never start, each with a filled window
@@ -95,9 +95,13 @@ class _Held(Protocol):
 class Silent(Attacker):
     line = b""
 
-    def __init__(self, ports: str, count: str, rate: str) -> None:
+    def __init__(self, ports: str, count: str, rate: str, sources: str = "0") -> None:
         super().__init__(int(count), float(rate))
-        self.endpoints = [TCP4ClientEndpoint(reactor, "127.0.0.1", int(port), timeout=10) for port in ports.split(",")]
+        self.endpoints = [
+            TCP4ClientEndpoint(reactor, "127.0.0.1", int(port), timeout=10, bindAddress=source)
+            for port in ports.split(",")
+            for source in ([(f"127.0.1.{each + 1}", 0) for each in range(int(sources))] or [None])
+        ]
 
     async def begin(self) -> None:
         await self.endpoints[self.begun % len(self.endpoints)].connect(

@@ -122,10 +122,11 @@ def test_api_connections_of_one_user(pair: Pair, attack) -> None:
 
 
 def all_at_once(pair: Pair, attack, seconds: float) -> list[Attacker]:
+    """Strangers come from addresses of their own here, as they would."""
     cluster = pair.cluster
-    floods = [attack(seconds, "silent", port, 2000, 500) for port in (cluster.node, cluster.proxy, cluster.web)]
+    floods = [attack(seconds, "silent", port, 2000, 500, 4) for port in (cluster.node, cluster.proxy, cluster.web)]
     floods += [
-        attack(seconds, "version", cluster.node, 1000, 200),
+        attack(seconds, "version", cluster.node, 1000, 200, 4),
         attack(seconds, "dials", cluster.proxy, pair.identity, "node1", 1000, 400),
         attack(seconds, "windows", cluster.node, pair.identity, 2000, 200),
         attack(seconds, "api", cluster.auth, pair.identity, 500, 50),
