@@ -360,13 +360,14 @@ async def _signalled(side: Side, name: str) -> str:
     connection = await side.connect()
     session = Session()
     await connection.open(session)
-    await connection.sendRequest(session, *_exec("ulimit -c 0; echo up; sleep 0.5"), 1)
+    await connection.sendRequest(session, *_exec("ulimit -c 0; echo up; cat"), 1)
     await until(lambda: session.out)
     try:
         await connection.sendRequest(session, b"signal", string(name.encode()), 1)
         answer = "yes"
     except RequestRefused:
         answer = "no"
+        connection.sendEOF(session)  # a signal that was taken ends it, however long that takes
     await session.over
     connection.close()
     await connection.disconnected
