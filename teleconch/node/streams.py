@@ -25,7 +25,7 @@ READ_BIG: Final = 256 * 1024
 PIPE_SIZE: Final = 1024 * 1024
 TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
 TERMINAL_FULL: Final = 2048
-SINK_HIGH: Final = 32 * 1024  # the producer is paused above, and resumed when all is written
+SINK_HIGH: Final = 128 * 1024  # the producer is paused above, and resumed when all is written
 
 
 class Room(Protocol):
