@@ -51,7 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name, path=PATH) is None
         ]
         reason = f"needs {', '.join(missing)} (see README, 'Tests')" if missing else ""
-        if item.get_closest_marker("root") and os.geteuid() != 0:
+        others = item.get_closest_marker("root") or "other_user" in getattr(item, "fixturenames", ())
+        if others and os.geteuid() != 0:
             reason = "needs root: another OS user is logged in"
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import itertools
 import os
 import time
@@ -28,6 +29,7 @@ from teleconch.ssh.client import ClientOptions, connect
 from teleconch.ssh.connection import Connection
 
 HOUR = 3600
+ME = getpass.getuser()  # an ordinary user's node lets in nobody else
 CLUSTER = "example.com"
 UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"
 
@@ -213,9 +215,9 @@ class World:
 
     def allow(self, *logins: str, **how: Any) -> None:
         """Give the client a certificate for ``logins``."""
-        self.certificate(self.authorities.user_cert(self.public(), logins or ("root",), **how))
+        self.certificate(self.authorities.user_cert(self.public(), logins or (ME,), **how))
 
-    def ssh_line(self, *options: str, login: str = "root") -> list[str]:
+    def ssh_line(self, *options: str, login: str = ME) -> list[str]:
         known = self.path / "known_hosts"
         known.write_text(f"@cert-authority * {self.authorities.host.ssh_public_key}\n")
         return [
@@ -229,7 +231,7 @@ class World:
         self,
         *command: str,
         options: tuple[str, ...] = (),
-        login: str = "root",
+        login: str = ME,
         stdin: bytes | None = b"",
         env: dict[str, str] | None = None,
         pty: bool = False,
@@ -243,7 +245,7 @@ class World:
         self.clients.append(client)
         return client
 
-    async def connect(self, login: str = "root", certificate: str | None = None, **options: Any) -> Connection:
+    async def connect(self, login: str = ME, certificate: str | None = None, **options: Any) -> Connection:
         """Log in with our own client, which offers what OpenSSH's would not."""
         key = self.key()
         return await connect(

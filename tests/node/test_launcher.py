@@ -14,7 +14,7 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from node_world import alive, own_signals
+from node_world import ME, alive, own_signals
 from twisted.internet import reactor, task
 
 from teleconch.errors import AccessDenied, LimitExceeded, NotFound, TeleconchError, Unavailable
@@ -24,7 +24,7 @@ from teleconch.node.process import COMMAND_MAX, Launcher, Process
 from teleconch.node.start import Request, Started, understand
 
 DAEMON = """
-import os, sys, time
+import getpass, os, sys, time
 from twisted.internet import reactor
 from teleconch.node.process import Launcher
 from teleconch.node.start import Request
@@ -32,7 +32,7 @@ def begin():
     launcher = Launcher(reactor)
     launcher.start()
     null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
-    process = launcher.spawn(Request("root", b"exec sleep 600", {}, False), *null)
+    process = launcher.spawn(Request(getpass.getuser(), b"exec sleep 600", {}, False), *null)
     process.started.addCallback(lambda facts: print(facts.pid, launcher.pid, flush=True))
 reactor.callWhenRunning(begin)
 reactor.run()
@@ -48,7 +48,7 @@ async def launcher() -> AsyncIterator[Launcher]:
     await launcher.stop()
 
 
-def _spawn(launcher: Launcher, command: bytes | None, login: str = "root", **environment: bytes) -> tuple[Process, int]:
+def _spawn(launcher: Launcher, command: bytes | None, login: str = ME, **environment: bytes) -> tuple[Process, int]:
     """A process and the reading end of its output."""
     reading, writing = os.pipe()
     variables = {name.encode(): value for name, value in environment.items()}
@@ -140,7 +140,7 @@ async def test_refusals(launcher: Launcher) -> None:
     os.close(reading)
     null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
     with pytest.raises(LimitExceeded):
-        launcher.spawn(Request("root", b"x" * (COMMAND_MAX + 1), {}, False), *null)
+        launcher.spawn(Request(ME, b"x" * (COMMAND_MAX + 1), {}, False), *null)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -204,15 +204,15 @@ def test_rights_are_given_up_or_nothing_runs(other_user: str) -> None:
 
 def test_accounts() -> None:
     """Look-ups answer as `id` does; a name that no system has is a sentence."""
-    root = accounts.look_up("root")
+    root, own = accounts.look_up("root"), accounts.look_up(ME)
     assert (root.uid, root.gid, root.home) == (0, 0, "/root")
     for name in ("nosuchuser", "a\0b", "../x", ""):
         with pytest.raises(NotFound):
             accounts.look_up(name)
     with pytest.raises(AccessDenied, match="cannot be used"):
-        accounts.check(root._replace(shell="/bin/nothere"))
+        accounts.check(own._replace(shell="/bin/nothere"))
     with pytest.raises(AccessDenied, match="no program"):
-        accounts.check(root._replace(shell="/etc/passwd"))
+        accounts.check(own._replace(shell="/etc/passwd"))
 
 
 @given(st.binary())

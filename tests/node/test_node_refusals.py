@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from node_world import Authorities, World
+from node_world import ME, Authorities, World
 from twisted.internet.error import ConnectionLost
 
 from teleconch.ca.keys import new_ssh_key
@@ -19,7 +19,7 @@ from teleconch.ssh.channel import Channel
 pytestmark = pytest.mark.program("ssh", "ssh-keygen")
 
 
-async def _refused(world: World, word: str, login: str = "root") -> None:
+async def _refused(world: World, word: str, login: str = ME) -> None:
     """The login fails, nothing runs, and a log line with the fields of an audit says why."""
     result = await world.ssh("echo in", login=login)
     assert (result.out, result.code) == (b"", 255)
@@ -39,21 +39,21 @@ def _keygen(world: World, *options: str, ca: str | None = None, identity: str = 
         signer.touch(0o600)
         signer.write_text(world.authorities.user.ssh_private_key.reveal())
     world.key()
-    line = ["ssh-keygen", "-q", "-s", ca or str(signer), "-I", identity, "-n", "root", "-V", "-1m:+10m"]
+    line = ["ssh-keygen", "-q", "-s", ca or str(signer), "-I", identity, "-n", ME, "-V", "-1m:+10m"]
     subprocess.run([*line, *options, str(world.path / "key.pub")], check=True, capture_output=True)
 
 
 @pytest_twisted.ensureDeferred
 async def test_expired(world: World) -> None:
     """An expired certificate is refused."""
-    world.allow("root", after=-120, before=-60)
+    world.allow(ME, after=-120, before=-60)
     await _refused(world, "expired")
 
 
 @pytest_twisted.ensureDeferred
 async def test_not_yet_valid(world: World) -> None:
     """A certificate from the future is refused, with a hint at the clocks (LESSONS, pain 16)."""
-    world.allow("root", after=600)
+    world.allow(ME, after=600)
     await _refused(world, "not valid before")
 
 
@@ -61,14 +61,14 @@ async def test_not_yet_valid(world: World) -> None:
 async def test_another_login(world: World) -> None:
     """A login that is no principal of the certificate is refused."""
     world.allow("alice")
-    await _refused(world, "does not allow the login 'root'")
+    await _refused(world, f"does not allow the login {ME!r}")
 
 
 @pytest_twisted.ensureDeferred
 async def test_another_cluster(world: World) -> None:
     """Another cluster's user authority lets nobody in."""
     other = Authorities("other.example.com")
-    world.certificate(other.user_cert(world.public(), ("root",)))
+    world.certificate(other.user_cert(world.public(), (ME,)))
     await _refused(world, "not signed by a user authority")
 
 
@@ -77,7 +77,7 @@ async def test_another_cluster_that_is_trusted_otherwise(world: World) -> None:
     """An authority of another cluster in the cache still lets nobody in: the cluster is bound to the authority."""
     other = Authorities("other.example.com")
     world.member.also = other.trusted()
-    world.certificate(other.user_cert(world.public(), ("root",)))
+    world.certificate(other.user_cert(world.public(), (ME,)))
     await _refused(world, "not signed by a user authority")
 
 
@@ -102,7 +102,7 @@ async def test_nested_certificate(world: World) -> None:
     middle.touch(0o600)
     middle.write_text(private.reveal())
     (world.path / "middle.pub").write_text(public)
-    (world.path / "middle-cert.pub").write_text(world.authorities.user_cert(public, ("root",)))
+    (world.path / "middle-cert.pub").write_text(world.authorities.user_cert(public, (ME,)))
     _keygen(world, ca=str(middle))
     await _refused(world, "not signed by a user authority")
 
@@ -151,7 +151,7 @@ async def test_unknown_os_user(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_forwarding_is_refused_with_a_reason(world: World) -> None:
     """Without the permits in the certificate, -L, -R and -A are refused; the log says who asked for what."""
-    world.allow("root", extensions=("permit-pty",))
+    world.allow(ME, extensions=("permit-pty",))
     result = await world.ssh("echo in", options=("-W", "127.0.0.1:22"))
     assert b"administratively prohibited" in result.err
     (event,) = world.logged("port")

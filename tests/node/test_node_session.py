@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import Client, World, alive, own_signals
+from node_world import ME, Client, World, alive, own_signals
 from twisted.internet import reactor, task
 
 pytestmark = pytest.mark.program("ssh")
+HOME = pwd.getpwnam(ME).pw_dir
 
 
 async def _turns(until: object, seconds: float = 10) -> None:
@@ -49,7 +50,7 @@ async def test_exec(world: World) -> None:
 async def test_login_shell_reads_stdin(world: World) -> None:
     """`ssh HOST < script` runs a login shell that reads the script, in the home directory."""
     result = await world.ssh(stdin=b"echo $0; pwd; shopt -q login_shell && echo login; umask\nexit 3\n")
-    assert result.out == b"-bash\n/root\nlogin\n0022\n"
+    assert result.out == f"-bash\n{HOME}\nlogin\n0022\n".encode()
     assert result.code == 3
 
 
@@ -108,7 +109,7 @@ async def test_log_of_a_session(world: World) -> None:
     (start,) = world.logged("session.start")
     (end,) = world.logged("session.end")
     for event in start, end:
-        assert (event["user"], event["login"], event["server_id"]) == ("alice", "root", world.member.uuid)
+        assert (event["user"], event["login"], event["server_id"]) == ("alice", ME, world.member.uuid)
         assert event["addr_remote"].startswith("127.0.0.1:")
         assert event["sid"] == start["sid"]
     assert (start["command"], end["exit_code"]) == ("exit 6", 6)
@@ -143,11 +144,11 @@ async def test_variables_of_the_session(world: World) -> None:
     found = dict(pair.split("=", 1) for pair in result.out.decode().split("\0") if pair)
     port = found["SSH_CLIENT"].split()[1]
     expected = {
-        "USER": "root",
-        "LOGNAME": "root",
-        "HOME": "/root",
-        "SHELL": pwd.getpwnam("root").pw_shell,
-        "MAIL": "/var/mail/root",
+        "USER": ME,
+        "LOGNAME": ME,
+        "HOME": HOME,
+        "SHELL": pwd.getpwnam(ME).pw_shell,
+        "MAIL": f"/var/mail/{ME}",
         "SSH_CLIENT": f"127.0.0.1 {port} {world.port}",
         "SSH_CONNECTION": f"127.0.0.1 {port} 127.0.0.1 {world.port}",
         "SSH_TELEPORT_USER": "alice",
@@ -251,7 +252,7 @@ async def test_full_speed_terminal_is_interrupted(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_certificate_without_pty(world: World) -> None:
     """A certificate without permit-pty gives commands but no terminal, and the log says why."""
-    world.allow("root", extensions=("permit-port-forwarding",))
+    world.allow(ME, extensions=("permit-port-forwarding",))
     result = await world.ssh("tty", options=("-tt",), pty=True)
     assert b"PTY allocation request failed" in result.out
     assert world.logged("session.start", success=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define
-from node_world import Client, Result, World
+from node_world import ME, Client, Result, World
 from twisted.internet import reactor, task
 
 DEADLINE = 30
@@ -48,9 +48,7 @@ class FilesWorld:
         """scp, where ``HOST:`` at the front of an argument is the node."""
         return await self.run("scp", "-q", *self.options(), *arguments, **how)
 
-    async def sftp(
-        self, *commands: str | bytes, login: str = "root", options: tuple[str, ...] = (), **how: Any
-    ) -> Result:
+    async def sftp(self, *commands: str | bytes, login: str = ME, options: tuple[str, ...] = (), **how: Any) -> Result:
         """sftp with a batch of commands."""
         batch = b"\n".join(os.fsencode(each) for each in commands) + b"\n"
         line = ["sftp", *self.options(), *options, "-b", "-", f"{login}@127.0.0.1"]
@@ -59,7 +57,7 @@ class FilesWorld:
     async def rsync(self, *arguments: str | bytes, **how: Any) -> Result:
         return await self.run("rsync", "-e", " ".join(["ssh", *self.options()]), *arguments, **how)
 
-    async def ssh(self, *command: str, login: str = "root", **how: Any) -> Result:
+    async def ssh(self, *command: str, login: str = ME, **how: Any) -> Result:
         return await self.run("ssh", *self.options(), "-l", login, "127.0.0.1", *command, **how)
 
     async def until(self, holds: Callable[[], object], seconds: float = 10) -> None:

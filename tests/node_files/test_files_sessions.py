@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from files_world import FilesWorld
+from node_world import ME
 
 pytestmark = pytest.mark.program("scp", "sftp", "rsync")
 
@@ -40,7 +41,7 @@ async def test_sftp_up_and_down(files: FilesWorld, tmp_path: Path) -> None:
     (start,) = files.world.logged("session.start")
     (end,) = files.world.logged("session.end")
     for event in files.world.logged("sftp"):
-        assert (event["user"], event["login"], event["sid"]) == ("alice", "root", start["sid"])
+        assert (event["user"], event["login"], event["sid"]) == ("alice", ME, start["sid"])
     assert (start["subsystem"], end["exit_code"]) == ("sftp", 0)
     assert files.world.events.index(end) > files.world.events.index(files.world.logged("sftp")[-1])
 
@@ -120,7 +121,7 @@ async def test_transfer_cut_off(files: FilesWorld, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"")
     os.truncate(tmp_path / "big", 8 << 30)
     client = files.start(
-        "sftp", *files.options(), "-b", "-", "root@127.0.0.1", stdin=f"get {tmp_path}/big {back}\n".encode()
+        "sftp", *files.options(), "-b", "-", f"{ME}@127.0.0.1", stdin=f"get {tmp_path}/big {back}\n".encode()
     )
     await files.until(lambda: back.exists() and back.stat().st_size > 1_000_000)
     client.kill()
@@ -140,9 +141,9 @@ async def test_scp(files: FilesWorld, tmp_path: Path, protocol: str) -> None:
     data = _contents(tmp_path / "one", 2_000_000)
     there = tmp_path / "there"
     there.mkdir()
-    result = await files.scp(protocol, "-p", f"{tmp_path}/one", f"root@127.0.0.1:{there}/")
+    result = await files.scp(protocol, "-p", f"{tmp_path}/one", f"{ME}@127.0.0.1:{there}/")
     assert (result.code, result.out, result.err) == (0, b"", b"")
-    result = await files.scp(protocol, f"root@127.0.0.1:{there}/one", f"{tmp_path}/back")
+    result = await files.scp(protocol, f"{ME}@127.0.0.1:{there}/one", f"{tmp_path}/back")
     assert (result.code, result.out, result.err) == (0, b"", b"")
     assert (tmp_path / "back").read_bytes() == (there / "one").read_bytes() == data
     event = "scp" if protocol == "-O" else "sftp"
@@ -160,12 +161,12 @@ async def test_scp_globs_and_words(files: FilesWorld, tmp_path: Path, protocol: 
         (folder / name).write_text(name)
     back = tmp_path / "back"
     back.mkdir()
-    result = await files.scp(protocol, f"root@127.0.0.1:{folder}/a*", str(back))
+    result = await files.scp(protocol, f"{ME}@127.0.0.1:{folder}/a*", str(back))
     assert (result.code, sorted(os.listdir(back))) == (0, ["a1", "a2"])
     quoted = "with\\ space" if protocol == "-O" else "with space"
-    result = await files.scp(protocol, f"root@127.0.0.1:{folder}/{quoted}", str(back))
+    result = await files.scp(protocol, f"{ME}@127.0.0.1:{folder}/{quoted}", str(back))
     assert (result.code, (back / "with space").read_text()) == (0, "with space")
-    result = await files.scp(protocol, f"root@127.0.0.1:{folder}/none*", str(back))
+    result = await files.scp(protocol, f"{ME}@127.0.0.1:{folder}/none*", str(back))
     assert result.code == 1
     assert b"No such file or directory" in result.err
 
@@ -217,7 +218,7 @@ async def test_scp_client_that_goes(files: FilesWorld, tmp_path: Path, sent: byt
 @pytest_twisted.ensureDeferred
 async def test_scp_far_end_that_is_killed(files: FilesWorld, tmp_path: Path) -> None:
     """`scp -O` whose far end is killed (no memory left, say) ends, and waits for nobody."""
-    client = files.start(*["ssh", *files.options(), "root@127.0.0.1", f"scp -t {tmp_path}/x; echo $?"], stdin=None)
+    client = files.start(*["ssh", *files.options(), f"{ME}@127.0.0.1", f"scp -t {tmp_path}/x; echo $?"], stdin=None)
     client.write(b"C0644 5 x\n")
     await files.until(lambda: (tmp_path / "x").exists())
     session = files.world.logged("session.start")[0]["pid"]
@@ -276,11 +277,11 @@ async def test_rsync(files: FilesWorld, tmp_path: Path) -> None:
     here.mkdir()
     for number in range(300):
         (here / str(number)).write_text(str(number))
-    result = await files.rsync("-a", f"{here}/", f"root@127.0.0.1:{there}/")
+    result = await files.rsync("-a", f"{here}/", f"{ME}@127.0.0.1:{there}/")
     assert (result.code, result.err) == (0, b"")
     (here / "7").unlink()
     (here / "8").write_text("changed")
-    result = await files.rsync("-a", "--delete", f"{here}/", f"root@127.0.0.1:{there}/")
+    result = await files.rsync("-a", "--delete", f"{here}/", f"{ME}@127.0.0.1:{there}/")
     assert (result.code, result.err) == (0, b"")
     assert {each.name: each.read_text() for each in here.iterdir()} == {
         each.name: each.read_text() for each in there.iterdir()

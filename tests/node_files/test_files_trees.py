@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from files_world import DEADLINE, FilesWorld
+from node_world import ME
 
 pytestmark = pytest.mark.program("scp", "sftp", "rsync")
 
@@ -111,13 +112,13 @@ async def copy(files: FilesWorld, way: str, here: bytes, there: bytes, back: byt
         results = [await files.sftp(b"put -rp %s %s" % (here, there), b"get -rp %s %s" % (there, back), **how)]
     elif way == "scp -O":
         results = [
-            await files.scp("-O", "-r", "-p", here, b"root@127.0.0.1:" + there, **how),
-            await files.scp("-O", "-r", "-p", b"root@127.0.0.1:" + there, back, **how),
+            await files.scp("-O", "-r", "-p", here, f"{ME}@127.0.0.1:".encode() + there, **how),
+            await files.scp("-O", "-r", "-p", f"{ME}@127.0.0.1:".encode() + there, back, **how),
         ]
     else:
         results = [
-            await files.rsync("-aS", here + b"/", b"root@127.0.0.1:" + there, **how),
-            await files.rsync("-aS", b"root@127.0.0.1:" + there + b"/", back, **how),
+            await files.rsync("-aS", here + b"/", f"{ME}@127.0.0.1:".encode() + there, **how),
+            await files.rsync("-aS", f"{ME}@127.0.0.1:".encode() + there + b"/", back, **how),
         ]
     for result in results:
         err = result.err

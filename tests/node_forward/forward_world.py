@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
-from node_world import Client, World
+from node_world import ME, Client, World
 from twisted.internet import reactor, task
 from twisted.internet.threads import deferToThread
 
@@ -148,7 +148,7 @@ class Master:
     world: World
     client: Client
     path: str
-    login: str = "root"
+    login: str = ME
     results: list[Any] = field(factory=list)
 
     async def control(self, command: str, *options: str) -> Any:
@@ -162,7 +162,7 @@ class Master:
         await self.client.done
 
 
-async def master(world: World, *options: str, login: str = "root", env: dict[str, str] | None = None) -> Master:
+async def master(world: World, *options: str, login: str = ME, env: dict[str, str] | None = None) -> Master:
     path = str(world.path / "control")
     client = world.start(
         options=("-M", "-S", path, "-N", "-o", "ExitOnForwardFailure=yes", *options), login=login, stdin=None, env=env

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import Auth, Client, Member, Result, World
+from node_world import ME, Auth, Client, Member, Result, World
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
@@ -75,11 +75,11 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
         "-o",
         "PasswordAuthentication=no",
     )
-    onward = (*ssh, "-p", str(at_two), "root@127.0.0.1", "echo there")
+    onward = (*ssh, "-p", str(at_two), f"{ME}@127.0.0.1", "echo there")
 
     async def through() -> Result:
         return await run(
-            world, agent, *ssh, "-A", "-p", str(world.port), "root@127.0.0.1", *onward[:-1], "'echo there'"
+            world, agent, *ssh, "-A", "-p", str(world.port), f"{ME}@127.0.0.1", *onward[:-1], "'echo there'"
         ).done
 
     try:
@@ -94,7 +94,7 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
             result = await through()
             assert result.out == b"there\n" * hop, (ways, result.err)
             assert (
-                await run(world, agent, *ssh, "-p", str(world.port), "root@127.0.0.1", "echo box").done
+                await run(world, agent, *ssh, "-p", str(world.port), f"{ME}@127.0.0.1", "echo box").done
             ).out == b"box\n"
     finally:
         process.terminate()

@@ -9,7 +9,7 @@ import signal
 import pytest
 import pytest_twisted
 from forward_world import agent_folders, children, free_port, listens, master, program, until, upper
-from node_world import World
+from node_world import ME, World
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -20,7 +20,7 @@ from teleconch.node.forward.errands import Errands
 pytestmark = pytest.mark.program("ssh")
 
 
-def _errands(world: World, login: str = "root") -> Errands:
+def _errands(world: World, login: str = ME) -> Errands:
     return Errands(reactor, world.node.launcher, login)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from forward_world import ask, children
-from node_world import World
+from node_world import ME, World
 from twisted.internet import task
 
 from teleconch.errors import AccessDenied
@@ -58,7 +58,7 @@ async def _allowed(connection: Connection, kind: bytes, how: str, data: bytes) -
 @pytest_twisted.ensureDeferred
 async def test_matrix(world: World, granted: tuple[str, ...]) -> None:
     """Each kind is there with its permit and only with it; where nothing is permitted, no process even starts."""
-    world.allow("root", extensions=("permit-pty", *granted))
+    world.allow(ME, extensions=("permit-pty", *granted))
     connection = await world.connect()
     for kind, (needed, how, data) in ASKED.items():
         if kind.startswith(b"streamlocal"):
@@ -68,7 +68,7 @@ async def test_matrix(world: World, granted: tuple[str, ...]) -> None:
     events = [event for event in world.events if "does not allow" in str(event.get("error"))]
     assert [event["kind"].encode() for event in events] == refused
     for event in events:
-        assert (event["user"], event["login"], event["success"]) == ("alice", "root", False)
+        assert (event["user"], event["login"], event["success"]) == ("alice", ME, False)
     if not granted:
         assert not children(world)
     connection.close()

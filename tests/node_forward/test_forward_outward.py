@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from forward_world import ask, checksum, free_port, listens, master, program, talk, until, upper
-from node_world import World
+from node_world import ME, World
 from twisted.internet import reactor, task
 from twisted.internet.threads import deferToThread
 
@@ -36,7 +36,7 @@ async def test_local_forward(world: World) -> None:
         ssh = await master(world, *_forwarded(port, f"localhost:{server.getsockname()[1]}"))
         assert await ask(("127.0.0.1", port), b"half" * 50_000) == b"HALF" * 50_000
         (event,) = world.logged("port", success=True)
-        assert (event["user"], event["login"], event["kind"]) == ("alice", "root", "direct-tcpip")
+        assert (event["user"], event["login"], event["kind"]) == ("alice", ME, "direct-tcpip")
         assert event["addr"] == f"localhost:{server.getsockname()[1]}"
         await ssh.end()
 
