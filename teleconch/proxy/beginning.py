@@ -6,6 +6,7 @@ from teleconch.ssh.limits import PACKET_MAX_EARLY, VERSION_LINE
 from teleconch.ssh.messages import NEWKEYS
 
 _HEAD = 6  # packet length, padding length, message number
+_NEWKEYS_MAX = 1 + 1 + 255  # padding length, message number, padding
 
 
 class Beginning:
@@ -39,9 +40,12 @@ class Beginning:
             if not 2 <= length <= PACKET_MAX_EARLY:
                 self._astray = True
                 return
-            if data[at + 5] == NEWKEYS:
+            if data[at + 5] == NEWKEYS:  # counts once it is whole: before, the other side waits for the rest
+                self._astray = length > _NEWKEYS_MAX
+                if self._astray or len(data) - at < 4 + length:
+                    break
                 self.has_keys = True
                 return
             at += 4 + length
         self._skip = max(0, at - len(data))
-        self._kept = data[at:]
+        self._kept = b"" if self._astray else data[at:]
