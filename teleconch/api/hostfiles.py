@@ -29,6 +29,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from teleconch.api.codec import decode_value, encode_value
+from teleconch.api.tls import TLSCredentials
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import BadParameter, TrustError, Unavailable
 from teleconch.resources.host import HostCertificates
@@ -152,6 +153,18 @@ class HostFiles:
         chain = [pem for each in given.authorities if each.type == "host" for pem in each.tls_certs]
         with _told(self.tls_certificate):
             write_file(self.tls_certificate, "".join([given.tls_cert, *chain]).encode())
+
+    def beside(self) -> TLSCredentials | None:
+        """The certificate and key of the other role of this ``data_dir``, unchecked; ``None`` where there is none.
+        Unavailable while that role has keys and no certificate: it joins at this moment, or could not."""
+        for key in sorted(self._data_dir.glob(f"*/{self.tls_key.name}")):
+            certificate = key.with_name(self.tls_certificate.name)
+            if key.parent != self.directory:
+                if not certificate.exists():
+                    raise Unavailable(f"{key.parent.name} of this host joins at this moment, or cannot: see its log.")
+                with _told(certificate):
+                    return TLSCredentials(certificate.read_text(), Secret(key.read_text()))
+        return None
 
     def clusters(self) -> dict[str, str]:
         """Role to cluster, for every role of this ``data_dir`` that is a member of one."""

@@ -255,6 +255,16 @@ class Membership:
                 await deferLater(self._reactor, wait)
 
     async def _join(self) -> HostCertificates:
+        """As a newcomer; as another role of this host where one has joined already, whose UUID nobody else may use."""
+        try:
+            return await self._ask_to_join(None)
+        except AlreadyJoined:
+            beside = self._files.beside()
+            if beside is None:
+                raise
+            return await self._ask_to_join(beside)
+
+    async def _ask_to_join(self, beside: TLSCredentials | None) -> HostCertificates:
         assert self._keys is not None
         assert self._token is not None
         contact = FirstContact(self._ca_pins, self._now)
@@ -263,7 +273,7 @@ class Membership:
             contact.check(chain)
             self._check_cluster(contact.cluster)
 
-        client = AuthClient(self._reactor, self._auth_servers, newcomer_tls(check), chance=self._chance)
+        client = AuthClient(self._reactor, self._auth_servers, newcomer_tls(check, beside), chance=self._chance)
         try:
             return await client.join(
                 JoinRequest(

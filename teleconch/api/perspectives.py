@@ -11,8 +11,8 @@ from teleconch.resources.identity import ApiIdentity
 
 PERSPECTIVES: Final[Mapping[str, tuple[type, ...]]] = {
     "anonymous": (Join,),
-    "node": (Cluster, Hosts, Nodes),
-    "proxy": (Cluster, Hosts, Nodes, Logins),
+    "node": (Join, Cluster, Hosts, Nodes),
+    "proxy": (Join, Cluster, Hosts, Nodes, Logins),
     "user": (Cluster, Nodes),
     "admin": (Cluster, Nodes, Tokens, Users, Signing),
 }

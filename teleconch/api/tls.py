@@ -178,9 +178,10 @@ class FirstContact:
             )
 
 
-def newcomer_tls(check: Callable[[Sequence[bytes]], None]) -> ClientTLS:
-    """For one who has no certificate yet; ``check`` is, or begins with, that of a :class:`FirstContact`."""
-    return ClientTLS(lambda: None, check)
+def newcomer_tls(check: Callable[[Sequence[bytes]], None], beside: TLSCredentials | None = None) -> ClientTLS:
+    """For one who has no certificate yet, or only that of another role of its host; ``check`` is, or begins with, that
+    of a :class:`FirstContact`."""
+    return ClientTLS(lambda: beside, check)
 
 
 def server_credentials(

@@ -34,7 +34,7 @@ _MEMBERS: Final = frozenset(("node", "proxy", "user", "admin"))
 _ADMIN: Final = frozenset(("admin",))
 
 RULES: Final[Mapping[str, frozenset[str]]] = {
-    "join": _ANONYMOUS,
+    "join": _ANONYMOUS | _HOSTS,  # as a host, to show who it is already
     "status": _MEMBERS,
     "authorities": _MEMBERS,
     "renew": _HOSTS,

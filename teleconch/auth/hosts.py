@@ -59,7 +59,7 @@ class Hosts:
             self._names.check(request, caller.here)
             if not caller.here:
                 self._rate.take(request.token, caller.address)
-            certificates, namesake = await decided(lambda: self._admit(request, caller.here))
+            certificates, namesake = await decided(lambda: self._admit(request, caller))
         except TeleconchError as error:
             log.warn(
                 "join refused: {error}",
@@ -171,11 +171,19 @@ class Hosts:
             return record.joined + defaults.FIRST_PING_WITHIN
         return record.renewed + defaults.HOST_CERT_TTL
 
-    async def _admit(self, request: JoinRequest, here: bool) -> tuple[HostCertificates, HostRecord | None]:
+    async def _admit(self, request: JoinRequest, caller: ApiIdentity) -> tuple[HostCertificates, HostRecord | None]:
         """Record the member, unless it is recorded already: with the same keys and names its answer was lost."""
         key = host_key(request.uuid, request.role)
         member = await self._state.find(key, HostRecord)
+        here = caller.here
         if member is None:
+            beside = await self._names.roles_beside(request, caller)
+            if beside:
+                raise AlreadyJoined(
+                    f"A host with the UUID {request.uuid} has joined already as {' and '.join(beside)}, and this one"
+                    " did not show that it is the same: give both roles one data_dir, and start that one first. If this"
+                    " machine was cloned from that one, delete the file host_uuid in its data_dir and start again."
+                )
             now = self._now()
             record = HostRecord(
                 uuid=request.uuid,

@@ -31,6 +31,7 @@ from teleconch.backend.interface import ABSENT, CHANGES_MAX, Change, Delete
 from teleconch.errors import AccessDenied, BadParameter
 from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.host import JoinRequest
+from teleconch.resources.identity import ApiIdentity
 
 log = Logger()
 
@@ -94,6 +95,15 @@ class Names:
                     f"{address!r} is a name of every machine, and only a host on the auth server's own machine may be"
                     " called by it: remove it from public_addr and advertise_ip, or listen on another address."
                 )
+
+    async def roles_beside(self, host: JoinRequest, caller: ApiIdentity) -> tuple[str, ...]:
+        """The other roles in which a UUID is a member, where the caller is none of them: with the UUID, a stranger
+        would have all names of that member. The auth server's own UUID is held to its machine (:meth:`check`)."""
+        if host.uuid == self._own_uuid:
+            return ()
+        roles = tuple(each.role for each in await self._records(host.uuid) if each.role != host.role)
+        itself = caller.kind == "host" and caller.name == host.uuid and set(caller.roles) & set(roles)
+        return () if itself else roles
 
     async def claim(self, host: JoinRequest, expires: float) -> Claim:
         """What a checked host may own, until ``expires``. AccessDenied where a name is another's."""

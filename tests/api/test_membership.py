@@ -151,6 +151,30 @@ async def test_roles_share_the_uuid(world, host):
     assert (await proxy.client.status()).cluster == CLUSTER
 
 
+@test
+async def test_a_role_beside_that_joins_at_this_moment(world, host):
+    """Where two roles start at once, the second waits until the first has its certificates; a copy of the UUID alone
+    is told so."""
+    node = await host.started()
+    certificate = node.tls_files[0].read_bytes()
+    node.tls_files[0].unlink()
+    proxy = host.membership(role="proxy")
+    with Log() as log:
+        starting = spawn(proxy.start())
+        await until(lambda: any("node of this host joins at this moment" in each["error"] for each in log.refusals()))
+    node.tls_files[0].write_bytes(certificate)
+    host.passes(defaults.BACKOFF_MAX)
+    await starting
+    assert proxy.uuid == node.uuid
+    clone = Host(world, host.data_dir / "clone")
+    clone.running = host.running
+    clone.data_dir.mkdir()
+    (clone.data_dir / "host_uuid").write_text(node.uuid)
+    await world.server.forget_host(node.uuid, "proxy")
+    with pytest.raises(AlreadyJoined, match="delete the file host_uuid"):
+        await clone.started(role="proxy")
+
+
 REFUSED = {
     "wrong token": ({"token": Secret("wrong")}, AccessDenied, ""),
     "token of another role": ({"token": Secret("for-proxies")}, AccessDenied, "proxy"),

@@ -18,7 +18,7 @@ from teleconch.auth.records import HostRecord, Presence, encode, presence_key
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary
-from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExceeded, TeleconchError
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.target import Target
@@ -183,7 +183,8 @@ async def test_proxies_share_the_address_before_them(cluster):
     second, also = await proxy(cluster, "proxy.example.com", nodename="proxy2")
     for each in (given, also):
         assert "proxy.example.com" in principals(each)
-    await refused(cluster.server.join(cluster.request(uuid=first, addresses=("proxy.example.com",), nodename="proxy1")))
+    node = cluster.request(uuid=first, addresses=("proxy.example.com",), nodename="proxy1")
+    await refused(cluster.server.join(node, cluster.identity(first, "proxy")))
     await cluster.server.delete_node(first)
     await refused(cluster.server.join(cluster.request(addresses=("proxy.example.com",))))
     await cluster.server.delete_node(second)
@@ -194,7 +195,7 @@ async def test_proxies_share_the_address_before_them(cluster):
 async def test_one_machine_has_one_name_in_both_roles(cluster):
     """Node and proxy of one host are called alike, and the name stays the host's until neither is there."""
     uuid = await cluster.joined("main1")
-    _, given = await proxy(cluster, uuid=uuid, nodename="main1")
+    _, given = await proxy(cluster, uuid=uuid, nodename="main1", caller=cluster.identity(uuid))
     assert "main1" in principals(given)
     await cluster.server.forget_host(uuid, "node")
     other = cluster.request(nodename="main1")
@@ -202,6 +203,37 @@ async def test_one_machine_has_one_name_in_both_roles(cluster):
     await cluster.server.forget_host(uuid, "proxy")
     await cluster.server.delete_node(other.uuid)
     assert "main1" in principals(await cluster.server.join(other))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_role_is_the_same_host(cluster):
+    """Who has a token, and has read a UUID in `tsh ls` or a certificate, gets none of that host's names by it."""
+    uuid, _ = await proxy(cluster, "proxy.example.com")
+    one = await cluster.joined("one", addresses=("db.example.org",))
+    cluster.server.own_identity(own_uuid := new_uuid())
+    before = await cluster.stored()
+    strangers = (
+        ANONYMOUS,
+        HERE,
+        cluster.identity(one),
+        cluster.identity(uuid, "node"),  # of a role in which it is no member
+        evolve(cluster.identity(uuid, "proxy"), kind="user"),
+    )
+    for caller in strangers:
+        for names in (("proxy.example.com",), ()):
+            request = cluster.request(uuid=uuid, nodename="evil", addresses=names)
+            assert "host_uuid" in await refused(cluster.server.join(request, caller), AlreadyJoined)
+    for nodename in ("evil", "one"):
+        token = await cluster.server.create_token(("node", "proxy"), 60, Secret("both"))
+        request = cluster.request(uuid=one, role="proxy", nodename=nodename, token=token.value)
+        await refused(cluster.server.join(request, cluster.identity(uuid, "proxy")), AlreadyJoined)
+        await cluster.server.delete_token(token.value)
+    assert await cluster.stored() == before
+    request = cluster.request(uuid=uuid, nodename="proxy1", addresses=("proxy.example.com",))
+    given = await cluster.server.join(request, cluster.identity(uuid, "proxy"))
+    assert "proxy.example.com" in principals(given)
+    await cluster.server.join(cluster.request(uuid=own_uuid, nodename="main"), HERE)
+    await proxy(cluster, uuid=own_uuid, nodename="main", caller=HERE)
 
 
 @pytest_twisted.ensureDeferred
@@ -232,7 +264,7 @@ async def test_a_removed_host_frees_however_many_names(cluster):
     addresses = tuple(f"a{number}.example.org" for number in range(32))
     uuid = await cluster.joined("one", addresses=addresses)
     others = tuple(f"b{number}.example.org" for number in range(32))
-    await proxy(cluster, *others, uuid=uuid, nodename="one")
+    await proxy(cluster, *others, uuid=uuid, nodename="one", caller=cluster.identity(uuid))
     await cluster.server.delete_node(uuid)
     assert not [key for key in await cluster.stored() if key.startswith(("/names/", "/hosts/"))]
 

@@ -318,7 +318,7 @@ async def test_a_removed_node_is_gone_in_every_role(cluster):
     """After `tctl rm node/UUID` nothing of the host is left, its pings are refused, and others are untouched."""
     uuid, other = await cluster.joined(), await cluster.joined()
     token = await cluster.server.create_token(("proxy",), 60, None)
-    await cluster.server.join(cluster.request(uuid=uuid, role="proxy", token=token.value))
+    await cluster.server.join(cluster.request(uuid=uuid, role="proxy", token=token.value), cluster.identity(uuid))
     await cluster.ping(uuid)
     await cluster.ping(other)
     await cluster.server.delete_node(uuid)

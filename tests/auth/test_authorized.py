@@ -41,10 +41,11 @@ WHO = {
 MAY = {
     "anonymous": {"join"},
     "node": {
-        "status authorities renew heartbeat goodbye list_nodes get_node watch_nodes",
+        "join status authorities renew heartbeat goodbye list_nodes get_node watch_nodes",
     },
     "proxy": {
-        "status authorities renew heartbeat goodbye list_nodes get_node watch_nodes login start_signup finish_signup",
+        "join status authorities renew heartbeat goodbye list_nodes get_node watch_nodes"
+        " login start_signup finish_signup",
     },
     "user": {"status authorities list_nodes get_node"},
     "admin": {
