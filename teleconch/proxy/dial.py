@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -30,6 +31,7 @@ from teleconch.ssh.relay import RelayProtocol
 log = Logger()
 
 RELAY_SOURCE: Final = "127.0.0.2"
+_LOOPBACK_6: Final = "::1"
 CONNECT_TIMEOUT: Final = 10.0
 VERSION_TIMEOUT: Final = 10.0
 _VERSIONS: Final = (b"SSH-2.0-", b"SSH-1.99-")  # RFC 4253 sections 4.2 and 5.1
@@ -200,6 +202,8 @@ class Dialler:
         """An end at the first auth server that can be reached; ``gone`` is called when it closed. ConnectionProblem."""
         for host, port in self._auth:
             end = AuthEnd(gone)
+            if str(plain_ip(host)) == _LOOPBACK_6:
+                host = "127.0.0.1"  # what listens on [::] is there as well
             try:
                 await self._connect(end, host, port or AUTH_PORT, _relay_source)
             except ConnectionProblem as error:
@@ -241,7 +245,13 @@ def is_own(literal: str) -> bool:
 def _relay_source(literal: str, port: int) -> tuple[str, int] | None:
     """On the auth server's own machine, what is relayed for users comes from an address of its own: who calls from
     there is somebody else, and not a host of that machine (``api.server`` tells them apart)."""
-    return (RELAY_SOURCE, 0) if ":" not in literal and is_own(literal) else None
+    if not is_own(literal):
+        return None
+    if ":" not in literal:
+        return RELAY_SOURCE, 0
+    if literal == _LOOPBACK_6:  # there is no second one
+        raise _Forbidden("users are not relayed to ::1; let auth_service.listen_addr be an IPv4 address or [::]")
+    return (f"::ffff:{RELAY_SOURCE}" if isinstance(plain_ip(literal), IPv4Address) else _LOOPBACK_6), 0
 
 
 _WHY: Final[dict[type[Exception], str]] = {

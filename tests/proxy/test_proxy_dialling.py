@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import pytest_twisted
 from proxy_world import CLUSTER, new_uuid, node
@@ -10,13 +12,14 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from teleconch.access.permit import permit_dial
 from teleconch.errors import BadParameter, ConnectionProblem, NotFound
-from teleconch.proxy.dial import RELAY_SOURCE, Dialler, abort
+from teleconch.proxy.dial import RELAY_SOURCE, Dialler, _relay_source, abort
 from teleconch.proxy.target import Target
 from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.identity import SSHIdentity
@@ -144,6 +147,42 @@ async def test_relays_come_from_an_address_of_their_own(listener: Listener) -> N
     assert [peer.host for peer in listener.peers] == [RELAY_SOURCE]
     abort(end)
     await gone
+
+
+@pytest_twisted.ensureDeferred
+async def test_relays_by_ipv6_come_from_another_address_too() -> None:
+    """By IPv6 as well, no user's connection has one address at both ends: that would be a host of that machine."""
+    factory = Listening()
+    port = reactor.listenTCP(0, factory, interface="::")
+    number = port.getHost().port
+    for host in ("[::1]", "127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+        factory.accepted = Deferred()
+        gone: Deferred[None] = Deferred()
+        end = await Dialler(reactor, (f"{host}:{number}",)).auth(lambda gone=gone: gone.callback(None))
+        own, peer = await factory.accepted
+        assert plain_ip(peer) != plain_ip(own)
+        assert str(plain_ip(peer)) == RELAY_SOURCE
+        abort(end)
+        await gone
+    await port.stopListening()
+    with mock.patch("teleconch.proxy.dial.is_own", return_value=True):
+        assert _relay_source("2001:db8::7", 3025) == ("::1", 0)
+        with pytest.raises(ConnectError):
+            _relay_source("::1", 3025)
+    assert _relay_source("192.0.2.77", 3025) is None
+
+
+class Listening(Factory):
+    """Tells of each connection its own address and the peer's."""
+
+    accepted: Deferred
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        protocol = Protocol()
+        protocol.connectionMade = lambda: self.accepted.callback(
+            (protocol.transport.getHost().host, protocol.transport.getPeer().host)
+        )
+        return protocol
 
 
 # The router, with what the auth server tells of owners
