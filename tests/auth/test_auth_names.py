@@ -340,6 +340,13 @@ async def test_a_token_lets_so_many_join_at_once(cluster):
         await cluster.server.join(cluster.request(nodename="c", token=token.value), elsewhere)
         for number in range(10):
             await cluster.server.join(cluster.request(nodename=f"d{number}"), HERE)
+        for number in range(3):
+            await cluster.server.join(cluster.request(nodename=f"v{number}"), evolve(elsewhere, address="2001:db8::5"))
+        neighbour = evolve(elsewhere, address="2001:db8::aa:6")  # addresses of one /64 are one machine's to take
+        await refused(cluster.server.join(cluster.request(), neighbour), LimitExceeded)
+        await refused(
+            cluster.server.join(cluster.request(), evolve(elsewhere, address="::ffff:198.51.100.5")), LimitExceeded
+        )
         cluster.clock.advance(1 / defaults.JOINS_PER_SECOND)
         await cluster.server.join(cluster.request(nodename="e"), elsewhere)
         await refused(cluster.server.join(cluster.request(), elsewhere), LimitExceeded)
