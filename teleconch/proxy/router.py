@@ -1,9 +1,9 @@
 """Finds the one registered node that a user means, or says in a sentence why there is none. Nothing is dialled here.
 
-What may be asked for, the first that fits: a UUID; a name or an address that a node owns (the auth server says
-which, so
-NAME and NAME.CLUSTER lead to the same node, whatever others call themselves); an address with its registered port; a
-label ``key=value`` that exactly one node has. Each may carry ``.CLUSTER`` after it.
+What may be asked for, the first that fits: a UUID; a name or an address that a node owns (the auth server says which,
+so NAME and NAME.CLUSTER lead to the same node, whatever others call themselves); an address with its registered port;
+a label ``key=value``, or several with commas between them, that exactly one node has. Each may carry ``.CLUSTER`` after
+it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from teleconch.resources.times import duration_text
 
 SSH_PORT: Final = 22
 _SHOWN_CANDIDATES: Final = 8
+_LABELS_MAX: Final = 8  # of one target
 # What ssh and tsh send when the user gave no port. They are fine for any node, so they choose between none.
 _ANY_PORT: Final = frozenset({0, SSH_PORT, NODE_PORT})
 
@@ -58,9 +59,19 @@ class Router:
         found = self._directory.by_owned(host, self._cluster)
         if not found and "=" in host:
             for label in (host, bare):
-                key, _, value = label.partition("=")
-                found = found or self._directory.by_label(key, value)
+                found = found or self._by_labels(label)
         return found
+
+    def _by_labels(self, text: str) -> tuple[NodeStatus, ...]:
+        """``key=value``, whose value may have commas; else ``key=value,key=value``: the nodes that have all of them."""
+        key, _, value = text.partition("=")
+        found = self._directory.by_label(key, value)
+        labels = [part.partition("=") for part in text.split(",")]
+        if found or len(labels) > _LABELS_MAX or not all(equals for _, equals, _ in labels):
+            return found
+        several = [self._directory.by_label(key, value) for key, _, value in labels]
+        others = [{status.node.uuid for status in each} for each in several[1:]]
+        return tuple(status for status in several[0] if all(status.node.uuid in each for each in others))
 
     def _by_address(self, host: str, port: int, here: bool) -> tuple[NodeStatus, ...]:
         # An address literal, or a name for this machine, means what listens there:

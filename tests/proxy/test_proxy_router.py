@@ -39,6 +39,9 @@ CACHE = node(3, "cache", "10.0.0.3:3022", labels={"role": "cache", "env": "prod"
         ("role=db", 22, "db"),
         ("ROLE=DB", 22, "db"),
         (f"role=db.{CLUSTER}", 22, "db"),
+        ("env=prod,role=db", 22, "db"),
+        ("ROLE=Cache,ENV=Prod", 22, "cache"),
+        (f"role=db,env=prod.{CLUSTER}", 22, "db"),
         ("web.example.org", 22, "web"),
         ("web.example.org", 3022, "web"),
         ("web", 2200, "web"),
@@ -113,6 +116,21 @@ def test_label_of_several() -> None:
     """A label that two nodes have is refused with both."""
     with pytest.raises(BadParameter, match=r"2 nodes match env=prod; .*: db .*; cache "):
         router(WEB, DB, CACHE).resolve(Target("env=prod", 22))
+
+
+@pytest.mark.parametrize(
+    "host", ["env=prod,role=web", "env=prod,x", "env=prod,", ",env=prod", "=,=", ",".join(["a=b"] * 9)]
+)
+def test_labels_that_no_node_has_together(host: str) -> None:
+    """Of several labels a node has to have all."""
+    with pytest.raises(NotFound):
+        router(WEB, DB, CACHE).resolve(Target(host, 22))
+
+
+def test_a_value_with_a_comma() -> None:
+    """A label whose value has a comma in it is found as it is."""
+    odd = node(4, "odd", "10.0.0.4:3022", labels={"role": "db,env=prod"})
+    assert router(DB, odd).resolve(Target("role=db,env=prod", 22)).node.nodename == "odd"
 
 
 def test_name_that_is_anothers_address() -> None:
