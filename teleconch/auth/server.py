@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -31,7 +33,7 @@ from teleconch.auth.tokens import Tokens
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Backend
 from teleconch.ca.authority import ca_pin
-from teleconch.errors import BadParameter, TeleconchError
+from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
@@ -51,6 +53,7 @@ from teleconch.resources.user import User
 
 log = Logger()
 
+CALLS_AT_ONCE: Final = 10  # of one host, to one method; each of its processes makes one at a time
 TICK: Final = 2.0  # seconds between two looks at what ended by the clock
 LOGIN_PATIENCE: Final = 20.0  # seconds that a login waits for others; its caller waits for 30
 SECOND_FACTORS: Final = ("otp", "off")
@@ -96,6 +99,7 @@ class AuthServer:
         self._users = Users(state, lockouts, second_factor, now, randomness)
         self._signups = Signups(state, self._users, passwords, turns, cluster, now)
         self._logins = Logins(state, self._users, passwords, turns, lockouts, self._certificates, second_factor, now)
+        self._calls: Counter[tuple[str, str, tuple[str, ...]]] = Counter()  # under way, of hosts about themselves
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
 
@@ -158,13 +162,31 @@ class AuthServer:
         return await self._hosts.join(request, caller)
 
     async def renew(self, identity: ApiIdentity, request: RenewRequest) -> HostCertificates:
-        return await self._hosts.renew(identity, request)
+        with self._few_at_once("renew", identity):
+            return await self._hosts.renew(identity, request)
 
     async def heartbeat(self, identity: ApiIdentity, node: Node, instance: str) -> Ping:
-        return await self._presence.heartbeat(identity, node, instance)
+        with self._few_at_once("heartbeat", identity):
+            return await self._presence.heartbeat(identity, node, instance)
 
     async def goodbye(self, identity: ApiIdentity, instance: str) -> None:
-        await self._presence.goodbye(identity, instance)
+        with self._few_at_once("goodbye", identity):
+            await self._presence.goodbye(identity, instance)
+
+    @contextmanager
+    def _few_at_once(self, method: str, identity: ApiIdentity) -> Iterator[None]:
+        """Around what a host writes about itself. LimitExceeded while some such calls of it are under way: all write
+        the same record, so each of many at once would be tried again for each of the others."""
+        call = (method, identity.name, identity.roles)
+        if self._calls[call] >= CALLS_AT_ONCE:
+            raise LimitExceeded(f"Several calls of {method} of this host are under way: wait for their answers.")
+        self._calls[call] += 1
+        try:
+            yield
+        finally:
+            self._calls[call] -= 1
+            if not self._calls[call]:
+                del self._calls[call]
 
     # Cluster
 

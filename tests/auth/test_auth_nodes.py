@@ -9,11 +9,12 @@ import pytest_twisted
 from attrs import evolve
 from auth_fixtures import CLUSTER, new_uuid, spawn
 from twisted.internet import reactor
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from teleconch import defaults
-from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, Unavailable
+from teleconch.auth.server import CALLS_AT_ONCE
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExceeded, NotFound, Unavailable
 from teleconch.resources.identity import ApiIdentity
 
 OFFLINE = 2.5 * 60
@@ -269,6 +270,33 @@ async def test_heartbeats_at_once_do_not_lose_each_other(cluster):
     uuid = await cluster.joined()
     results = await DeferredList([spawn(cluster.ping(uuid, "one")) for _ in range(10)], consumeErrors=True)
     assert all(success for success, _ in results)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pings_at_once_are_few(cluster):
+    """A node that was taken over and sends thousands of pings at once has few served: each would be tried again for
+    each of the others, for minutes in which nobody else's comes through. Others, and its next one, are served."""
+    uuid, other = await cluster.joined(), await cluster.joined()
+    real, waiting, gate = cluster.backend.commit, [], Deferred()
+
+    async def commit(*changes):
+        waiting.append(changes)
+        await gate
+        return await real(*changes)
+
+    cluster.backend.commit = commit
+    pings = [spawn(cluster.ping(uuid)) for _ in range(500)]
+    results = DeferredList(pings, consumeErrors=True)
+    others = spawn(cluster.ping(other))
+    while len(waiting) < CALLS_AT_ONCE + 1:
+        await deferLater(reactor, 0.001)
+    cluster.backend.commit = real
+    gate.callback(None)
+    outcomes = await results
+    assert sum(success for success, _ in outcomes) == CALLS_AT_ONCE
+    assert all(failure.check(LimitExceeded) for success, failure in outcomes if not success)
+    await others
+    await cluster.ping(uuid)
 
 
 @pytest_twisted.ensureDeferred
