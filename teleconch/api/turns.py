@@ -42,6 +42,7 @@ class Turns:
         self._first: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
         self._waiting: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
         self._count = 0
+        self._admitting = False
 
     def __len__(self) -> int:
         """How many wait."""
@@ -69,18 +70,27 @@ class Turns:
             self._admit()
 
     def _admit(self) -> None:
-        while len(self._running) < self._at_once:
-            waiter = self._next()
-            if waiter is None:
-                return
-            self._remove(waiter)
-            source, name = waiter.pair
-            if source in waiter.line:
-                waiter.line.move_to_end(source)
-                if name in waiter.line[source]:
-                    waiter.line[source].move_to_end(name)
-            self._running.add(waiter.pair)
-            waiter.admitted.callback(None)
+        if self._admitting:  # a turn has ended within its beginning: the loop below goes on
+            return
+        self._admitting = True
+        try:
+            while len(self._running) < self._at_once:
+                waiter = self._next()
+                if waiter is None:
+                    return
+                self._begin(waiter)
+        finally:
+            self._admitting = False
+
+    def _begin(self, waiter: _Waiter) -> None:
+        self._remove(waiter)
+        source, name = waiter.pair
+        if source in waiter.line:
+            waiter.line.move_to_end(source)
+            if name in waiter.line[source]:
+                waiter.line[source].move_to_end(name)
+        self._running.add(waiter.pair)
+        waiter.admitted.callback(None)
 
     def _next(self) -> _Waiter | None:
         """Whose turn it is. Few are passed over: only pairs that run at this moment."""

@@ -66,6 +66,27 @@ def test_one_among_150_sources():
     assert world.most == 4
 
 
+def test_a_crowd_that_is_done_at_once():
+    """Turns that end as soon as they begin follow one another, however many wait: none is lost for good."""
+    world = World(at_once=4)
+
+    async def brief(number):
+        async with world.turns.turn("192.0.2.1", f"name{number}"):
+            raise ValueError
+
+    busy = [world.comes("192.0.2.2", f"name{number}") for number in range(4)]
+    crowd = [Deferred.fromCoroutine(brief(number)) for number in range(396)]
+    world.all_done()
+    assert all(each.called for each in (*busy, *crowd))
+    for each in crowd:
+        assert each.result.check(ValueError)
+        each.addErrback(lambda _: None)
+    last = [world.comes("192.0.2.3", f"name{number}") for number in range(4)]
+    assert len(world.working) == 4
+    world.all_done()
+    assert all(each.called for each in last)
+
+
 def test_known_ones_go_first():
     """Somebody who has logged in from there before does not wait for a crowd of strangers."""
     world = World()
