@@ -174,7 +174,7 @@ class Dialler:
         if why and not (why == "loopback" and loopback):
             return f"it leads to the {why} address {literal}"
         auth_ports = {auth_port or AUTH_PORT for _, auth_port in self._auth}
-        if port in auth_ports and literal in auth:
+        if port in auth_ports and str(plain_ip(literal)) in auth:
             return "that is the auth server"
         if (port in self.own_ports or (port in auth_ports and any(map(is_own, auth)))) and is_own(literal):
             return "the cluster's own services listen there"

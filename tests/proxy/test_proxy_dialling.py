@@ -130,7 +130,8 @@ async def test_the_clusters_own_listeners(listener: Listener) -> None:
     for host in ("127.0.0.1", "127.0.0.2", "localhost"):
         assert "own services" in await dialled(Dialler(reactor, (), own_ports=(port,)), f"{host}:{port}")
         assert await dialled(Dialler(reactor, (f"127.0.0.1:{port}",)), f"{host}:{port}") != "connected"
-    assert await dialled(Dialler(reactor, (f"192.0.2.1:{port}",)), f"192.0.2.1:{port}") == "that is the auth server"
+    for host in ("192.0.2.1", "[::ffff:192.0.2.1]", "[64:ff9b::192.0.2.1]"):
+        assert await dialled(Dialler(reactor, (f"192.0.2.1:{port}",)), f"{host}:{port}") == "that is the auth server"
     assert not listener.peers
 
 
