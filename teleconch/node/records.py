@@ -165,14 +165,17 @@ def _database_logout(lib: ctypes.CDLL, line: str) -> None:
 def _in_time(write: Callable[..., None], *facts: str) -> None:
     """Let a child write to wtmp.db, where there is one, and end it when it takes too long: SQLite waits for locks by
     itself, up to 5 s for each, and nothing can interrupt it."""
-    child = -1 if _lib is None else os.fork()
+    if _lib is None:
+        return
+    try:
+        child = os.fork()
+    except OSError:  # the machine has no process left; the login goes on without this record
+        return
     if child == 0:
         try:
             write(_lib, *facts)
         finally:
             os._exit(0)
-    if child < 0:
-        return
     try:
         fd = os.pidfd_open(child)
         try:
@@ -181,6 +184,8 @@ def _in_time(write: Callable[..., None], *facts: str) -> None:
             poll.poll(DATABASE_PATIENCE * 1000)
         finally:
             os.close(fd)
+    except OSError:  # likewise, no descriptor
+        pass
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)  # it is root's: no user can keep it

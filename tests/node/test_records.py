@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -133,6 +134,18 @@ def test_a_database_that_is_locked(files: tuple[Path, Path], monkeypatch: pytest
     assert _who(files[0]) == ["alice pts/3 (192.0.2.1)"]
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_database_without_a_process(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine has no process left for wtmp.db, the rest is recorded, and the login goes on."""
+
+    def none_left() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(records, "_lib", object())
+    monkeypatch.setattr(os, "fork", none_left)
+    records.login("pts/3", 100, "alice", "192.0.2.1")
+    assert _who(files[0]) == ["alice pts/3 (192.0.2.1)"]
 
 
 def test_layout() -> None:
