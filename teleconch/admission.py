@@ -28,10 +28,11 @@ class Connecting(Protocol):
 _C = TypeVar("_C")
 
 
-def source_of(address: Any) -> str:
-    """What counts as one source: an IPv4 address, an IPv6 /64; one for all that is neither."""
+def source_of(host: str) -> str:
+    """What counts as one source: an IPv4 address, or the /64 from which an IPv6 host can take as many addresses as it
+    likes; empty for all that is neither."""
     try:
-        parsed = ipaddress.ip_address(getattr(address, "host", "").partition("%")[0])
+        parsed = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return ""
     if isinstance(parsed, ipaddress.IPv6Address):
@@ -39,6 +40,10 @@ def source_of(address: Any) -> str:
             return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)
+
+
+def _source(address: Any) -> str:
+    return source_of(getattr(address, "host", ""))
 
 
 @frozen
@@ -84,7 +89,7 @@ class Queue(Generic[_C]):
         return self._source_of[one]
 
     def add(self, one: _C, source: str) -> _C | None:
-        """``one`` waits from now on. Gives the one that has to go for it, which stays until it is removed."""
+        """``one`` waits from now on. Returns the one that has to go for it, which stays until it is removed."""
         self._source_of[one] = source
         here = self._by_source.setdefault(source, {})
         here[one] = None
@@ -96,7 +101,7 @@ class Queue(Generic[_C]):
         return next(iter(here))
 
     def remove(self, one: _C) -> str | None:
-        """``one`` waits no more. Gives its source, or ``None`` where it did not wait here."""
+        """``one`` waits no more. Returns its source, or ``None`` where it did not wait here."""
         source = self._source_of.pop(one, None)
         if source is not None:
             here = self._by_source[source]
@@ -150,14 +155,14 @@ class Admission:
         """Whether a new connection from ``address`` is taken at all."""
         bounds = self._bounds
         if len(self._sources) >= bounds.connections:
-            return self._refuse("there are too many connections", source_of(address))
-        if bounds.per_source and self._by_source[source_of(address)] >= bounds.per_source:
-            return self._refuse("there are too many connections from this source", source_of(address))
+            return self._refuse("there are too many connections", _source(address))
+        if bounds.per_source and self._by_source[_source(address)] >= bounds.per_source:
+            return self._refuse("there are too many connections from this source", _source(address))
         return True
 
     def connected(self, connection: Connecting, address: Any) -> None:
         """A new connection, which waits at the first step."""
-        source = source_of(address)
+        source = _source(address)
         self._sources[connection] = source
         self._by_source[source] += 1
         self._wait(connection, 0, source)

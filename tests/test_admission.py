@@ -45,11 +45,22 @@ def crowd(admission: Admission, hosts: list[str], step: int = 0) -> list[Connect
 
 def test_sources() -> None:
     """One source is an IPv4 address or an IPv6 /64, also where IPv4 arrives through an IPv6 socket."""
-    assert source_of(at("10.0.0.1")) == "10.0.0.1"
-    assert source_of(IPv6Address("TCP", "::ffff:10.0.0.1", 1)) == "10.0.0.1"
-    assert source_of(IPv6Address("TCP", "2001:db8::1", 1)) == source_of(IPv6Address("TCP", "2001:db8::ffff", 1))
-    assert source_of(IPv6Address("TCP", "fe80::1%eth0", 1)) == source_of(IPv6Address("TCP", "fe80::2", 1)) != ""
-    assert source_of(None) == ""
+    assert source_of("10.0.0.1") == source_of("::ffff:10.0.0.1") == "10.0.0.1"
+    assert source_of("2001:db8:1:2::1") == source_of("2001:db8:1:2:ffff::9") != source_of("2001:db8:1:3::1")
+    assert source_of("fe80::1%eth0") == source_of("fe80::2") != ""
+    assert source_of("") == source_of("localhost") == ""
+
+
+def test_all_addresses_of_a_host_are_one_source() -> None:
+    """A host that takes new IPv6 addresses has the room of one source; what has no address shares one."""
+    admission = admits(per_source=2)
+    six = []
+    for address in (IPv6Address("TCP", f"2001:db8::{number}", 1) for number in range(1, 5)):
+        six.append(one := Connection(admission))
+        admission.connected(one, address)
+    assert [one.aborted for one in six] == [True, True, False, False]
+    admission.connected(Connection(admission), None)
+    assert len(admission) == 3
 
 
 def test_the_oldest_of_too_many_goes() -> None:

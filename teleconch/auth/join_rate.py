@@ -1,29 +1,22 @@
-"""How fast hosts may join with one token from one address, so that who finds a token cannot fill the cluster."""
+"""How fast hosts may join with one token from one source, so that anyone who finds a token cannot fill the cluster."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 from teleconch import defaults
+from teleconch.admission import source_of
 from teleconch.auth.records import digest
 from teleconch.errors import LimitExceeded
-from teleconch.resources.addresses import plain_ip
 from teleconch.resources.secret import Secret
 
-_KEPT: Final = 4096  # pairs of token and address
-
-
-def _source(address: str) -> str:
-    """An IPv4 address, or the /64 from which an IPv6 host can take as many addresses as it likes."""
-    plain = plain_ip(address)
-    return str(ipaddress.ip_network((plain, 64), strict=False) if plain is not None and plain.version == 6 else plain)
+_KEPT: Final = 4096  # pairs of token and source
 
 
 class JoinRate:
-    """A bucket of :data:`defaults.JOINS_AT_ONCE` for each token and address, refilled at a steady pace."""
+    """A bucket of :data:`defaults.JOINS_AT_ONCE` for each token and source, refilled at a steady pace."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -31,7 +24,7 @@ class JoinRate:
 
     def take(self, token: Secret, address: str) -> None:
         """One join. LimitExceeded when the bucket is empty."""
-        key, now = (digest(token), _source(address)), self._now()
+        key, now = (digest(token), source_of(address)), self._now()
         left, then = self._buckets.pop(key, (float(defaults.JOINS_AT_ONCE), now))
         left = min(defaults.JOINS_AT_ONCE, left + max(0.0, now - then) * defaults.JOINS_PER_SECOND)
         refused = left < 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,19 +15,6 @@ SOURCE_ATTEMPTS: Final = 300  # that one source may make at once for all names: 
 SOURCE_REFILL: Final = 1.0
 REMEMBERED: Final = 8192  # sources, and pairs of source and name; a few hundred bytes each
 TOLD_AGAIN: Final = 60.0  # seconds between two log lines about the refusals of one source
-
-
-def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, or the /64 that an IPv6 host can take its addresses from."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 class TooOften(LimitExceeded):
@@ -52,7 +38,7 @@ class Attempts:
         return len(self._sources.spent) + len(self._pairs.spent)
 
     def take(self, source: str, name: str) -> None:
-        """Count one attempt from ``source`` (see :func:`source_of`) at ``name``. TooOften when it made too many."""
+        """Count one attempt from ``source`` (``admission.source_of``) at ``name``. TooOften when it made too many."""
         now = self._seconds()
         for buckets, key in ((self._pairs, (source, name)), (self._sources, (source, ""))):
             refused, worth_a_line = buckets.take(key, now)

@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from teleconch.admission import source_of
 from teleconch.api.interface import Cluster, Logins
 from teleconch.api.turns import Turns
 from teleconch.defaults import PASSWORD_MAX
 from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
 from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
 from teleconch.resources.secret import Secret
-from teleconch.web.attempts import Attempts, TooOften, source_of
+from teleconch.web.attempts import Attempts, TooOften
 
 log = Logger()
 

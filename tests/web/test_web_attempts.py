@@ -10,7 +10,7 @@ from teleconch.errors import AccessDenied, LimitExceeded
 from teleconch.resources.login import LoginRequest, UserCertificates
 from teleconch.resources.secret import Secret
 from teleconch.web import attempts, front
-from teleconch.web.attempts import Attempts, TooOften, source_of
+from teleconch.web.attempts import Attempts, TooOften
 from teleconch.web.front import Front
 
 
@@ -62,15 +62,6 @@ def test_table_is_bounded() -> None:
     for number in range(attempts.REMEMBERED + 500):
         book.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", f"user{number}")
     assert len(book) == 2 * attempts.REMEMBERED
-
-
-def test_sources() -> None:
-    """All addresses that one IPv6 host can take are one source."""
-    assert source_of("192.0.2.1") == "192.0.2.1"
-    assert source_of("::ffff:192.0.2.1") == "192.0.2.1"
-    assert source_of("2001:db8:1:2::1") == source_of("2001:db8:1:2:ffff::9") != source_of("2001:db8:1:3::1")
-    assert source_of("fe80::1%eth0") == source_of("fe80::2%eth0")
-    assert source_of("") == ""
 
 
 def test_who_leaves_frees_nothing_at_auth() -> None:
