@@ -24,12 +24,11 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from teleconch import defaults
-from teleconch.auth.nodes import dialled_host
 from teleconch.auth.records import HOSTS, HostRecord, NameRecord, Presence, name_key, presence_key
 from teleconch.auth.state import Found, State, put
 from teleconch.backend.interface import ABSENT, CHANGES_MAX, Change, Delete
 from teleconch.errors import AccessDenied, BadParameter
-from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
+from teleconch.resources.addresses import host_of, no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.host import JoinRequest
 from teleconch.resources.identity import ApiIdentity
 
@@ -202,7 +201,7 @@ class Names:
         presence = await self._state.find(presence_key(record.uuid), Presence)
         if presence is None or record.role != "node":
             return record
-        address = plain_ip(dialled_host(presence.record.node.addr))
+        address = plain_ip(host_of(presence.record.node.addr))
         if address is None or no_other_machine(str(address)):
             return record
         return evolve(record, addresses=(*record.addresses, str(address)))

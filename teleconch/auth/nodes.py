@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from teleconch.errors import BadParameter
+from teleconch.resources.addresses import host_of
 from teleconch.resources.names import check_name, check_uuid, is_host_principal
 from teleconch.resources.node import Node
 
@@ -34,14 +35,7 @@ def check_node(node: Node) -> None:
 
 def public_hosts(node: Node) -> tuple[str, ...]:
     """The hosts of a checked node's public addresses, in lower case, without ports and brackets."""
-    return tuple(
-        address.lower() if is_host_principal(address) else dialled_host(address) for address in node.public_addrs
-    )
-
-
-def dialled_host(address: str) -> str:
-    """The host of a checked ``host:port``, in lower case and without brackets."""
-    return address.rpartition(":")[0].strip("[]").lower()
+    return tuple(address.lower() if is_host_principal(address) else host_of(address) for address in node.public_addrs)
 
 
 def check_address(address: str) -> None:

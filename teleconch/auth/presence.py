@@ -22,13 +22,13 @@ from twisted.logger import Logger
 from teleconch import defaults
 from teleconch.auth.hosts import find_member, host_role
 from teleconch.auth.names import Names
-from teleconch.auth.nodes import check_node, dialled_host, public_hosts
+from teleconch.auth.nodes import check_node, public_hosts
 from teleconch.auth.records import HOSTS, PRESENCE, HostRecord, Presence, presence_key
 from teleconch.auth.state import Found, State, decided, found, put
 from teleconch.backend.interface import ABSENT, CHANGES_MAX, RANGE_MAX, Change, Check, Delete
 from teleconch.ca.ssh import host_names
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError
-from teleconch.resources.addresses import no_other_machine, plain_ip
+from teleconch.resources.addresses import host_of, no_other_machine, plain_ip
 from teleconch.resources.host import Ping
 from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.names import check_name, check_uuid
@@ -106,7 +106,7 @@ class PresenceBook:
     def _check_addr(self, node: Node, member: HostRecord, identity: ApiIdentity) -> None:
         """AccessDenied unless the proxies are to dial this very host: under a name with which it joined, or where its
         ping comes from. Loopback is this host only where it is the auth server's own machine."""
-        host = dialled_host(node.addr)
+        host = host_of(node.addr)
         why = no_other_machine(host)
         if why == "loopback" and identity.here:
             return

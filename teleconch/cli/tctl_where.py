@@ -25,7 +25,7 @@ def web_address(config: Config) -> str | None:
 
 def web_note(config: Config) -> str:
     """What to check, or to set, before the address of :func:`web_address` is given to users."""
-    from teleconch.resources.addresses import no_other_machine
+    from teleconch.resources.addresses import host_of, no_other_machine
 
     address = web_address(config)
     if address is None:
@@ -35,7 +35,7 @@ def web_note(config: Config) -> str:
         )
     if config.proxy_service.public_addr:
         return f"make sure that {address} is reachable for the user: it is the address of your proxy."
-    if no_other_machine(address.rpartition(":")[0].strip("[]")):
+    if no_other_machine(host_of(address)):
         return (
             f"only this machine itself reaches {address}. For other users, set proxy_service.public_addr to the name by"
             " which they reach the proxy (and web_listen_addr to an address that is not loopback)."

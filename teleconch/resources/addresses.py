@@ -64,6 +64,11 @@ def no_other_machine(host: str | IPv4Address | IPv6Address) -> str:
     return "reserved" if host.is_reserved else ""
 
 
+def host_of(address: str) -> str:
+    """The host of a ``host:port``, in lower case and without brackets; empty where there is no port."""
+    return address.rpartition(":")[0].strip("[]").lower()
+
+
 def stem(name: str, cluster: str) -> str:
     """What ``name`` is owned as. NAME, NAME.CLUSTER and either with a dot at its end are one name in any case of
     letters; an address is one name in all its spellings."""

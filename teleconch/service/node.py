@@ -15,7 +15,7 @@ from teleconch.node import oom
 from teleconch.node.labels import LabelCommand
 from teleconch.node.service import NodeServer
 from teleconch.node.start import LoginRules
-from teleconch.resources.addresses import no_other_machine
+from teleconch.resources.addresses import host_of, no_other_machine
 from teleconch.service.role import (
     JoinHow,
     Role,
@@ -53,7 +53,7 @@ class NodeRole(Role):
             role=self.name,
             nodename=config.teleport.nodename,
             addresses=host_names(config, [ssh.listen_addr], ssh.public_addr, here),
-            found_at=_host_of(addr),
+            found_at=_alone_at(addr),
             auth_servers=self._how.auth_servers,
             token=self._how.token,
             token_problem=self._how.token_problem,
@@ -110,9 +110,9 @@ class NodeRole(Role):
             self._membership.stop()
 
 
-def _host_of(addr: str | None) -> str | None:
+def _alone_at(addr: str | None) -> str | None:
     """The host of an address that proxies are to dial, where it is the host's alone."""
-    host = "" if addr is None else addr.rpartition(":")[0].strip("[]")
+    host = host_of(addr or "")
     return host if host and not no_other_machine(host) else None
 
 

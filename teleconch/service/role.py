@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from attrs import frozen
@@ -111,38 +111,27 @@ def host_names(config: Config, listen: Iterable[Address], public: Iterable[Addre
 
 def auth_is_here(auth_servers: Iterable[str]) -> bool:
     """Whether every auth server named is on this machine: the way there begins where it ends. Nothing is sent; names
-    are looked up, so this belongs into a thread."""
-    for server in auth_servers:
-        host, _, port = server.rpartition(":")
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-        except OSError:
-            return False
-        if not any(_begins_at_its_end(*each) for each in found):
-            return False
-    return True
-
-
-def _begins_at_its_end(family: int, kind: int, protocol: int, _: str, target: Any) -> bool:
-    try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(target)
-            return bool(probe.getsockname()[0] == target[0])
-    except OSError:
-        return False
+    are looked up, so this belongs in a thread."""
+    return all(any(begin == end for begin, end in _ways(server)) for server in auth_servers)
 
 
 def address_toward(auth_servers: Iterable[str]) -> str | None:
     """This machine's own address on the way to an auth server; nothing is sent. ``None`` where none can be told."""
-    for server in auth_servers:
-        host, _, port = server.rpartition(":")
+    return next((begin for server in auth_servers for begin, _ in _ways(server)), None)
+
+
+def _ways(server: str) -> Iterator[tuple[str, str]]:
+    """The own address and the server's, for each address of ``server`` (``host:port``) to which there is a way."""
+    host, _, port = server.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+    except OSError:
+        return
+    for family, kind, protocol, _, target in found:
         try:
-            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-            family, kind, protocol, _, target = found[0]
             with socket.socket(family, kind, protocol) as probe:
                 probe.connect(target)
-                own: str = probe.getsockname()[0]
-                return own
+                begin: str = probe.getsockname()[0]
         except OSError:
             continue
-    return None
+        yield begin, str(target[0])
