@@ -162,7 +162,7 @@ class Certificates:
         )
 
     def openssh_host(self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float) -> SignedHost:
-        """A host that is no member: an OpenSSH server with these names. Its TLS certificate has no role."""
+        """A host that is not a member: an OpenSSH server with these names. Its TLS certificate has no role."""
         names = tuple(dict.fromkeys(name.lower() for name in names))
         if not 0 < len(names) <= ADDRESSES_MAX:
             raise BadParameter(f"Give 1 to {ADDRESSES_MAX} host names.")
@@ -238,7 +238,7 @@ def _check_keys(ssh_public_key: str, tls_public_key: str) -> None:
 
 def _check_host_name(name: str) -> None:
     if not is_host_principal(name):
-        raise BadParameter(f"{name!r} is no host name: use letters, digits and . _ @ -, or an IP address.")
+        raise BadParameter(f"{name!r} is not a host name: use letters, digits and . _ @ -, or an IP address.")
     if name.rstrip(".") == defaults.API_SERVER_NAME:
         raise BadParameter(f"{name!r} is the auth servers' own name; choose another nodename or address.")
 

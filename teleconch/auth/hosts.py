@@ -88,7 +88,7 @@ class Hosts:
         return certificates
 
     async def renew(self, identity: ApiIdentity, request: RenewRequest) -> HostCertificates:
-        """New certificates for a member, with the names recorded when it joined. AccessDenied when it is none."""
+        """New certificates for a member, with the names recorded when it joined. AccessDenied when it is not one."""
         role = host_role(identity)
         _check_text(request.version, "Version", _VERSION_MAX)
 
@@ -131,7 +131,7 @@ class Hosts:
                 await find_member(self._state, identity.name, role)
 
     async def forget(self, uuid: str, role: str) -> None:
-        """One role of a host is no member any more. Nothing happens if it was none."""
+        """One role of a host is not a member any more. Nothing happens if it was not one."""
 
         async def attempt() -> None:
             member = await self._state.find(host_key(uuid, role), HostRecord)

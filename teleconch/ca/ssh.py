@@ -134,7 +134,7 @@ def issue_user_cert(
     }
     for permit in extensions:
         if permit not in PERMITS:
-            raise BadParameter(f"{permit!r} is no permission of a user certificate; there are {', '.join(PERMITS)}.")
+            raise BadParameter(f"{permit!r} is not a permission of a user certificate; there are {', '.join(PERMITS)}.")
         values[permit.encode()] = b""
     principals = [check_login(login) for login in logins]
     return _issue(
@@ -204,7 +204,7 @@ def _issue_host(
         raise BadParameter("Host certificates are signed by the host authority only.")
     for name in names:
         if not is_host_principal(name):
-            raise BadParameter(f"{name!r} is no host name: use letters, digits and . _ @ -, or an IP address.")
+            raise BadParameter(f"{name!r} is not a host name: use letters, digits and . _ @ -, or an IP address.")
     return _issue(
         authority, SSHCertificateType.HOST, key_id, names, public_key, values, valid_after, valid_before, serial
     )
@@ -388,7 +388,8 @@ def check_host_certificate(blob: bytes, *, authorities: Iterable[TrustedAuthorit
     """That a server with this host certificate is ``host``. TrustError with a sentence otherwise."""
     if not is_certificate(blob):
         raise TrustError(
-            f"{host} shows a plain host key, no certificate of this cluster: it is no member, or not the one you mean."
+            f"{host} shows a plain host key, not a certificate of this cluster: it is not a member, or"
+            " not the one you mean."
         )
     certificate, _ = _load(blob, authorities, "host")
     if certificate.type is not SSHCertificateType.HOST:

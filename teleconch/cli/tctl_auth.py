@@ -46,7 +46,7 @@ def export(kind: str | None, wanted: str | None, names: tuple[str, ...] | None) 
 
     for name in names or ():
         if not is_host_principal(name.replace("*", "a")):
-            raise BadParameter(f"{name!r} is no host name, address or pattern like *.example.com.")
+            raise BadParameter(f"{name!r} is not a host name, address or pattern like *.example.com.")
 
     async def ask(api: AuthClient) -> tuple[tuple[TrustedAuthority, ...], list[str]]:
         found = await api.authorities()

@@ -57,7 +57,7 @@ def status() -> int:
     """
     session = os.environ.get("SSH_SESSION_ID")
     if not session:
-        boundary.say_error("This is no session of a cluster's node. Log in to one first: tsh ssh LOGIN@NODE")
+        boundary.say_error("This is not a session of a cluster's node. Log in to one first: tsh ssh LOGIN@NODE")
         return 1
     peer = os.environ.get("SSH_CLIENT", "").split(" ")[0]
     logged_in = f", logged in as {_login()}{f' from {peer}' if peer else ''}"

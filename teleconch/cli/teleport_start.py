@@ -46,7 +46,7 @@ def _roles(text: str) -> tuple[str, ...]:
     roles = tuple(role.strip() for role in text.split(","))
     for role in roles:
         if role not in _ROLES:
-            raise BadParameter(f"{role!r} is no role. Possible: {', '.join(_ROLES)}.")
+            raise BadParameter(f"{role!r} is not a role. Possible: {', '.join(_ROLES)}.")
     return roles
 
 

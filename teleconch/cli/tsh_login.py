@@ -44,7 +44,7 @@ def login(
 
     flags = given()
     if flags.auth not in (None, "local"):
-        raise BadParameter(f"--auth={flags.auth} is not built yet: leave it away to log in with your password.")
+        raise BadParameter(f"--auth={flags.auth} is not built yet: leave it out to log in with your password.")
     if flags.identity is not None:
         raise BadParameter("An identity file needs no login: use it with `tsh -i FILE ssh LOGIN@NODE`.")
     store = profiles()

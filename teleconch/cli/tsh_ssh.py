@@ -104,7 +104,7 @@ def _run(command: SSHCommand) -> int:
     if given.local and command.command is None:
         raise WrongUsage("--local needs a COMMAND.")
     if given.no_exec and command.command is not None and not given.local:
-        raise WrongUsage("-N runs no COMMAND: leave one of them away.")
+        raise WrongUsage("-N runs no COMMAND: leave one of them out.")
     if given.subsystem and command.command is None:
         raise WrongUsage("-s needs the name of a subsystem: tsh ssh -s [LOGIN@]NODE sftp.")
     if given.background:

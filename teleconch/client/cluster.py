@@ -146,7 +146,7 @@ def _has(status: NodeStatus, wanted: Iterable[tuple[str, str]]) -> bool:
 
 
 def _parts(text: str) -> list[str]:
-    """``a=1,b="2,3"`` as ``a=1`` and ``b=2,3``. A text that is no list of labels stays whole."""
+    """``a=1,b="2,3"`` as ``a=1`` and ``b=2,3``. A text that is not a list of labels stays whole."""
     parts = re.findall(r'(?:[^,"]|"[^"]*"?)+', text)
     bare = [part.replace('"', "").strip() for part in parts]
     return bare if all("=" in part for part in bare) else [text]

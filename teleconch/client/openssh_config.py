@@ -20,8 +20,8 @@ from teleconch.resources.names import check_name
 # Our authorities sign these, and OpenSSH 7.4 knows the names. What the user prefers elsewhere may lack them.
 _KEYS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 _CERTIFICATES: Final = ",".join(f"{name}-cert-v01@openssh.com" for name in _KEYS)
-# The user's own configuration may mean these for sessions; the connection to the proxy is none. An option that an
-# older ssh does not know is no error there: the ssh around it has read the same file, and told.
+# The user's own configuration may mean these for sessions; the connection to the proxy is not one. An option that an
+# older ssh does not know is not an error there: the ssh around it has read the same file, and told.
 _SHIELD: Final = (
     ("IgnoreUnknown", "*"),
     ("ClearAllForwardings", "yes"),

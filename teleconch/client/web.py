@@ -220,5 +220,5 @@ def _name(answer: dict[str, Any], name: str) -> str:
     """A name of a user or cluster. It goes into files, commands and the terminal, so it may be nothing else."""
     value = _text(answer, name)
     if not (is_user_name if name.startswith("user") else is_name)(value):
-        raise ConnectionProblem(f"The proxy's answer has a {name} that is no name: do not trust this proxy.")
+        raise ConnectionProblem(f"The proxy's answer has a {name} that is not a name: do not trust this proxy.")
     return value

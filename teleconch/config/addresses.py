@@ -95,7 +95,7 @@ def check_host_name(name: str) -> str:
     """``name`` itself where :func:`is_host_name`, else :class:`BadParameter`."""
     if not is_host_name(name):
         raise BadParameter(
-            f"{name[:80]!r} is no usable name: take letters, digits and . _ - (first a letter or digit)."
+            f"{name[:80]!r} is not a usable name: take letters, digits and . _ - (first a letter or digit)."
         )
     return name
 

@@ -103,7 +103,7 @@ def _pam_service(section: Section) -> str | None:
     name = section.text("service_name", _PAM_SERVICE)
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name, re.ASCII) is None:
         line = section.findings.line_of("ssh_service.pam.service_name")
-        section.findings.error(line, f"{section.path}.service_name: {name!r} is no name of a file in /etc/pam.d.")
+        section.findings.error(line, f"{section.path}.service_name: {name!r} is not the name of a file in /etc/pam.d.")
     return name if enabled else None
 
 
@@ -111,7 +111,7 @@ def _accept_env(section: Section) -> tuple[str, ...]:
     patterns = []
     for line, pattern in section.texts("accept_env"):
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_*?]{0,127}", pattern, re.ASCII) is None:
-            section.findings.error(line, f"ssh_service.accept_env: {pattern!r} is no name like EDITOR or GIT_*.")
+            section.findings.error(line, f"ssh_service.accept_env: {pattern!r} is not a name like EDITOR or GIT_*.")
         patterns.append(pattern)
     return tuple(patterns)
 
@@ -183,7 +183,7 @@ def _tls_files(section: Section) -> tuple[str | None, str | None]:
                 mode = os.fstat(file.fileno()).st_mode
                 pem = file.read(1)
         except (OSError, ValueError) as e:
-            reason = e.strerror if isinstance(e, OSError) else "it is no path"
+            reason = e.strerror if isinstance(e, OSError) else "it is not a path"
             findings.error(line, f"proxy_service.{name}: {path} cannot be read: {reason}.")
             continue
         if not pem:

@@ -78,7 +78,7 @@ class NodeEnd(RelayProtocol):
             self.not_ssh("what answers there does not speak SSH")
 
     def not_ssh(self, why: str) -> None:
-        """Give up, unless it has proved to be SSH. ``why`` is the part of a sentence."""
+        """Give up, unless it has proved to be SSH. ``why`` is part of a sentence."""
         if not self.is_ssh.called:
             self.is_ssh.errback(ConnectionProblem(why))
 
@@ -106,7 +106,7 @@ class _One(Factory[RelayProtocol]):
 
 
 class _Forbidden(ConnectError):
-    """An address that is not dialled for a node. ``why`` is the part of a sentence."""
+    """An address that is not dialled for a node. ``why`` is part of a sentence."""
 
     def __init__(self, why: str) -> None:
         super().__init__(string=why)  # type: ignore[no-untyped-call]
@@ -114,7 +114,7 @@ class _Forbidden(ConnectError):
 
 
 class _Careful:
-    """The reactor, with a word to say on each address before it is connected to. ``ask(host, port)`` gives the source
+    """The reactor, with a word to say on each address before it is connected to. ``ask(host, port)`` returns the source
     address to take, or raises."""
 
     def __init__(self, reactor: Any, ask: Callable[[str, int], tuple[str, int] | None]) -> None:
@@ -169,7 +169,7 @@ class Dialler:
         return end
 
     def _forbidden(self, literal: str, port: int, auth: frozenset[str], loopback: bool) -> str:
-        """Why this address is no node's, as the part of a sentence; empty where it may be one."""
+        """Why this address cannot be a node's, as part of a sentence; empty where it can."""
         why = no_other_machine(literal)
         if why and not (why == "loopback" and loopback):
             return f"it leads to the {why} address {literal}"
@@ -243,8 +243,8 @@ def is_own(literal: str) -> bool:
 
 
 def _relay_source(literal: str, port: int) -> tuple[str, int] | None:
-    """On the auth server's own machine, what is relayed for users comes from an address of its own: who calls from
-    there is somebody else, and not a host of that machine (``api.server`` tells them apart)."""
+    """On the auth server's own machine, what is relayed for users comes from an address of its own: whoever calls
+    from there is somebody else, and not a host of that machine (``api.server`` tells them apart)."""
     if not is_own(literal):
         return None
     if ":" not in literal:

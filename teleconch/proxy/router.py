@@ -107,7 +107,7 @@ class Router:
             port = split_address(node.addr)[1] or NODE_PORT
             raise BadParameter(
                 f"The proxy reaches {node.nodename} on port {port} only, not {target.port}: "
-                f"leave the port away, or use {port}."
+                f"leave the port out, or use {port}."
             )
         return found[0]
 

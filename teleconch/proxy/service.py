@@ -45,8 +45,8 @@ class ProxyServer(Service):
 
     ``auth_addresses`` are ``host:port``, ``own_ports`` those of other services of this host: none is dialled as a node.
     ``now`` gives epoch seconds. ``await server.listening()`` opens the port and gives its address, or raises what
-    hindered it. The directory is watched while the service runs; who asks for a node before it is whole
-    (:meth:`first_picture`) waits.
+    hindered it. The directory is watched while the service runs; users who ask for a node before it is
+    whole (:meth:`first_picture`) wait.
     """
 
     def __init__(

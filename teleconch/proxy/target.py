@@ -57,5 +57,5 @@ def parse_subsystem(name: bytes) -> Target:
 def target(host: str, port: int, cluster: str = "") -> Target:
     """A target with a port that can be one. BadParameter."""
     if not 0 <= port <= 65535:
-        raise BadParameter(f"{port} is no port: leave it away, or give the node's own.")
+        raise BadParameter(f"{port} is not a port: leave it out, or give the node's own.")
     return Target(host, port, cluster)

@@ -46,7 +46,7 @@ class MarkedReader:
     """Takes values out of a composed YAML tree; collects ``problems`` instead of raising, and ``notes`` of what is left
     out, each as file, line and sentence.
 
-    A method that finds a mistake adds it to the problems and gives ``None`` (or leaves the item out).
+    A method that finds a mistake adds it to the problems and returns ``None`` (or leaves the item out).
     """
 
     def __init__(self, filename: str) -> None:
@@ -82,7 +82,7 @@ class MarkedReader:
             raise ConfigError(sorted(self.problems, key=lambda problem: problem[1]))
 
     def mapping(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
-        """Keys and their values. A key that is no text, or is there twice, is a problem."""
+        """Keys and their values. A key that is not a text, or is there twice, is a problem."""
         found: dict[str, yaml.Node] = {}
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{where} must be a mapping (lines like 'name: value'), not {_kind(node)}.")

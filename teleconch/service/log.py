@@ -96,7 +96,7 @@ def format_line(event: LogEvent) -> str:
 
 
 class Output(NamedTuple):
-    """Where lines go. ``reopen`` opens a file anew, and says where it cannot; it does nothing for what is no file."""
+    """Where lines go. ``reopen`` opens a file anew, and says where it cannot; otherwise it does nothing."""
 
     observer: ILogObserver
     reopen: Callable[[], None]

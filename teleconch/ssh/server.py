@@ -34,7 +34,7 @@ def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 # Clients ask the version line what a server can do. OpenSSH's says only to its own kind that nobody reads the output
 # any more (``ssh HOST yes | head``), libssh takes owner and group of a listing only from a server that has a version
-# behind ``OpenSSH_``, and others find out from the name in which order SFTP's SYMLINK wants its names. All of that is
+# after ``OpenSSH_``, and others find out from the name in which order SFTP's SYMLINK wants its names. All of that is
 # here as it is in OpenSSH. The number decides nothing but which old faults a client works around: it has to be 7.8 at
 # least, and below 10, which some take for 1.0. Who we really are follows in the comment.
 VERSION_OF_SERVER: Final = b"OpenSSH_9.9 Teleconch"

@@ -308,7 +308,7 @@ async def test_export(cluster):
     pin = (await cluster.server.status()).ca_pins[0]
     assert pem.startswith("-----BEGIN CERTIFICATE-----\n")
     assert await cluster.ok("auth", "export", "--type=tls", f"--fingerprint={pin}") == pem
-    assert "no host name" in await cluster.refused("auth", "export", "--names=a b")
+    assert "is not a host name" in await cluster.refused("auth", "export", "--names=a b")
 
 
 @pytest.mark.program("ssh-keygen")
@@ -356,7 +356,7 @@ async def test_sign_for_a_host(cluster):
     ).stdout
     assert "host certificate" in shown
     assert "10.0.0.9" in shown
-    assert "is no host name" in await cluster.refused("auth", "sign", "--host=a*", "--out=h")
+    assert "is not a host name" in await cluster.refused("auth", "sign", "--host=a*", "--out=h")
 
 
 USERS = """\

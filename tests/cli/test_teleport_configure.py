@@ -153,10 +153,10 @@ def test_status_inside_a_session() -> None:
 
 
 def test_status_outside_of_a_session() -> None:
-    """Elsewhere it says that this is no session, and how to get one."""
+    """Elsewhere it says that this is not a session, and how to get one."""
     shown = teleport("status")
     assert (shown.returncode, shown.stdout) == (1, "")
-    assert shown.stderr.startswith("ERROR: This is no session")
+    assert shown.stderr.startswith("ERROR: This is not a session")
     assert "tsh ssh" in shown.stderr
 
 

@@ -171,12 +171,12 @@ def test_an_auth_server_at_every_address(started: Started, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--roles=nod"], "'nod' is no role. Possible: proxy, node, auth."),
+        (["--roles=nod"], "'nod' is not a role. Possible: proxy, node, auth."),
         (["--ca-pin=abc"], "64 hex digits"),
         (["--auth-server=https://a"], "a scheme or path has no place here"),
         (["--advertise-ip=0.0.0.0"], "not an address that others can connect to"),
         (["--token="], "the token is empty"),
-        (["--nodename=a b"], "no usable name"),
+        (["--nodename=a b"], "not a usable name"),
         (["--labels=a"], "write name=value"),
         (["--labels=a b=c"], "is not usable"),
         (["--listen-ip=a b"], "neither an IP address nor a DNS name"),

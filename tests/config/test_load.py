@@ -140,8 +140,8 @@ def test_one_section_is_enough() -> None:
         ("teleport: {nodename: [a]}\n", 1, "teleport.nodename must be one text"),
         ("teleport: {nodename: !!python/object:os.system x}\n", 1, "without a YAML tag"),
         ('teleport: {nodename: "a\\nb"}\n', 1, "on one line"),
-        ("teleport: {nodename: 'a b'}\n", 1, "no usable name"),
-        ("teleport: {nodename: '*'}\n", 1, "no usable name"),
+        ("teleport: {nodename: 'a b'}\n", 1, "not a usable name"),
+        ("teleport: {nodename: '*'}\n", 1, "not a usable name"),
         ("teleport: {data_dir: ~/x}\n", 1, "absolute path"),
         ("teleport: {ca_pin: sha256:abc, auth_servers: [a]}\nauth_service: {enabled: no}\n", 1, "64 hex digits"),
         ("teleport: {auth_servers: {a: b}}\n", 1, "a text, or a list of texts"),
@@ -173,7 +173,7 @@ def test_one_section_is_enough() -> None:
         ("teleport: {ciphers: aes256-ctr}\n", 1, "must be a list"),
         ("teleport: {mac_algos: [hmac-sha1]}\n", 1, "none of these is offered"),
         ("auth_service: {enabled: maybe}\n", 1, "auth_service.enabled must be yes or no, not 'maybe'"),
-        ("auth_service: {cluster_name: 'a,b'}\n", 1, "no usable name"),
+        ("auth_service: {cluster_name: 'a,b'}\n", 1, "not a usable name"),
         ("auth_service: {keep_alive_interval: 300}\n", 1, "300s or 300m. Or write: never."),
         ("auth_service: {keep_alive_interval: 0s}\n", 1, "longer than zero"),
         ("auth_service: {client_idle_timeout: soon}\n", 1, "is not a duration"),
@@ -367,7 +367,7 @@ ssh_service:
         (9, "a b"),
     ):
         assert any(problem.partition(":")[2].startswith(f"{line}:") and part in problem for problem in said.split("\n"))
-    assert "no name of a file in /etc/pam.d" in said
+    assert "not the name of a file in /etc/pam.d" in said
 
 
 def test_warns_of_an_auth_server_that_was_not_meant() -> None:

@@ -43,7 +43,7 @@ async def test_what_a_refused_user_sees(world: World) -> None:
             ("127.0.0.1", 3025, "No node with the name or address 127.0.0.1:3025 is registered in example.test"),
             ("169.254.169.254", 80, "No node with the name or address 169.254.169.254:80 is registered"),
             ("twin", 22, f"2 nodes match twin; use the UUID of the one you mean: twin {new_uuid(2)} 10.0.0.1:3022;"),
-            ("web-1", 2222, "leave the port away, or use"),
+            ("web-1", 2222, "leave the port out, or use"),
             ("down", 22, "The proxy cannot reach down at 127.0.0.1:1. Is the node running there?"),
             ("off", 22, "off at 127.0.0.1:1 is offline since "),
         ):

@@ -86,7 +86,7 @@ def test_only_registered_nodes(host: str, port: int) -> None:
 
 def test_wrong_port() -> None:
     """A port that is not the node's is refused, and the right one is said."""
-    with pytest.raises(BadParameter, match=r"reaches db on port 3122 only, not 80: leave the port away, or use 3122\."):
+    with pytest.raises(BadParameter, match=r"reaches db on port 3122 only, not 80: leave the port out, or use 3122\."):
         router(WEB, DB).resolve(Target("db", 80))
 
 

@@ -406,7 +406,7 @@ async def test_malformed_opens(world: World, ports: Ports) -> None:
     for data in (b"", b"\xff\xff\xff\xff", string(b"web"), string(b"web") + uint32(22), jump_to("web", 22) + b"more"):
         with pytest.raises(ChannelRefused):
             await connection.open(Caller(b"direct-tcpip"), data)
-    with pytest.raises(ChannelRefused, match="is no port"):
+    with pytest.raises(ChannelRefused, match="is not a port"):
         await jump(connection, "web", 70000)
     with pytest.raises(ChannelRefused, match="No node with the name"):
         await jump(connection, "web", 22)
