@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from teleconch import defaults
 from teleconch.auth.certificates import Certificates
 from teleconch.auth.join_rate import JoinRate
-from teleconch.auth.names import Names
+from teleconch.auth.names import Names, began_with
 from teleconch.auth.records import HostRecord, Presence, host_key, presence_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.tokens import Tokens
@@ -93,7 +93,7 @@ class Hosts:
         _check_text(request.version, "Version", _VERSION_MAX)
 
         async def attempt() -> HostCertificates:
-            member = await find_member(self._state, identity.name, role)
+            member = await find_member(self._state, identity, role)
             record = evolve(
                 member.record,
                 ssh_public_key=request.ssh_public_key,
@@ -128,7 +128,7 @@ class Hosts:
         """AccessDenied for a node or proxy that was removed. The auth server's own identities have no membership."""
         for role in identity.roles:
             if role in _MEMBERS:
-                await find_member(self._state, identity.name, role)
+                await find_member(self._state, identity, role)
 
     async def forget(self, uuid: str, role: str) -> None:
         """One role of a host is not a member any more. Nothing happens if it was not one."""
@@ -224,10 +224,12 @@ class Hosts:
         return f"last seen {duration_text(self._now() - presence.record.last_seen)} ago"
 
 
-async def find_member(state: State, uuid: str, role: str) -> Found[HostRecord]:
-    """The record of a member. AccessDenied for a host that was removed, with what to do."""
+async def find_member(state: State, identity: ApiIdentity, role: str) -> Found[HostRecord]:
+    """The record of a member. AccessDenied for a host that was removed, with what to do; also where it, or another that
+    has its UUID, joined again: a certificate from before the removal is nobody's."""
+    uuid = identity.name
     member = await state.find(host_key(check_uuid(uuid), role), HostRecord)
-    if member is None:
+    if member is None or not began_with(identity, member.record):
         raise AccessDenied(
             f"The host {uuid} was removed from the cluster (role {role}); to have it back, make a join token with"
             " `tctl nodes add`, put it into auth_token and start the host again."

@@ -100,9 +100,11 @@ class Names:
         would have all names of that member. The auth server's own UUID is held to its machine (:meth:`check`)."""
         if host.uuid == self._own_uuid:
             return ()
-        roles = tuple(each.role for each in await self._records(host.uuid) if each.role != host.role)
-        itself = caller.kind == "host" and caller.name == host.uuid and set(caller.roles) & set(roles)
-        return () if itself else roles
+        beside = [each for each in await self._records(host.uuid) if each.role != host.role]
+        known = (caller.kind, caller.name) == ("host", host.uuid)
+        if known and any(each.role in caller.roles and began_with(caller, each) for each in beside):
+            return ()
+        return tuple(each.role for each in beside)
 
     async def claim(self, host: JoinRequest, expires: float) -> Claim:
         """What a checked host may own, until ``expires``. AccessDenied where a name is another's."""
@@ -230,6 +232,11 @@ class Names:
 
     async def _records(self, uuid: str) -> list[HostRecord]:
         return [found.record async for found in self._state.all(f"{HOSTS}{uuid}/", HostRecord)]
+
+
+def began_with(identity: ApiIdentity, record: HostRecord) -> bool:
+    """Whether a certificate is of this membership and not of one before it."""
+    return identity.begins >= int(record.joined - defaults.BACKDATE)
 
 
 def _is_nobodys(name: str) -> bool:

@@ -66,7 +66,7 @@ class PresenceBook:
         role = host_role(identity)
         if node.uuid != identity.name:
             raise AccessDenied(f"The host {identity.name} may not ping for {node.uuid}: a host speaks for itself only.")
-        member = await find_member(self._state, identity.name, role)
+        member = await find_member(self._state, identity, role)
         if node.nodename != member.record.nodename or node.cluster != self._cluster:
             raise AccessDenied(
                 f"This host joined as {member.record.nodename!r} in {self._cluster!r}, not as {node.nodename!r} in"

@@ -215,6 +215,7 @@ def identity_of(cert_der: bytes, authorities: Iterable[TrustedAuthority], now: f
         roles=roles,
         cluster=authority.cluster,
         expires=certificate.not_valid_after_utc.timestamp(),
+        begins=certificate.not_valid_before_utc.timestamp(),
     )
 
 

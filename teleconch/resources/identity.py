@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,8 +15,9 @@ class ApiIdentity:
 
     ``anonymous``: no certificate. ``host``: ``name`` is the host UUID, ``roles`` of auth, node, proxy, or ``admin``
     for the identity that the auth server keeps in its own ``data_dir``. ``user``: ``name`` is the user.
-    ``expires`` in epoch seconds; ``None`` only for ``anonymous``. ``address`` is where the call comes from, and
-    ``here`` whether that is the auth server's own machine; without a connection nothing is known of either.
+    ``expires`` in epoch seconds; ``None`` only for ``anonymous``. ``begins``: when the certificate does.
+    ``address`` is where the call comes from, and ``here`` whether that is the auth server's own machine; without a
+    connection nothing is known of either.
     """
 
     kind: Literal["anonymous", "host", "user"]
@@ -25,6 +27,7 @@ class ApiIdentity:
     expires: float | None
     address: str = field(default="", eq=False)
     here: bool = field(default=False, eq=False)
+    begins: float = field(default=math.inf, eq=False)
 
 
 @frozen

@@ -8,13 +8,17 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 from auth_fixtures import CLUSTER, new_uuid, spawn
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from teleconch import defaults
 from teleconch.auth.server import CALLS_AT_ONCE
+from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExceeded, NotFound, Unavailable
+from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ApiIdentity
 
 OFFLINE = 2.5 * 60
@@ -270,6 +274,32 @@ async def test_heartbeats_at_once_do_not_lose_each_other(cluster):
     uuid = await cluster.joined()
     results = await DeferredList([spawn(cluster.ping(uuid, "one")) for _ in range(10)], consumeErrors=True)
     assert all(success for success, _ in results)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_ends_with_its_membership(cluster):
+    """After a removal the host may be reinstalled and keep its UUID: the keys of before may do nothing for it."""
+    request = cluster.request()
+    certificates = await cluster.server.join(request)
+
+    def identity(certificates):
+        certificate = x509.load_pem_x509_certificate(certificates.tls_cert.encode())
+        der = certificate.public_bytes(Encoding.DER)
+        return identity_of(der, certificates.authorities, cluster.clock.seconds())
+
+    old = identity(certificates)
+    await cluster.server.heartbeat(old, cluster.node(request.uuid), "one")
+    await cluster.server.delete_node(request.uuid)
+    cluster.clock.advance(1)
+    again = identity(await cluster.server.join(cluster.request(uuid=request.uuid)))
+    renewal = RenewRequest(request.ssh_public_key, request.tls_public_key, cluster.clock.seconds(), "0.1.0")
+    for call in (
+        lambda who: cluster.server.heartbeat(who, cluster.node(request.uuid), "one"),
+        lambda who: cluster.server.renew(who, renewal),
+        cluster.server.check_standing,
+    ):
+        await refused(call(old), AccessDenied)
+        await call(again)
 
 
 @pytest_twisted.ensureDeferred
