@@ -182,7 +182,11 @@ class Shares:
     async def _paced(self, share: _Share) -> None:
         seconds = share.pace(self.clock.seconds())
         if seconds > 0:
-            await self._in_line(share, lambda: deferLater(self.clock, seconds))
+            try:
+                await self._in_line(share, lambda: deferLater(self.clock, seconds))
+            except BaseException:
+                share.paid_until -= 1 / DIALS_PER_SECOND  # it did not begin: those who come later do not wait for it
+                raise
 
     async def _in_line(self, share: _Share, wait: Callable[[], Deferred[_T]]) -> _T:
         if share.line >= LINE:

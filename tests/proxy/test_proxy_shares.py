@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy_world import World, node
 from test_proxy_server import Caller, Echo, Ports, jump, jump_to, login, ports, subsystem
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 
@@ -260,6 +260,24 @@ def test_the_line_is_bounded(monkeypatch) -> None:
         each.addErrback(lambda failure: failure.trap(LimitExceeded) and None)
     waiting[0].result.end.abortConnection()
     turns.ready("eve")
+
+
+def test_what_does_not_begin_takes_no_pace(monkeypatch) -> None:
+    """What is refused, or given up by whoever asked, puts off nothing that comes later."""
+    monkeypatch.setattr(shares, "LINE", 3)
+    turns = Turns()
+    for _ in range(shares.DIALS_AT_ONCE):
+        turns.ready("eve").end.abortConnection()
+    ended = []
+    for _ in range(1000):
+        ended += [turns.begin("eve"), Deferred.fromCoroutine(turns.shares.pace("eve"))]
+        ended[-2].cancel()
+    for each in ended:
+        each.addErrback(lambda failure: failure.trap(LimitExceeded, CancelledError) and None)
+    turns.clock.pump([0.01] * 10)
+    assert all(each.called for each in ended)
+    turns.ready("eve").end.abortConnection()
+    assert not turns.clock.getDelayedCalls()
 
 
 def test_connections_of_a_user_are_bounded(monkeypatch) -> None:
