@@ -23,8 +23,6 @@ from attrs import field, frozen
 from teleconch.client.address import join_address
 from teleconch.errors import BadParameter, ConnectionProblem
 
-HTTPS: Final = ("HTTPS_PROXY", "ALL_PROXY")
-SSH: Final = ("ALL_PROXY",)
 _ANSWER_MAX: Final = 16 * 1024
 _URL: Final = re.compile(
     r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://)?(?:(?P<user>[^@/]*)@)?(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:@/\[\]\s]+))"

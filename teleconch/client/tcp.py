@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from teleconch.client.http_proxy import HTTPProxy
 
 TIMEOUT = 20.0  # seconds
+HTTPS = ("HTTPS_PROXY", "ALL_PROXY")  # the variables that name an HTTP proxy on the way to that port
+SSH = ("ALL_PROXY",)
 
 
 def connect_tcp(host: str, port: int, https: bool = False) -> socket.socket:
@@ -39,12 +41,16 @@ def connect_tcp(host: str, port: int, https: bool = False) -> socket.socket:
 
 
 def _http_proxy(host: str, port: int, https: bool) -> HTTPProxy | None:
-    names = ("HTTPS_PROXY", "ALL_PROXY") if https else ("ALL_PROXY",)
-    if not any(os.environ.get(name) or os.environ.get(name.lower()) for name in names):
+    names = HTTPS if https else SSH
+    if not _any_set(names):
         return None
-    from teleconch.client import http_proxy
+    from teleconch.client.http_proxy import http_proxy
 
-    return http_proxy.http_proxy(http_proxy.HTTPS if https else http_proxy.SSH, host, port)
+    return http_proxy(names, host, port)
+
+
+def _any_set(names: tuple[str, ...]) -> bool:
+    return any(os.environ.get(name) or os.environ.get(name.lower()) for name in names)
 
 
 def _connect(host: str, port: int, who: str, where: str, hint: str = "") -> socket.socket:
@@ -66,7 +72,7 @@ def _connect(host: str, port: int, who: str, where: str, hint: str = "") -> sock
 
 
 def _hint() -> str:
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+    if _any_set(HTTPS):
         return " (The way to the SSH port through an HTTP proxy is named by ALL_PROXY=http://HOST:PORT.)"
     return ""
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.client.http_proxy import HTTPS, SSH, HTTPProxy, http_proxy
-from teleconch.client.tcp import connect_tcp
+from teleconch.client.http_proxy import HTTPProxy, http_proxy
+from teleconch.client.tcp import HTTPS, SSH, connect_tcp
 from teleconch.errors import BadParameter, ConnectionProblem
 
 URL = "http://proxy.corp:3128"
