@@ -148,7 +148,7 @@ def audit_fields(identity: ApiIdentity | None) -> dict[str, str]:
 
 @implementer(IHandshakeListener)
 class _ServerBroker(WireBroker):
-    """One peer. ``last_answer`` ends the connection behind the answer that is sent next."""
+    """One peer. ``last_answer`` ends the connection after the answer that is sent next."""
 
     def __init__(self, server: APIServerFactory) -> None:
         super().__init__(False, REQUEST_MAX + _ENVELOPE, server.limits.anonymous_calls, piece=_PIECE)
