@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import itertools
 import os
@@ -14,6 +15,7 @@ from attrs import define, field
 from twisted.internet import protocol, reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ProcessExitedAlready
 from twisted.logger import globalLogPublisher
 
 from teleconch.ca.authority import new_authority, trusted
@@ -177,7 +179,8 @@ class Client(protocol.ProcessProtocol):
         self.transport.write(data)
 
     def kill(self) -> None:
-        self.transport.signalProcess("KILL")
+        with contextlib.suppress(ProcessExitedAlready):  # a child of its own may still hold its output
+            self.transport.signalProcess("KILL")
 
     def processEnded(self, reason: Any) -> None:
         value = reason.value
