@@ -145,9 +145,11 @@ def tree(folder: Path) -> Path:
     (folder / "dangling1").symlink_to("nowhere")
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "fifo")
-    if os.geteuid() == 0:  # own ones: a server that is wrong about a device would break the machine's
-        os.mknod(folder / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
-        os.mknod(folder / "full", 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    for name, minor in ("null", 3), ("full", 7):
+        if os.geteuid() == 0:  # own ones: a server that is wrong about a device would break the machine's
+            os.mknod(folder / name, 0o600 | stat.S_IFCHR, os.makedev(1, minor))
+        else:
+            (folder / name).symlink_to(f"/dev/{name}")
     (folder / "new\nline").touch()
     Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff\xfe")).touch()
     (folder / "two words 'quoted\"").touch()

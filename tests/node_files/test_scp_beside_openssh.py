@@ -27,12 +27,17 @@ def run(program: list[str], folder: Path, arguments: tuple[str, ...], sent: byte
 
 
 def snapshot(folder: Path) -> dict[bytes, tuple[object, ...]]:
-    """Every name below, with kind, mode, contents; and the time of change where it lies in the past."""
+    """Every name below, with kind, mode, contents; and the time of change where it lies in the past.
+
+    Whatever lacks rights of its owner gets them, so that an ordinary user can read it here, and remove it afterwards.
+    """
     found: dict[bytes, tuple[object, ...]] = {}
     for path, folders, files in os.walk(os.fsencode(folder)):
         for name in folders + files:
             whole = os.path.join(path, name)
             info = os.lstat(whole)
+            if not stat.S_ISLNK(info.st_mode):
+                os.chmod(whole, stat.S_IMODE(info.st_mode) | stat.S_IRWXU)
             contents: object = None
             if stat.S_ISREG(info.st_mode) and info.st_size < 1 << 20:
                 with open(whole, "rb") as file:

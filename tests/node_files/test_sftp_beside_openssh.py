@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from node_world import ME
 from raw_sftp import Peer, code, string, tree, uint32, uint64
 
 from teleconch.node.files import packets as p
@@ -206,8 +207,8 @@ def extensions(peer: Peer) -> Iterator[bytes]:
     for path in (b"~", b"~/", b"~/x", b"~root", b"~root/", b"~root/..", b"~root//x", b"~nosuch/x", b"x", b"", b"nope/x",
                  b"/usr/../tmp", b"dirlink/..", b"x~", b"~//file"):  # fmt: skip
         yield peer.extended("expand-path@openssh.com", string(path))
-    for user in b"root", b"nosuch":
-        yield peer.extended("home-directory", string(user))
+    for user in ME, "nosuch":
+        yield peer.extended("home-directory", string(user.encode()))
     for ids in uint32(0, 4444, 0), b"", uint32(1):
         yield peer.extended("users-groups-by-id@openssh.com", string(ids), string(uint32(0, 5555)))
         yield peer.extended("users-groups-by-id@openssh.com", string(b""), string(ids))
@@ -336,6 +337,22 @@ def test_home_without_a_name(tmp_path: Path) -> None:
     home = string(os.fsencode(pwd.getpwuid(os.getuid()).pw_dir))
     assert replies[0] == bytes((p.NAME,)) + uint32(1) + home + home + uint32(0)
     assert replies[1] == replies[0] or code(replies[1]) == p.FAILURE
+
+
+def test_home_of_others(tmp_path: Path) -> None:
+    """Anyone who asks for another user's home is told that one; OpenSSH 9.2 tells the asker's own."""
+    replies = []
+    for start in Peer.ours, Peer.openssh:
+        peer = start(tmp_path)
+        peer.begin()
+        replies.append(peer.extended("home-directory", string(b"daemon")))
+        assert peer.close() == 0
+    theirs, own = (
+        bytes((p.NAME,)) + uint32(1) + string(os.fsencode(home)) * 2 + uint32(0)
+        for home in (pwd.getpwnam("daemon").pw_dir, pwd.getpwuid(os.getuid()).pw_dir)
+    )
+    assert replies[0] == theirs
+    assert replies[1] in (theirs, own)
 
 
 def test_copy_that_fails(tmp_path: Path) -> None:

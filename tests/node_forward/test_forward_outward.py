@@ -83,14 +83,15 @@ async def test_socks(world: World) -> None:
         ("127.0.0.1:1", b"connect failed: Connection refused"),
         ("nowhere.invalid:80", b"connect failed: Name or service not known"),
         ("/nowhere/at/all", b"connect failed: No such file or directory"),
-        ("/", b"connect failed: Connection refused"),
+        ("{here}/file", b"connect failed: Connection refused"),
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_reasons(world: World, target: str, word: bytes) -> None:
+async def test_reasons(world: World, tmp_path: Path, target: str, word: bytes) -> None:
     """ssh tells why a target was not reached, in the words that it has with sshd; the log has it too."""
     port = free_port()
-    ssh = await master(world, *_forwarded(port, target))
+    (tmp_path / "file").touch()
+    ssh = await master(world, *_forwarded(port, target.format(here=tmp_path)))
     assert await ask(("127.0.0.1", port), b"") == b""
     await until(lambda: word in ssh.client.err)
     assert world.logged("port", success=False)[0]["error"].encode() in word
