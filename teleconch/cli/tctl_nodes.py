@@ -88,13 +88,8 @@ async def all_nodes(api: AuthClient) -> list[NodeStatus]:
 async def find_node(api: AuthClient, name: str) -> NodeStatus:
     """The node with this UUID, or the only one with this nodename. NotFound; BadParameter names the candidates."""
     from teleconch.errors import BadParameter, NotFound
-    from teleconch.resources.names import check_uuid
 
-    try:
-        check_uuid(name)
-    except BadParameter:
-        pass
-    else:
+    if is_uuid(name):
         return await api.get_node(name)
     found = [each for each in await all_nodes(api) if each.node.nodename == name]
     if not found:
@@ -103,6 +98,24 @@ async def find_node(api: AuthClient, name: str) -> NodeStatus:
         uuids = ", ".join(f"{each.node.uuid} ({each.node.addr})" for each in found)
         raise BadParameter(f"{len(found)} nodes have the name {name}; take the UUID of one: {uuids}.")
     return found[0]
+
+
+async def remove_host(api: AuthClient, name: str) -> None:
+    """End a host's membership, by its UUID also where no node has it: a proxy, or a node that is listed no more.
+    NotFound; BadParameter names the candidates."""
+    await api.delete_node(name if is_uuid(name) else (await find_node(api, name)).node.uuid)
+
+
+def is_uuid(name: str) -> bool:
+    """Whether a node is named by its UUID."""
+    from teleconch.errors import BadParameter
+    from teleconch.resources.names import check_uuid
+
+    try:
+        check_uuid(name)
+    except BadParameter:
+        return False
+    return True
 
 
 async def nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:

@@ -86,13 +86,13 @@ def remove(references: tuple[str, ...]) -> int:
 
 
 async def _delete(api: AuthClient, kind: str, name: str) -> None:
-    from teleconch.cli.tctl_nodes import find_node
+    from teleconch.cli.tctl_nodes import remove_host
     from teleconch.resources.secret import Secret
 
     if kind == "user":
         await api.delete_user(name)
     elif kind == "node":
-        await api.delete_node((await find_node(api, name)).node.uuid)
+        await remove_host(api, name)
     else:
         await api.delete_token(Secret(name))
 

@@ -78,15 +78,20 @@ class Cluster:
         assert outcome.err.startswith("ERROR: ")
         return outcome.err
 
-    async def join(self, nodename: str, **labels: str) -> str:
-        """A node with this name joins and pings; its UUID."""
-        node_uuid = str(uuid.uuid4())
-        addresses = ("10.0.0.1",)
+    async def member(self, nodename: str, role: str) -> str:
+        """A host with this name joins, and does not ping; its UUID."""
+        host_uuid = str(uuid.uuid4())
+        token = Secret(STATIC) if role == "node" else (await self.server.create_token((role,), 60, None)).value
         request = JoinRequest(
-            token=Secret(STATIC), uuid=node_uuid, nodename=nodename, role="node", ssh_public_key=new_ssh_key()[1],
-            tls_public_key=new_tls_key()[1], addresses=addresses, time=time.time(), version=__version__,
+            token=token, uuid=host_uuid, nodename=nodename, role=role, ssh_public_key=new_ssh_key()[1],
+            tls_public_key=new_tls_key()[1], addresses=("10.0.0.1",), time=time.time(), version=__version__,
         )  # fmt: skip
         await self.server.join(request)
+        return host_uuid
+
+    async def join(self, nodename: str, **labels: str) -> str:
+        """A node with this name joins and pings; its UUID."""
+        node_uuid = await self.member(nodename, "node")
         identity = ApiIdentity("host", node_uuid, ("node",), "main", time.time() + 3600)
         node = Node(node_uuid, nodename, "main", "10.0.0.1:3022", labels=labels, version=__version__)
         await self.server.heartbeat(identity, node, "instance-1")
@@ -228,6 +233,16 @@ async def test_inviting_and_listing_nodes(cluster):
     assert await cluster.ok("rm", f"node/{first}") == f"Node {first} has been deleted.\n"
     assert await cluster.ok("rm", "node/web-1") == "Node web-1 has been deleted.\n"
     assert "tctl nodes ls" in await cluster.refused("rm", "node/web-1")
+
+
+@pytest.mark.parametrize("role", ["proxy", "node"])
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_is_not_in_the_list_is_removed_by_its_uuid(cluster, role):
+    """A proxy, and a node that is away for so long that it is listed no more, free their names as the messages say."""
+    gone = await cluster.member("web-1", role)
+    assert "no node" in await cluster.refused("get", f"node/{gone}")
+    assert await cluster.ok("rm", f"node/{gone}") == f"Node {gone} has been deleted.\n"
+    assert "There is no host" in await cluster.refused("rm", f"node/{gone}")
 
 
 @pytest_twisted.ensureDeferred
