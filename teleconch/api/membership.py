@@ -317,9 +317,9 @@ class Membership:
         if self._nodename.lower() not in certificate_summary(public_blob(given.ssh_cert)).principals:
             log.warn(
                 "the name {nodename} is another host's, or every machine's: this one is reached by its UUID,"
-                " {server_id}. Give it a nodename of its own; or, if the other is gone for good, run"
-                " `tctl rm node/UUID` on the auth server for the other and for this one, and start this one again with"
-                " a join token",
+                " {server_id}. Give it a nodename of its own; or, if the other (the auth server's log names it) is gone"
+                " for good, run `tctl rm node/UUID` on the auth server for the other and for this one, and start this"
+                " one again with a join token",
                 event="auth.join",
                 nodename=self._nodename,
                 server_id=self.uuid,
@@ -382,11 +382,11 @@ class Membership:
             log.info("this host joined again", event="auth.join", server_id=self.uuid)
 
     def acknowledged(self) -> None:
-        """The auth server took a heartbeat."""
+        """The auth server answered this host as a member."""
         self._acknowledged = True
 
     def doubted(self) -> None:
-        """The auth server refused a heartbeat: find out, once, whether this host is a member still."""
+        """The auth server refused this host: find out, once, whether it is a member still."""
         if not self._doubted and not self._acknowledged:
             self._doubted = True
             self._run(self._ask_for_renewal())
@@ -405,7 +405,10 @@ class Membership:
             authorities = await self.client.authorities()
         except TeleconchError as error:
             log.info("the authorities could not be asked for: {error}", error=str(error))
+            if isinstance(error, AccessDenied):
+                self.doubted()
             return
+        self.acknowledged()
         given = self._member.certificates
         if {each.type for each in authorities if each.cluster == given.cluster} != {"user", "host"}:
             log.warn("the auth server gave no authorities of this cluster", event="auth.api")

@@ -232,7 +232,7 @@ async def find_member(state: State, identity: ApiIdentity, role: str) -> Found[H
     if member is None or not began_with(identity, member.record):
         raise AccessDenied(
             f"The host {uuid} was removed from the cluster (role {role}); to have it back, make a join token with"
-            " `tctl nodes add`, put it into auth_token and start the host again."
+            f" `tctl nodes add --roles={role}`, put it into auth_token and start the host again."
         )
     return member
 

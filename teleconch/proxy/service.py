@@ -46,7 +46,8 @@ class ProxyServer(Service):
     ``auth_addresses`` are ``host:port``, ``own_ports`` those of other services of this host: none is dialled as a node.
     ``now`` gives epoch seconds. ``await server.listening()`` opens the port and gives its address, or raises what
     hindered it. The directory is watched while the service runs; users who ask for a node before it is
-    whole (:meth:`first_picture`) wait.
+    whole (:meth:`first_picture`) wait. ``refused`` is called with the auth server's sentence when it refuses this host,
+    and with an empty one when it does not.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ProxyServer(Service):
         own_ports: Iterable[int] = (),
         options: ServerOptions | None = None,
         now: Callable[[], float] = time.time,
+        refused: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
@@ -68,7 +70,7 @@ class ProxyServer(Service):
         self._host_key_from: tuple[Secret, str] | None = None
         self._port: IListeningPort | None = None
         self.directory = Directory(now)
-        self._watch = DirectoryWatch(reactor, nodes, self.directory)
+        self._watch = DirectoryWatch(reactor, nodes, self.directory, refused=refused)
         self.first_picture = self._watch.first_picture
         road = Road(
             clock=reactor,

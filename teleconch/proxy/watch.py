@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from twisted.application.service import Service
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 
 from teleconch.api.interface import NodeReceiver, Watch
 from teleconch.defaults import BACKOFF_FIRST, BACKOFF_MAX, PAGE_SIZE
-from teleconch.errors import TeleconchError
+from teleconch.errors import AccessDenied, TeleconchError
 from teleconch.proxy.directory import Directory
 from teleconch.resources.node import NodeEvent, NodePage
 
@@ -53,11 +54,21 @@ class _Receiver:
 
 
 class DirectoryWatch(Service):
-    """Watches while it runs; after an end it watches again, with back-off and full jitter."""
+    """Watches while it runs; after an end it watches again, with back-off and full jitter.
+
+    ``refused`` is called with the auth server's sentence where it refuses this host, and with an empty one once it
+    does not.
+    """
 
     def __init__(
-        self, clock: IReactorTime, nodes: NodeSource, directory: Directory, chance: random.Random | None = None
+        self,
+        clock: IReactorTime,
+        nodes: NodeSource,
+        directory: Directory,
+        chance: random.Random | None = None,
+        refused: Callable[[str], None] = lambda sentence: None,
     ) -> None:
+        self._refused = refused
         self._clock = clock
         self._nodes = nodes
         self._directory = directory
@@ -109,6 +120,7 @@ class DirectoryWatch(Service):
                 await self._compare(receiver)
                 if not receiver.over:
                     self._directory.confirmed()
+                    self._refused("")
                     self._settled()
                     wait = BACKOFF_FIRST
                     log.info("watching {count} nodes", count=len(self._directory))
@@ -116,6 +128,8 @@ class DirectoryWatch(Service):
                 log.info("the watch on the nodes ended; watching again")
             except TeleconchError as error:
                 log.warn("the nodes cannot be watched: {error}", error=str(error))
+                if isinstance(error, AccessDenied):
+                    self._refused(str(error))
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - the boundary: without a new try the proxy would route on old news for ever

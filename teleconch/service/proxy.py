@@ -75,6 +75,7 @@ class ProxyRole(Role):
             own_ports=(web.port,),
             options=server_options(config),
             now=self._reactor.seconds,
+            refused=self.refused,
         )
         self._server.startService()
         try:

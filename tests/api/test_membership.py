@@ -384,6 +384,24 @@ async def test_removed(world, host):
 
 
 @test
+async def test_a_removed_proxy_joins_again(world, host):
+    """A proxy, which sends no heartbeats, learns of its removal at its first connection after a start, and joins again
+    with its token."""
+    first = await host.started(role="proxy")
+    await first.client.authorities()
+    await world.server.delete_node(first.uuid)
+    with pytest.raises(AccessDenied, match=r"removed.*--roles=proxy"):
+        await first.client.authorities()
+    first.stop()
+    with Log() as log:
+        again = await host.started(role="proxy")
+        with pytest.raises(AccessDenied, match="removed"):
+            await again.client.authorities()
+        await until(lambda: any("joined again" in str(each.get("log_format")) for each in log.events))
+    assert await again.client.authorities()
+
+
+@test
 async def test_another_cluster(world, host):
     """A data_dir of one cluster is not used for another: the sentence names both; nothing is sent or written."""
     first = await host.started()

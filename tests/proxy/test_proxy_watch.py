@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from teleconch.defaults import BACKOFF_MAX
-from teleconch.errors import ConnectionProblem
+from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.watch import FIRST_PICTURE, DirectoryWatch
 from teleconch.resources.node import NodeEvent
@@ -36,7 +36,8 @@ class Story:
         self.chance = _Chance()
         self.nodes = NodeList()
         self.directory = Directory(self.clock.seconds)
-        self.watch = DirectoryWatch(self.clock, self.nodes, self.directory, self.chance)
+        self.refusals: list[str] = []
+        self.watch = DirectoryWatch(self.clock, self.nodes, self.directory, self.chance, self.refusals.append)
 
     def names(self) -> set[str]:
         return {each.node.nodename for each in self.directory}
@@ -185,6 +186,19 @@ def test_old_watch_is_not_heard(story: Story) -> None:
     old.watch_ended()
     story.clock.advance(60)
     assert len(story.nodes.receivers) == 2
+
+
+def test_tells_that_auth_refuses_the_proxy(story: Story) -> None:
+    """A proxy that was removed is not ready before auth takes it again; an auth server that is away refuses nobody."""
+    story.nodes.problem = ConnectionProblem("auth is away")
+    story.watch.startService()
+    assert story.refusals == []
+    story.nodes.problem = AccessDenied("removed")
+    story.clock.advance(1)
+    assert story.refusals == ["removed"]
+    story.nodes.problem = None
+    story.clock.advance(2)
+    assert story.refusals == ["removed", ""]
 
 
 def test_unexpected_error(story: Story) -> None:
