@@ -90,7 +90,8 @@ class Tokens:
             )
 
         await decided(attempt)
-        log.info("join token made for {roles}", roles=token.roles, expires=token.expires, event="join_token.create")
+        made_for = ", ".join(token.roles)
+        log.info("join token made for {roles}", roles=made_for, expires=token.expires, event="join_token.create")
         return Token(value, token.roles, token.expires)
 
     async def list(self) -> tuple[Token, ...]:

@@ -162,9 +162,7 @@ class NodeServer(Service):
         if self._port is None:
             return ""
         host: Any = self._port.getHost()
-        if given:
-            return f"{given}{colon}{host.port}"
-        return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+        return f"{given}{colon}{host.port}" if given else _shown(host)
 
     def _user_authorities(self) -> tuple[TrustedAuthority, ...]:
         return tuple(
@@ -187,7 +185,12 @@ class NodeServer(Service):
             await _stopped(port)
             return
         self._port = port
-        log.info("node {nodename} listens on {addr}", nodename=self._nodename, addr=self.addr)
+        log.info(
+            "node {nodename} listens on {here}; proxies reach it at {addr}",
+            nodename=self._nodename,
+            here=_shown(port.getHost()),
+            addr=self.addr,
+        )
         self.heartbeat.start()
         self._labels.start()
         self.listening.callback(port)
@@ -247,3 +250,8 @@ async def _stopped(port: IListeningPort) -> None:
     stopping = port.stopListening()
     if stopping is not None:
         await stopping
+
+
+def _shown(host: Any) -> str:
+    """``host:port`` of a listener's address."""
+    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"

@@ -138,8 +138,9 @@ def _named(target: Target) -> str:
 def _nameless(found: tuple[NodeStatus, ...], target: Target) -> str:
     """The sentence for a name that no node here owns, though some are called so."""
     return (
-        f"No node that is here owns the name {_named(target)}: it may be that of a host that is away. Called so as"
-        f" well, use the UUID: {_listed(found)}. (`tctl rm node/UUID` of the host that is gone frees the name.)"
+        f"No node that is here owns the name {_named(target)}: it is that of a proxy, or of a host that is away."
+        f" Called so as well, use the UUID: {_listed(found)}. (`tctl rm node/UUID` of a host that is gone frees its"
+        " name; the auth server's log tells its UUID.)"
     )
 
 
