@@ -197,7 +197,7 @@ class Certificates:
         """Every name of a host. BadParameter for one that cannot be used or that belongs to somebody else."""
         check_uuid(uuid)
         check_name(nodename, "Node name")
-        if len(addresses) > ADDRESSES_MAX:
+        if len(addresses) > ADDRESSES_MAX + 1:  # a node adds where it is found
             raise BadParameter(f"A host has at most {ADDRESSES_MAX} addresses; remove some from public_addr.")
         names = host_names(uuid, nodename, self._cluster, addresses)
         for name in names:

@@ -193,7 +193,7 @@ async def test_what_cannot_be_a_host_is_refused_first(cluster):
         {"addresses": ("192.0.2.1:22",)},
         {"addresses": ("*.example.com",)},
         {"addresses": ("",)},
-        {"addresses": tuple(f"a{n}" for n in range(33))},
+        {"addresses": tuple(f"a{n}" for n in range(34))},
         {"role": "admin"},
         {"role": "signup"},
         {"role": ""},

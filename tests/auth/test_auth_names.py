@@ -206,6 +206,18 @@ async def test_one_machine_has_one_name_in_both_roles(cluster):
 
 
 @pytest_twisted.ensureDeferred
+async def test_as_many_names_as_there_may_be(cluster):
+    """A node with 32 public addresses joins, is found at its own besides, and leaves nothing when it is removed."""
+    public = tuple(f"a{number}.example.org" for number in range(32))
+    before = await cluster.stored()
+    uuid = await cluster.joined(addresses=(*public, "192.0.2.9"))
+    await cluster.ping(uuid, addr="192.0.2.9:3022", public_addrs=public)
+    assert {*public, "192.0.2.9"} <= set((await cluster.server.get_node(uuid)).node.names)
+    await cluster.server.delete_node(uuid)
+    assert await cluster.stored() == before
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_second_role_is_the_same_host(cluster):
     """Who has a token, and has read a UUID in `tsh ls` or a certificate, gets none of that host's names by it."""
     uuid, _ = await proxy(cluster, "proxy.example.com")
