@@ -8,7 +8,7 @@ the oldest where there are too many. A connection over which the user's side say
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -128,7 +128,7 @@ class Turn:
         if self._beginning is not None:
             self._beginning = None
             self._shares.left(self)
-            self._share.places.release()  # last: whoever waits for it takes it within this call
+            self._shares.free(self._share)  # last: whoever waits for the place may take it within this call
 
 
 class _Share:
@@ -156,6 +156,8 @@ class Shares:
         self.clock = clock
         self._users: OrderedDict[str, _Share] = OrderedDict()
         self._nodes: dict[str, Queue[Turn]] = {}
+        self._freed: deque[_Share] = deque()
+        self._freeing = False
 
     async def turn(self, user: str, node: str) -> Turn:
         """Wait until ``user`` may dial the node with this UUID. LimitExceeded."""
@@ -166,7 +168,7 @@ class Shares:
         try:
             await self._paced(share)
         except BaseException:
-            share.places.release()
+            self.free(share)
             raise
         share.connections += 1
         turn = Turn(self, share, user, node)
@@ -205,6 +207,18 @@ class Shares:
         queue.remove(turn)
         if not queue:
             del self._nodes[turn.node]
+
+    def free(self, share: _Share) -> None:
+        """One of the user's places is free. Whoever takes it may free another: a loop, since very many may wait."""
+        self._freed.append(share)
+        if self._freeing:
+            return
+        self._freeing = True
+        try:
+            while self._freed:
+                self._freed.popleft().places.release()
+        finally:
+            self._freeing = False
 
     def _share(self, user: str) -> _Share:
         now = self.clock.seconds()

@@ -228,6 +228,24 @@ def test_one_users_line_ends_nothing(monkeypatch) -> None:
         each.end.abortConnection()
 
 
+def test_a_long_line_at_a_full_node(monkeypatch) -> None:
+    """Where each place that is freed is taken by a dial that frees the next, however many wait, none is lost."""
+    monkeypatch.setattr(shares, "YOUNG_PER_USER", 6)
+    monkeypatch.setattr(shares, "YOUNG_AT_NODE", Room(10, 6))
+    turns = Turns()
+    begun = [turns.begin("eve") for _ in range(400)]
+    friends = [turns.ready("bob") for _ in range(4)]
+    friends.append(turns.ready("alice"))
+    assert all(each.called for each in begun)
+    assert not any(each.end.is_gone for each in friends)
+    live = [each.result for each in begun if not each.result.end.is_gone]
+    assert len(live) == 5
+    for each in (*live, *friends):
+        each.end.abortConnection()
+    assert not turns.shares._nodes
+    assert [(share.connections, share.places.tokens) for share in turns.shares._users.values()] == [(0, 6)] * 3
+
+
 def test_a_users_pace() -> None:
     """A user's dials beyond a burst begin at a steady pace, also when each ends at once; another user's do not wait."""
     turns = Turns()
