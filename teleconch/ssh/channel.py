@@ -81,6 +81,7 @@ class Channel(SSHChannel):
         self._giving = False
         self._waiting: deque[Callable[[], None] | Held] = deque()  # what came behind a request that is being answered
         self._answering = False
+        self._going_on = False
         self.charged = 0  # bytes taken from the connection's account for this channel
         self.window_max = self.localWindowSize  # what the window may grow to
 
@@ -475,14 +476,20 @@ class Channel(SSHChannel):
         self._answering = False
         if self.closing and not self.localClosed:
             self._send()
-        while self._waiting and not self._answering:
-            event = self._waiting.popleft()
-            if isinstance(event, deque):
-                self.uncharge(limits.EVENT_COST + limits.PIECE_COST * len(event))
-                for kind, data in event:
-                    self.got_data(kind, bytes(data))
-            else:
-                event()
+        if self._going_on:  # a request that has waited was answered at once: the loop below takes the next
+            return
+        self._going_on = True
+        try:
+            while self._waiting and not self._answering:
+                event = self._waiting.popleft()
+                if isinstance(event, deque):
+                    self.uncharge(limits.EVENT_COST + limits.PIECE_COST * len(event))
+                    for kind, data in event:
+                        self.got_data(kind, bytes(data))
+                else:
+                    event()
+        finally:
+            self._going_on = False
 
     def gone(self) -> None:
         """Both sides have closed, or the connection is gone."""

@@ -159,6 +159,26 @@ def test_requests_wait_for_the_one_before() -> None:
     pair.end()
 
 
+def test_many_requests_wait_for_the_one_before() -> None:
+    """As many requests as may wait are answered in one go, and the connection goes on."""
+    pair = entered()
+    channel = ClientSession()
+    connection = pair.client.service
+    now(pair, connection.open(channel))
+    answers: list[Any] = []
+    connection.sendRequest(channel, b"exec", string(b"slow"), 1).addBoth(answers.append)
+    for _ in range(limits.PENDING_EVENTS * 64):
+        connection.sendRequest(channel, b"nonesuch@example.com", b"", 1).addErrback(answers.append)
+    pair.pump(100_000)
+    with capturedLogs() as log:
+        pair.avatar.slow[0].callback(True)
+        pair.pump(100_000)
+    assert [each is True or bool(each.check(RequestRefused)) for each in answers] == [True] * (1 + 64 * 64)
+    assert not any("log_failure" in event for event in log)
+    assert not pair.server.ended
+    pair.end()
+
+
 def test_a_request_that_breaks() -> None:
     """An error inside the server refuses that request, says nothing of its inside, and leaves the rest alone."""
     pair = entered()
