@@ -80,8 +80,7 @@ class Channel(SSHChannel):
         self._eof_held = False
         self._giving = False
         self._waiting: deque[Callable[[], None] | Held] = deque()  # what came behind a request that is being answered
-        self._answering = False
-        self._going_on = False
+        self._answering = self._going_on = False
         self.charged = 0  # bytes taken from the connection's account for this channel
         self.window_max = self.localWindowSize  # what the window may grow to
 
@@ -398,7 +397,7 @@ class Channel(SSHChannel):
     def got_eof(self) -> None:
         self.eof_received = True
         if self._answering:
-            self._wait(self.got_eof)
+            self._waiting.append(self.got_eof)
             return
         self._eof_held = True
         self._give_held()
@@ -406,7 +405,7 @@ class Channel(SSHChannel):
     def got_close(self) -> None:
         self.close_received = True
         if self._answering:
-            self._wait(self.got_close)
+            self._waiting.append(self.got_close)
             return
         self._give_held(whole=True)
         self.remoteClosed = 1
@@ -423,7 +422,7 @@ class Channel(SSHChannel):
                 raise ProtocolProblem("too many requests wait for an answer")
             size = len(name) + len(data) + limits.EVENT_COST
             self._charge_event(size)
-            self._wait(lambda: self._request_waited(name, want_reply, data, size))
+            self._waiting.append(lambda: self._request_waited(name, want_reply, data, size))
             return
         if self.localClosed:
             return
@@ -446,9 +445,6 @@ class Channel(SSHChannel):
     def _request_waited(self, name: bytes, want_reply: bool, data: bytes, size: int) -> None:
         self.uncharge(size)
         self.got_request(name, want_reply, data)
-
-    def _wait(self, event: Callable[[], None]) -> None:
-        self._waiting.append(event)
 
     async def _answer(self, answer: Awaitable[Any], want_reply: bool, size: int) -> None:
         try:
