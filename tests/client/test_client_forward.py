@@ -140,11 +140,11 @@ def test_agent_forward(world, tmp_path):
     path = str(tmp_path / "agent")
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
-        while not os.path.exists(path):
-            time.sleep(0.02)
+        env = {**world.env, "SSH_AUTH_SOCK": path}
+        while subprocess.run(["ssh-add", "-l"], env=env, capture_output=True, check=False).returncode == 2:
+            assert agent.poll() is None  # there is no agent yet that listens: the socket is there before
         key = tmp_path / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lent", "-f", key], check=True)
-        env = {**world.env, "SSH_AUTH_SOCK": path}
         subprocess.run(["ssh-add", "-q", key], env=env, check=True, stderr=subprocess.DEVNULL)
         for flags, found in ((("-A",), True), (("-o", "ForwardAgent=yes"), True), ((), False)):
             done = world.tsh("ssh", *flags, f"{world.login}@alpha", "ssh-add -l", env=env)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from conformance import Side, behaviour, processes, until, usermod
-from forward_world import listeners
+from forward_world import listeners, ssh_agent
 from forwarding_clients import Raw, beside, connected, master, opened, requested
 from node_world import PERMITS
 from twisted.internet import reactor, task
@@ -51,18 +51,13 @@ async def _said(connection: Connection, command: str, *requests: tuple[bytes, by
 @contextmanager
 def _agent(side: Side) -> Iterator[dict[str, str]]:
     """A real ssh-agent with one key."""
-    path, key = str(side.world.path / f"agent-{side.name}"), side.world.path / f"agent-key-{side.name}"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    variables = {"SSH_AUTH_SOCK": path}
+    key = side.world.path / f"agent-key-{side.name}"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f", str(key)], check=True)
     try:
-        while not os.path.exists(path):
-            assert process.poll() is None
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f", str(key)], check=True)
-        subprocess.run(["ssh-add", "-q", str(key)], env=variables | {"PATH": os.environ["PATH"]}, check=True)
-        yield variables
+        with ssh_agent(side.world.path / f"agent-{side.name}") as variables:
+            subprocess.run(["ssh-add", "-q", str(key)], env=variables | {"PATH": os.environ["PATH"]}, check=True)
+            yield variables
     finally:
-        process.terminate()
-        process.wait()
         for file in (key, key.with_suffix(".pub")):
             file.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,19 @@ def program(act: Callable[[socket.socket], None], address: Address = ("127.0.0.1
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def ssh_agent(path: Path) -> Iterator[dict[str, str]]:
+    """A real ssh-agent with its socket at ``path``; the variables that lead to it."""
+    with subprocess.Popen(["ssh-agent", "-s", "-D", "-a", path], stdout=subprocess.PIPE) as process:
+        try:
+            # It says so after it listens. The socket is there before, and refuses until then.
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"SSH_AUTH_SOCK=")
+            yield {"SSH_AUTH_SOCK": str(path)}
+        finally:
+            process.terminate()
 
 
 def talk(address: Address, data: bytes, timeout: float = 20) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 import pytest_twisted
+from forward_world import ssh_agent
 from node_world import ME, Auth, Client, Member, Result, World
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
@@ -59,11 +59,6 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
     at_two = (await two.listening).getHost().port
     known = world.path / "known_hosts"
     known.write_text(f"@cert-authority * {world.authorities.host.ssh_public_key}\n")
-    path = str(world.path / "agent")
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    while not Path(path).exists():
-        assert process.poll() is None
-    agent = {"SSH_AUTH_SOCK": path}
     ssh = (
         "ssh",
         "-F",
@@ -77,26 +72,25 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
     )
     onward = (*ssh, "-p", str(at_two), f"{ME}@127.0.0.1", "echo there")
 
-    async def through() -> Result:
+    async def through(agent: dict[str, str]) -> Result:
         return await run(
             world, agent, *ssh, "-A", "-p", str(world.port), f"{ME}@127.0.0.1", *onward[:-1], "'echo there'"
         ).done
 
     try:
-        for ways, direct, hop in (((), True, True), (("box", "box>two"), False, True), (("box",), False, False)):
-            added = [part for way in ways for part in ("-h", way)]
-            subprocess.run(["ssh-add", "-q", "-D"], env=os.environ | agent, check=True, capture_output=True)
-            line = ["ssh-add", "-q", "-H", str(known), *added, str(world.key())]
-            subprocess.run(line, env=os.environ | agent, check=True)
-            # OpenSSH's client would sign for a certificate with the plain key, which a restricted agent refuses.
-            subprocess.run(["ssh-add", "-q", "-k", "-d", str(world.key())], env=os.environ | agent, check=True)
-            assert (await run(world, agent, *onward).done).out == b"there\n" * direct
-            result = await through()
-            assert result.out == b"there\n" * hop, (ways, result.err)
-            assert (
-                await run(world, agent, *ssh, "-p", str(world.port), f"{ME}@127.0.0.1", "echo box").done
-            ).out == b"box\n"
+        with ssh_agent(world.path / "agent") as agent:
+            for ways, direct, hop in (((), True, True), (("box", "box>two"), False, True), (("box",), False, False)):
+                added = [part for way in ways for part in ("-h", way)]
+                subprocess.run(["ssh-add", "-q", "-D"], env=os.environ | agent, check=True, capture_output=True)
+                line = ["ssh-add", "-q", "-H", str(known), *added, str(world.key())]
+                subprocess.run(line, env=os.environ | agent, check=True)
+                # OpenSSH's client would sign for a certificate with the plain key, which a restricted agent refuses.
+                subprocess.run(["ssh-add", "-q", "-k", "-d", str(world.key())], env=os.environ | agent, check=True)
+                assert (await run(world, agent, *onward).done).out == b"there\n" * direct
+                result = await through(agent)
+                assert result.out == b"there\n" * hop, (ways, result.err)
+                assert (
+                    await run(world, agent, *ssh, "-p", str(world.port), f"{ME}@127.0.0.1", "echo box").done
+                ).out == b"box\n"
     finally:
-        process.terminate()
-        process.wait()
         await two.stopService()

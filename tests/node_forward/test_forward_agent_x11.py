@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from forward_world import agent_folders, children, listens, master, program, until
+from forward_world import agent_folders, children, listens, master, program, ssh_agent, until
 from node_world import World
 
 from teleconch.errors import BadParameter
@@ -24,16 +24,11 @@ pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A real ssh-agent with one key."""
-    path = str(tmp_path / "agent")
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    while not os.path.exists(path):
-        assert process.poll() is None
     key = tmp_path / "in-agent"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "in the agent", "-f", str(key)], check=True)
-    subprocess.run(["ssh-add", "-q", str(key)], env={"SSH_AUTH_SOCK": path, "PATH": os.environ["PATH"]}, check=True)
-    yield {"SSH_AUTH_SOCK": path}
-    process.terminate()
-    process.wait()
+    with ssh_agent(tmp_path / "agent") as variables:
+        subprocess.run(["ssh-add", "-q", str(key)], env=variables | {"PATH": os.environ["PATH"]}, check=True)
+        yield variables
 
 
 @pytest_twisted.ensureDeferred

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from forward_world import agent_folders, children, master, program, until, upper
+from forward_world import agent_folders, children, master, program, ssh_agent, until, upper
 from node_world import World
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -129,33 +129,24 @@ async def test_cancelled_listener_and_the_rest(world: World, users: tuple[str, s
     """`ssh -O cancel` of one Unix socket takes that one away, and neither another one nor the agent's."""
     user, _ = users
     world.allow(user)
-    path = str(world.path / "agent")
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    await until(lambda: os.path.exists(path))
     one, two = f"/tmp/{user}.one", f"/tmp/{user}.two"
     before = agent_folders()
-    try:
-        with program(upper) as server:
-            target = f"127.0.0.1:{server.getsockname()[1]}"
-            ssh = await master(
-                world, "-A", "-R", f"{one}:{target}", "-R", f"{two}:{target}", login=user, env={"SSH_AUTH_SOCK": path}
-            )
-            await until(lambda: os.path.exists(one) and os.path.exists(two))
-            (child,) = children(world)
-            held = world.start("sleep 60", options=("-A", "-S", ssh.path), login=user, env={"SSH_AUTH_SOCK": path})
-            await until(lambda: agent_folders() - before)
-            await ssh.control("cancel", "-R", f"{one}:{target}")
-            await until(lambda: not os.path.exists(one))
-            assert os.path.exists(two)
-            assert agent_folders() - before
-            assert child in children(world)
-            held.kill()
-            await held.done
-            await ssh.end()
-            await until(lambda: not os.path.exists(two) and not agent_folders() - before)
-    finally:
-        agent.terminate()
-        agent.wait()
+    with ssh_agent(world.path / "agent") as agent, program(upper) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        ssh = await master(world, "-A", "-R", f"{one}:{target}", "-R", f"{two}:{target}", login=user, env=agent)
+        await until(lambda: os.path.exists(one) and os.path.exists(two))
+        (child,) = children(world)
+        held = world.start("sleep 60", options=("-A", "-S", ssh.path), login=user, env=agent)
+        await until(lambda: agent_folders() - before)
+        await ssh.control("cancel", "-R", f"{one}:{target}")
+        await until(lambda: not os.path.exists(one))
+        assert os.path.exists(two)
+        assert agent_folders() - before
+        assert child in children(world)
+        held.kill()
+        await held.done
+        await ssh.end()
+        await until(lambda: not os.path.exists(two) and not agent_folders() - before)
 
 
 @pytest_twisted.ensureDeferred

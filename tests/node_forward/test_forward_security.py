@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from forward_world import ask, children, free_port, listens, master, program, until, upper
+from forward_world import ask, children, free_port, listens, master, program, ssh_agent, until, upper
 from node_world import World, running_node
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
@@ -176,14 +176,11 @@ async def test_agent_of_another(world: World, users: tuple[str, str]) -> None:
     """The agent's socket answers its user, and nobody else; not even when the folder is opened by mistake."""
     user, other = users
     world.allow(user)
-    path = str(world.path / "agent")
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    await until(lambda: os.path.exists(path))
-    try:
+    with ssh_agent(world.path / "agent") as agent:
         client = world.start(
             "ssh-add -l; echo $SSH_AUTH_SOCK=; exec sleep 60",
             options=("-A",),
-            env={"SSH_AUTH_SOCK": path},
+            env=agent,
             login=user,
             stdin=None,
         )
@@ -205,9 +202,6 @@ async def test_agent_of_another(world: World, users: tuple[str, str]) -> None:
         client.kill()
         await client.done
         await until(lambda: not os.path.exists(theirs))
-    finally:
-        agent.terminate()
-        agent.wait()
 
 
 @pytest_twisted.ensureDeferred
