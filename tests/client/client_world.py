@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import subprocess
@@ -36,9 +37,9 @@ proxy_service:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports below the range from which the kernel takes outgoing ones."""
+    """Ports below the range from which the kernel takes outgoing ones, at random, as other runs look for some, too."""
     found: list[int] = []
-    for port in range(12000 + os.getpid() * 13 % 7000, 20000):
+    for port in random.sample(range(12000, 20000), 8000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 found.append(port)

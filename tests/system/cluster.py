@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import os
+import random
 import re
 import select
 import signal
@@ -22,10 +23,12 @@ STATIC = "static-token-of-the-tests-0123456789"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on. They are below the range from which the kernel takes outgoing ones."""
+    """Ports that nobody listens on. They are below the range from which the kernel takes outgoing ones.
+
+    At random: runs side by side in containers may share the network, and have the same process ids.
+    """
     found: list[int] = []
-    start = 20000 + (os.getpid() * 37) % 10000
-    for port in range(start, 32000):
+    for port in random.sample(range(20000, 32000), 12000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
