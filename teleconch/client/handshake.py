@@ -3,12 +3,9 @@
 ``tsh ssh`` has to be up in the time that OpenSSH's client takes, and importing Twisted alone takes longer than that.
 So this road has a connection of its own, on the same key exchange, packets and signatures (``teleconch.ssh``) as the
 servers; ``teleconch.ssh.client`` is for all that runs on a reactor. It is small because it needs little: a certificate
-is shown once, one channel is opened (``link``), whatever the server wants beyond that is refused.
-
-::
-
-    START -- versions, KEXINIT, keys --> AUTH -- certificate accepted --> OPEN -- channel confirmed --> data
-                                          any state -- a problem --> ENDED (``problem`` says why)
+is shown once, one channel is opened (``link``), whatever the server wants beyond that is refused. What the server may
+send when is in ``teleconch.ssh.states``, as for any client; a problem in any state leads to ENDED, and ``problem`` says
+why.
 """
 
 from __future__ import annotations
@@ -18,26 +15,29 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
-from teleconch.ssh import algorithms, kex, limits, messages, packet, signatures
+from teleconch.ssh import algorithms, kex, limits, messages, packet, signatures, states
 from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
 
 VERSION: Final = b"SSH-2.0-Teleconch"
-START, AUTH, OPEN, ENDED = "start", "auth", "open", "ended"
+ENDED: Final = "ended"
 _SEQUENCE: Final = 0xFFFFFFFF
 _KEX: Final = frozenset((messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS, messages.KEX_INIT))
 
 
-class Handshake:
+class Handshake(states.Order):
     """A connection as ``user``, up to the moment when channels can be opened. :class:`teleconch.client.link.Link` goes
     on from there."""
 
+    legal = states.CLIENT
+
     def __init__(self, user: str, key: Any, certificate: bytes, verify_host: Callable[[bytes], None]) -> None:
-        self.state = START
         self.problem: TeleconchError | None = None
         self.rekey_bytes = limits.REKEY_BYTES
         self.exchanges = 0
         self._user, self._key, self._certificate = user.encode(), key, certificate
+        self._server_sig_algs: bytes | None = None
+        self._shown = False  # the certificate, with a signature
         self._verify_host = verify_host
         self._offered = algorithms.choose()
         self._out: list[bytes] = [VERSION + b"\r\n"]
@@ -48,8 +48,9 @@ class Handshake:
         self._opener: packet.Opener = packet.PlainOpener()
         self._next_opener: packet.Opener | None = None
         self._in_sequence = self._out_sequence = 0
-        self._strict = False
-        self._session_id = b""
+        self._longest = limits.PACKET_MAX_FIRST
+        self._state_after = states.SERVICE  # the state that a key exchange leads back to
+        self._next_session_id = b""
         self._host_key = b""
         self._kexinit = b""  # ours, from when it is sent until the server's NEWKEYS
         self._server_kexinit = b""
@@ -74,8 +75,8 @@ class Handshake:
     def _gone(self) -> None:
         """The connection has ended. Called once."""
 
-    def _open_message(self, number: int, payload: bytes, sequence: int) -> None:
-        """A message of the connection protocol (80 and up)."""
+    def _open_message(self, number: int, payload: bytes) -> None:
+        """A message of the connection protocol."""
         raise NotImplementedError
 
     # --- bytes ---
@@ -142,9 +143,9 @@ class Handshake:
                 raise ProtocolProblem("this is no SSH server")
 
     def _read_packets(self, view: memoryview, at: int) -> int:
-        longest, end = limits.PACKET_MAX, len(view)
+        end = len(view)
         while self.state != ENDED:
-            found = self._opener.open(self._in_sequence, view, at, end, longest)
+            found = self._opener.open(self._in_sequence, view, at, end, self._longest)
             if found is None:
                 break
             plain, stop = found
@@ -178,54 +179,54 @@ class Handshake:
     # --- what comes ---
 
     def _message(self, number: int, payload: bytes, sequence: int) -> None:
-        if number == messages.DISCONNECT:
+        if number == messages.CHANNEL_DATA and self.state == states.OPEN:  # nearly all: legal there, so not looked up
+            self._open_message(number, payload)
+        elif not self.expects(number):
+            self._send(bytes((messages.UNIMPLEMENTED,)) + uint32(sequence))
+        elif messages.GLOBAL_REQUEST <= number <= messages.CHANNEL_FAILURE:
+            self._open_message(number, payload)
+        elif number == messages.PING:
+            self._send(bytes((messages.PONG,)) + string(Reader(payload).string()))
+        elif number == messages.DISCONNECT:
             reader = Reader(payload)
             reader.uint32()
             text = reader.string()[:1000].decode("utf-8", "replace")
             self.end(ConnectionProblem(f"the server closed the connection: {text}."))
-        elif number in (messages.KEXINIT, messages.KEX_REPLY, messages.NEWKEYS):
-            self._kex_message(number, payload)
-        elif (self._server_kexinit or not self._session_id) and (self._strict or number > messages.DEBUG):
-            raise ProtocolProblem("a message came that key exchange does not allow")
-        elif number in (messages.IGNORE, messages.DEBUG, messages.UNIMPLEMENTED, messages.EXT_INFO):
-            pass
-        elif self.state == AUTH:
+        elif number == messages.KEXINIT:
+            self._got_kexinit(bytes((number,)) + payload)
+        elif number == messages.KEX_REPLY:
+            self._got_reply(payload)
+        elif number == messages.NEWKEYS:
+            self._got_newkeys(payload)
+        elif number == messages.EXT_INFO:
+            self._server_sig_algs = kex.parse_ext_info(payload).get(b"server-sig-algs", self._server_sig_algs)
+        elif number == messages.SERVICE_ACCEPT:
+            self._got_service_accept(payload)
+        elif messages.USERAUTH_REQUEST <= number < messages.GLOBAL_REQUEST:
             self._auth_message(number, payload)
-        elif self.state == OPEN and number >= messages.GLOBAL_REQUEST:
-            self._open_message(number, payload, sequence)
-        else:
-            raise ProtocolProblem("a message came at a moment when it must not")
 
     # --- key exchange (RFC 4253 section 7) ---
 
     def rekey(self) -> None:
         """Begin a key exchange, unless one runs."""
-        if not self._kexinit and self.state in (AUTH, OPEN):
+        if not self._kexinit and self.sessionID is not None and self.state != ENDED:
             self._send_kexinit()
 
     def _send_kexinit(self) -> None:
         self._kexinit = kex.make_kexinit(
-            self._offered, client=True, first=not self._session_id, host_keys=self._offered.host_keys
+            self._offered, client=True, first=self.sessionID is None, host_keys=self._offered.host_keys
         )
         self._send(self._kexinit)
         self._exchanging = True
 
-    def _kex_message(self, number: int, payload: bytes) -> None:
-        if number == messages.KEXINIT:
-            self._got_kexinit(bytes((number,)) + payload)
-        elif number == messages.KEX_REPLY:
-            self._got_reply(payload)
-        else:
-            self._got_newkeys(payload)
-
     def _got_kexinit(self, payload: bytes) -> None:
-        if self._server_kexinit:
-            raise ProtocolProblem("a key exchange began within another")
+        self._state_after = states.SERVICE if self.state == states.START else self.state
+        self.state = states.KEYS
         if not self._kexinit:
             self._send_kexinit()
         self._server_kexinit = payload
         ours, theirs = kex.parse_kexinit(self._kexinit), kex.parse_kexinit(payload)
-        if not self._session_id:
+        if self.sessionID is None:
             self._strict = algorithms.STRICT_SERVER in theirs.kex
             if self._strict and self._in_sequence != 1:
                 raise ProtocolProblem("KEXINIT was not the first packet, as strict key exchange asks")
@@ -239,8 +240,8 @@ class Handshake:
             self._skip_reply = False
             return
         exchange, agreed = self._exchange, self._agreed
-        if exchange is None or agreed is None:
-            raise ProtocolProblem("a key exchange message came at a moment when it must not")
+        assert exchange is not None
+        assert agreed is not None
         self._exchange = None
         reader = Reader(payload)
         blob, reply, signature = reader.string(), reader.string(), reader.string()
@@ -258,8 +259,9 @@ class Handshake:
         if not signatures.verify(blob, signature, digest, agreed.host_key):
             raise NegotiationProblem("the server's signature is wrong")
         self._check_host(blob)
-        self._session_id = self._session_id or digest
-        derive = kex.KeyMaterial(agreed.kex, secret, digest, self._session_id)
+        self.state = states.NEW
+        self._next_session_id = self.sessionID or digest
+        derive = kex.KeyMaterial(agreed.kex, secret, digest, self._next_session_id)
         self._send(bytes((messages.NEWKEYS,)))
         self._sealer = packet.make_sealer(agreed.ciphers[0], agreed.macs[0], derive, b"ACE")
         self._next_opener = packet.make_opener(agreed.ciphers[1], agreed.macs[1], derive, b"BDF")
@@ -268,8 +270,6 @@ class Handshake:
         self._exchanging = False
         self._bytes = self._packets = 0
         self._exchanged_at = time.monotonic()
-        if self.state == START:
-            self._log_in()
         blocked, self._blocked, self._blocked_bytes = self._blocked, [], 0
         for head, body in blocked:
             self._send(head, body)
@@ -293,35 +293,55 @@ class Handshake:
             self._in_sequence = 0
         self._kexinit = self._server_kexinit = b""
         self._agreed = None
+        first, self.sessionID = self.sessionID is None, self._next_session_id
+        self.state = self._state_after
         self.exchanges += 1
+        if first:
+            self._ext_info_legal = True
+            self._longest = limits.PACKET_MAX_EARLY
+            self._log_in()
         self._keys_changed()
 
     # --- authentication (RFC 4252 section 7) ---
 
     def _log_in(self) -> None:
-        """Service and signature in one go: a server reads them in their order, and a round trip is saved."""
-        self.state = AUTH
-        names = signatures.algorithms_of(signatures.key_type(self._certificate))
+        """Service and signature in one go: a server reads them in their order, and a round trip is saved. Which
+        signature an RSA key makes is for the server to say, and it has said so when it gives the service."""
+        names = signatures.algorithms_for(self._certificate, None)
         if not names:
             raise NegotiationProblem("your key is of a kind that is not used here")
+        self._send(bytes((messages.SERVICE_REQUEST,)) + string(b"ssh-userauth"))
+        if len(names) == 1:
+            self._show_certificate(names[0])
+
+    def _got_service_accept(self, payload: bytes) -> None:
+        if Reader(payload).string() != b"ssh-userauth":
+            raise ProtocolProblem("a service was given that nobody asked for")
+        self.state = states.AUTH
+        if not self._shown:
+            self._show_certificate(signatures.algorithms_for(self._certificate, self._server_sig_algs)[0])
+
+    def _show_certificate(self, algorithm: bytes) -> None:
+        assert self.sessionID is not None
+        self._shown = True
         request = b"".join(
             (
                 string(self._user),
                 string(b"ssh-connection"),
                 string(b"publickey"),
                 boolean(True),
-                string(names[0]),
+                string(algorithm),
                 string(self._certificate),
             )
         )
         number = bytes((messages.USERAUTH_REQUEST,))
-        signature = signatures.sign(self._key, string(self._session_id) + number + request, names[0])
-        self._send(bytes((messages.SERVICE_REQUEST,)) + string(b"ssh-userauth"))
+        signature = signatures.sign(self._key, string(self.sessionID) + number + request, algorithm)
         self._send(number + request, string(signature))
 
     def _auth_message(self, number: int, payload: bytes) -> None:
         if number == messages.USERAUTH_SUCCESS:
-            self.state = OPEN
+            self.state, self.entered = states.OPEN, True
+            self._longest = limits.PACKET_MAX
             self._logged_in()
         elif number == messages.USERAUTH_FAILURE:
             login = self._user.decode(errors="replace")
@@ -332,8 +352,7 @@ class Handshake:
                     f" {login} is one of your logins."
                 )
             )
-        elif number == messages.SERVICE_ACCEPT:
-            if Reader(payload).string() != b"ssh-userauth":
-                raise ProtocolProblem("a service was given that nobody asked for")
-        elif number != messages.USERAUTH_BANNER:
+        elif number == messages.USERAUTH_BANNER:
+            Reader(payload).string()
+        else:
             raise ProtocolProblem("that is no message for authentication")

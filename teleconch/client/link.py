@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from teleconch.client.handshake import AUTH, ENDED, OPEN, START, Handshake
+from teleconch.client.handshake import ENDED, Handshake
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh import limits, messages
 from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import ProtocolProblem
 
-__all__ = ["AUTH", "ENDED", "OPEN", "START", "ChannelUser", "Link"]
+__all__ = ["ENDED", "ChannelUser", "Link"]
 
 WINDOW: Final = limits.CHANNEL_WINDOW
 _CHANNEL: Final = 0  # the number of our one channel
@@ -72,7 +72,8 @@ class Link(Handshake):
         self._unsent_size = 0
         self._answers = 0
         self._pings = 0
-        self._eof_wanted = self._eof_sent = self._close_wanted = self._close_sent = self._closed = False
+        self._eof_received = self._closed = False
+        self._eof_wanted = self._eof_sent = self._close_wanted = self._close_sent = False
 
     def _logged_in(self) -> None:
         self._send(
@@ -94,7 +95,7 @@ class Link(Handshake):
 
     # --- what comes ---
 
-    def _open_message(self, number: int, payload: bytes, sequence: int) -> None:
+    def _open_message(self, number: int, payload: bytes) -> None:
         if number == messages.GLOBAL_REQUEST:
             reader = Reader(payload)
             reader.string()
@@ -103,23 +104,20 @@ class Link(Handshake):
         elif number in (messages.REQUEST_SUCCESS, messages.REQUEST_FAILURE):
             if not self._pings:
                 raise ProtocolProblem("an answer came to no question")
-            self._pings = 0
+            self._pings -= 1
         elif number == messages.CHANNEL_OPEN:
             reader = Reader(payload)
             reader.string()
+            sender, _window, _max_packet = reader.uint32(), reader.uint32(), reader.uint32()
             self._send(
                 bytes((messages.CHANNEL_OPEN_FAILURE,))
-                + uint32(reader.uint32())
+                + uint32(sender)
                 + uint32(messages.OPEN_ADMINISTRATIVELY_PROHIBITED)
                 + string(b"not here")
                 + string(b"")
             )
-        elif number == messages.PING:
-            self._send(bytes((messages.PONG,)) + string(Reader(payload).string()))
-        elif messages.CHANNEL_OPEN < number <= messages.CHANNEL_FAILURE:
-            self._channel_message(number, Reader(payload))
         else:
-            self._send(bytes((messages.UNIMPLEMENTED,)) + uint32(sequence))
+            self._channel_message(number, Reader(payload))
 
     def _channel_message(self, number: int, reader: Reader) -> None:
         if reader.uint32() != _CHANNEL or self._closed:
@@ -135,18 +133,21 @@ class Link(Handshake):
         elif self._remote is None:
             raise ProtocolProblem("a message came for a channel that is not open")
         elif number == messages.CHANNEL_DATA:
-            self._got_data(reader.string(), self._channel.data)
+            self._got_data(reader, self._channel.data)
         elif number == messages.CHANNEL_EXTENDED_DATA:
             kind = reader.uint32()
-            self._got_data(reader.string(), self._channel.error_data if kind == 1 else self._drop)
+            self._got_data(reader, self._channel.error_data if kind == 1 else self._drop)
         elif number == messages.CHANNEL_WINDOW_ADJUST:
-            self._window_out += reader.uint32()
-            if self._window_out > 0xFFFFFFFF:
-                raise ProtocolProblem("a window grew beyond 2**32-1")
-            self._flush()
+            more = reader.uint32()
+            if not self._close_sent:
+                self._window_out += more
+                if self._window_out > 0xFFFFFFFF:
+                    raise ProtocolProblem("a window grew beyond 2**32-1")
+                self._flush()
         elif number == messages.CHANNEL_REQUEST:
             name, wants_answer = reader.string(), reader.boolean()
-            self._channel.request(name, reader.rest())
+            if not self._close_sent:
+                self._channel.request(name, reader.rest())
             if wants_answer and not self._close_sent:
                 self._send(bytes((messages.CHANNEL_FAILURE,)) + uint32(self._remote))
         elif number in (messages.CHANNEL_SUCCESS, messages.CHANNEL_FAILURE):
@@ -155,7 +156,11 @@ class Link(Handshake):
             self._answers -= 1
             self._channel.answered(number == messages.CHANNEL_SUCCESS)
         elif number == messages.CHANNEL_EOF:
-            self._channel.eof()
+            if self._eof_received:
+                raise ProtocolProblem("the end of data came twice")
+            self._eof_received = True
+            if not self._close_sent:
+                self._channel.eof()
         elif number == messages.CHANNEL_CLOSE:
             self._unsent.clear()
             self._unsent_size = 0
@@ -168,10 +173,16 @@ class Link(Handshake):
     def _drop(self, data: bytes) -> None:
         self.credit(len(data))
 
-    def _got_data(self, data: bytes, take: Callable[[bytes], None]) -> None:
+    def _got_data(self, reader: Reader, take: Callable[[bytes], None]) -> None:
+        data = reader.string()
+        reader.end()
         if len(data) > self._window_in or len(data) > limits.CHANNEL_PACKET:
             raise ProtocolProblem("more data came than the window allows")
+        if self._eof_received:
+            raise ProtocolProblem("data came after the end of data")
         self._window_in -= len(data)
+        if self._close_wanted:
+            take = self._drop
         take(data)
 
     def credit(self, count: int) -> None:
@@ -245,7 +256,7 @@ class Link(Handshake):
     def tick(self, limit: int) -> None:
         """To be called twice a minute: asks the server for a sign of life. Ends the connection when ``limit`` of them
         in a row had no answer; changes keys each hour."""
-        if self.state != OPEN:
+        if not self.entered or self.state == ENDED:
             return
         if self._pings >= limit:
             self.end(ConnectionProblem("the other side does not answer any more: the connection was lost."))

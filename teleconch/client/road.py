@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from teleconch.client.link import ENDED, OPEN, WINDOW, Link
+from teleconch.client.link import ENDED, WINDOW, Link
 from teleconch.client.session import Session, SessionRequest, Way
 from teleconch.client.terminal import RawTerminal
 from teleconch.errors import AccessDenied, ConnectionProblem, NotFound, TeleconchError
@@ -65,9 +65,9 @@ class Road:
         self._way.outer, self._way.inner, self.session.link = self._outer, self._inner, self._inner
         self._out = b""
         self._steps: list[tuple[str, Callable[[], bool]]] = [
-            ("logged in to the proxy", lambda: self._outer.state == OPEN),
+            ("logged in to the proxy", lambda: self._outer.entered),
             ("way to the node open", lambda: self._way.open),
-            ("logged in to the node", lambda: self._inner.state == OPEN),
+            ("logged in to the node", lambda: self._inner.entered),
             ("command started", lambda: self.session.started),
         ]
 

@@ -95,11 +95,7 @@ class UserAuthClient(SSHService):
         Deferred.fromCoroutine(self._try(self._left.pop(0))).addErrback(self._broken)
 
     async def _try(self, signer: Signer) -> None:
-        names = signatures.algorithms_of(signatures.key_type(signer.blob))
-        told = self.transport.peer_extensions.get(b"server-sig-algs")
-        if told is not None:
-            accepted = told.split(b",")
-            names = tuple(name for name in names if name in accepted) or names
+        names = signatures.algorithms_for(signer.blob, self.transport.peer_extensions.get(b"server-sig-algs"))
         if not names:
             self._next()
             return

@@ -355,8 +355,9 @@ class Connection(SSHConnection):
 
     def _got_extended_data(self, packet: bytes) -> None:
         reader = Reader(packet)
-        number, kind = reader.uint32(), reader.uint32()
-        self._take(number, kind, reader.string())
+        number, kind, data = reader.uint32(), reader.uint32(), reader.string()
+        reader.end()
+        self._take(number, kind, data)
 
     def _take(self, number: int, kind: int, data: bytes) -> None:
         channel, size = self.channels.get(number), len(data)

@@ -23,6 +23,7 @@ _HASHES: Final = {
     b"ecdh-sha2-nistp384": "sha384",
     b"ecdh-sha2-nistp521": "sha512",
 }
+_EXTENSIONS_MAX: Final = 64
 _KEPT_SIZE: Final = 4096  # of a parsed KEXINIT that is remembered
 _LISTS: Final = 10
 _MLKEM_PUBLIC: Final = 1184
@@ -107,6 +108,16 @@ def _parse(data: bytes) -> Offer:
         lists.append(tuple(raw.split(b",")) if raw else ())
     first_follows = reader.boolean()
     return Offer(lists[0], lists[1], (lists[2], lists[3]), (lists[4], lists[5]), (lists[6], lists[7]), first_follows)
+
+
+def parse_ext_info(body: bytes) -> dict[bytes, bytes]:
+    """Those of the peer's extensions that are known here (RFC 8308 section 2.3). ProtocolProblem."""
+    reader = Reader(body)
+    count = reader.uint32()
+    if count > _EXTENSIONS_MAX:
+        raise ProtocolProblem("too many extensions")
+    told = [(reader.string(), reader.string()) for _ in range(count)]
+    return {name: value for name, value in told if name in (b"server-sig-algs", b"ping@openssh.com")}
 
 
 def _common(what: str, client: tuple[bytes, ...], server: tuple[bytes, ...]) -> bytes:

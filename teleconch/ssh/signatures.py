@@ -45,6 +45,17 @@ def algorithms_of(blob_type: bytes) -> tuple[bytes, ...]:
     return ()
 
 
+def algorithms_for(blob: bytes, told: bytes | None) -> tuple[bytes, ...]:
+    """The algorithms with which to sign by the key or certificate ``blob`` for a server, the best first.
+
+    ``told`` is its ``server-sig-algs`` (RFC 8308 section 3.1), which name no certificates. Where they name none of the
+    algorithms, all are left.
+    """
+    names = algorithms_of(key_type(blob))
+    taken = {plain_algorithm(name) for name in told.split(b",")} if told is not None else set()
+    return tuple(name for name in names if plain_algorithm(name) in taken) or names
+
+
 def _point(reader: Reader, blob_type: bytes) -> tuple[bytes, bytes]:
     curve = reader.string()
     if curve not in _CURVES or plain_algorithm(blob_type) != b"ecdsa-sha2-" + curve:

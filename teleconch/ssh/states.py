@@ -9,9 +9,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from teleconch.ssh import limits
 from teleconch.ssh import messages as m
+from teleconch.ssh.problems import ProtocolProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 START: Final = "start"
 KEYS: Final = "keys"
@@ -73,3 +78,36 @@ CLIENT: Final = {
 STRICT: Final = frozenset((m.KEXINIT, m.KEX_INIT, m.KEX_REPLY, m.NEWKEYS, m.DISCONNECT))
 # Numbers that mean something somewhere; the others are answered with UNIMPLEMENTED once the connection is open.
 KNOWN: Final = frozenset().union(*SERVER.values(), *CLIENT.values())
+
+
+class Order:
+    """Which message may come now. Both transports, the one on Twisted and that of ``tsh ssh``, ask before they read it.
+
+    They lead ``state`` through the table, and note here what else decides.
+    """
+
+    legal: ClassVar[Mapping[str, frozenset[int]]]
+    state: str = START
+    sessionID: bytes | None = None  # from the first NEWKEYS on
+    entered = False  # authentication has succeeded
+    _strict = False
+    _ext_info_legal = False  # the first NEWKEYS was the last message
+    _early_messages = 0
+
+    def expects(self, number: int) -> bool:
+        """Whether to handle this message. False: its number means nothing, answer UNIMPLEMENTED. ProtocolProblem."""
+        if not self.entered:
+            self._early_messages += 1
+            if self._early_messages > limits.MESSAGES_EARLY:
+                raise ProtocolProblem("too many messages before authentication")
+        if number not in self.legal[self.state]:
+            if self.state == OPEN and number not in KNOWN:
+                return False
+            raise ProtocolProblem(f"message {number} came at a moment when it must not")
+        if self._strict and self.sessionID is None and number not in STRICT:
+            raise ProtocolProblem("a message came that strict key exchange does not allow")
+        if number == m.EXT_INFO and not self._ext_info_legal and self.state == SERVICE:
+            raise ProtocolProblem("extensions came at a moment when they must not")
+        if number != m.NEWKEYS:
+            self._ext_info_legal = False
+        return True

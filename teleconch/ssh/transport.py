@@ -18,7 +18,7 @@ from teleconch.ssh.framing import PacketStream
 from teleconch.ssh.problems import ProtocolProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from twisted.conch.ssh.service import SSHService
     from twisted.internet.interfaces import IDelayedCall
@@ -29,25 +29,20 @@ _SEQUENCE: Final = 0xFFFFFFFF
 _DURING_KEX: Final = frozenset(
     (messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS, messages.KEX_INIT, messages.KEX_REPLY)
 )
-_EXTENSIONS_MAX: Final = 64
 
 
-class SSHTransport(PacketStream):
+class SSHTransport(states.Order, PacketStream):
     """What client and server share. ``reactor`` gives time; services get the messages from 50 up."""
 
     isClient: ClassVar[bool]
-    legal: ClassVar[Mapping[str, frozenset[int]]]
 
     def __init__(self, reactor: Any, offered: Algorithms, *, version: bytes = VERSION) -> None:
         super().__init__(reactor, version)
         self.offered = offered
-        self.sessionID: bytes | None = None
         self.service: SSHService | None = None
         self.peer_extensions: dict[bytes, bytes] = {}
-        self.state = states.START
         self.keyExchanges = 0  # how many have ended
         self.rekey_seconds = limits.REKEY_SECONDS
-        self._strict = False
         self._blocked: list[tuple[int, bytes]] = []
         self._blocked_bytes = 0  # taken from the account for them
         self._state_after = states.SERVICE  # the state that a key exchange leads back to
@@ -58,9 +53,7 @@ class SSHTransport(PacketStream):
         self._next_opener: packet.Opener | None = None
         self._drop_next_kex = False
         self._peer_takes_ext_info = False
-        self._ext_info_legal = False
         self._rekey_call: IDelayedCall | None = None
-        self._early_messages = 0
         self._data_when_open: Callable[[bytes, int], None] | None = None
 
     def begin(self) -> None:
@@ -127,22 +120,9 @@ class SSHTransport(PacketStream):
     # -- messages --
 
     def message(self, number: int, body: bytes, sequence: int) -> None:
-        if self._data_when_open is None:
-            self._early_messages += 1
-            if self._early_messages > limits.MESSAGES_EARLY:
-                raise ProtocolProblem("too many messages before authentication")
-        if number not in self.legal[self.state]:
-            if self.state == states.OPEN and number not in states.KNOWN:
-                self.sendUnimplemented(sequence)
-                return
-            raise ProtocolProblem(f"message {number} came at a moment when it must not")
-        if self._strict and self.sessionID is None and number not in states.STRICT:
-            raise ProtocolProblem("a message came that strict key exchange does not allow")
-        if number == messages.EXT_INFO and not self._ext_info_legal and self.state == states.SERVICE:
-            raise ProtocolProblem("extensions came at a moment when they must not")
-        if number != messages.NEWKEYS:
-            self._ext_info_legal = False
-        if messages.USERAUTH_REQUEST <= number <= messages.CHANNEL_FAILURE:
+        if not self.expects(number):
+            self.sendUnimplemented(sequence)
+        elif messages.USERAUTH_REQUEST <= number <= messages.CHANNEL_FAILURE:
             assert self.service is not None
             self.service.packetReceived(number, body)
         else:
@@ -181,14 +161,7 @@ class SSHTransport(PacketStream):
         self.sendPacket(messages.PONG, string(Reader(body).string()))
 
     def _got_ext_info(self, body: bytes) -> None:
-        reader = Reader(body)
-        count = reader.uint32()
-        if count > _EXTENSIONS_MAX:
-            raise ProtocolProblem("too many extensions")
-        for _ in range(count):
-            name, value = reader.string(), reader.string()
-            if name in (b"server-sig-algs", b"ping@openssh.com"):
-                self.peer_extensions[name] = value
+        self.peer_extensions.update(kex.parse_ext_info(body))
 
     # -- key exchange --
 
@@ -327,7 +300,7 @@ class SSHTransport(PacketStream):
 
     def authenticated(self, connection: SSHService) -> None:
         """Authentication has succeeded: now, and not before, there is a connection service and packets are long."""
-        self.state = states.OPEN
+        self.state, self.entered = states.OPEN, True
         self._longest = limits.PACKET_MAX
         self.setService(connection)
         self._data_received = self._data_when_open = getattr(connection, "got_data_packet", None)

@@ -27,7 +27,7 @@ from teleconch.ssh.client import ClientOptions, SSHClientTransport, connect
 from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
-from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
+from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory, SSHServerTransport
 
 NOW = float(int(time.time()))  # of the real clock, since real programs check these certificates too
 UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"
@@ -334,11 +334,14 @@ class Pair:
         options: ServerOptions | None = None,
         client_options: ClientOptions | None = None,
         alter: Callable[[bytes, bool], bytes] | None = None,
+        server: type[SSHServerTransport] | None = None,
         **factory: Any,
     ) -> None:
         self.clock = Clock()
         self.factory = make_factory(self.clock, options, **factory)
-        self.server: Any = self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+        self.server: Any = (
+            server(self.factory) if server else self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+        )
         self.client: Any = client(self.clock) if client else make_client(self.clock, options=client_options)
         self.alter = alter or (lambda data, to_server: data)
         self.ends = (Memory(), Memory())
