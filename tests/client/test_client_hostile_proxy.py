@@ -34,7 +34,7 @@ class Answers(WebClient):
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_names(name: str) -> None:
     """A cluster or user that is no name gets nowhere: not into ~/.tsh, nor ~/.ssh/config, nor on the screen."""
-    with pytest.raises(ConnectionProblem, match="no name"):
+    with pytest.raises(ConnectionProblem, match="not a name"):
         Answers(cluster_name=name).ping()
     signer = {"domain_name": "main", "checking_keys": [], "tls_certs": []}
     good = {"username": "joe", "cluster": "main", "cert": "", "tls_cert": "", "host_signers": [signer]}
@@ -42,12 +42,12 @@ def test_names_are_names(name: str) -> None:
     request = LoginRequest("joe", Secret("x"), "", "", "", None)
     assert Answers(**good).login(request).cluster == "main"
     for bad in ({"username": name}, {"cluster": name}, {"host_signers": [{**signer, "domain_name": name}]}):
-        with pytest.raises(ConnectionProblem, match="no name"):
+        with pytest.raises(ConnectionProblem, match="not a name"):
             Answers(**good | bad).login(request)
     for bad in ({"user": name, "cluster": "main"}, {"user": "joe", "cluster": name}):
-        with pytest.raises(ConnectionProblem, match="no name"):
+        with pytest.raises(ConnectionProblem, match="not a name"):
             Answers(**bad).start_signup(Secret("token"))
-    with pytest.raises(ConnectionProblem, match="no name"):
+    with pytest.raises(ConnectionProblem, match="not a name"):
         Answers(user=name).finish_signup(Secret("token"), Secret("x"), "")
 
 
