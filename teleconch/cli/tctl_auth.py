@@ -35,9 +35,12 @@ def export(kind: str | None, wanted: str | None, names: tuple[str, ...] | None) 
     """Print the public keys of the cluster's authorities.
 
     \b
-    tctl auth export --type=host >> ~/.ssh/known_hosts       ssh then knows every node of the cluster
-    tctl auth export --type=user >> ~/.ssh/authorized_keys   sshd then lets the cluster's certificates in
-    tctl auth export --type=tls  >  ca.pem                   for programs that connect to the proxy's HTTPS
+    tctl auth export --type=host >> ~/.ssh/known_hosts
+        ssh then knows every node of the cluster
+    tctl auth export --type=user >> ~/.ssh/authorized_keys
+        sshd then lets the cluster's certificates in
+    tctl auth export --type=tls  >  ca.pem
+        for programs that connect to the proxy's HTTPS
     """
     from teleconch.cli import tctl_export
     from teleconch.cli.tctl_admin import call

@@ -35,6 +35,8 @@ def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool
         use = f'ssh -i {out} -o ProxyCommand="{way}" LOGIN@NODE'
     _tell(paths, f"user {signed.user} (logins {', '.join(signed.logins)})", utc_text(signed.valid_before))
     click.echo(f"\nUse it:\n\n    {use}")
+    if file_format == "openssh":
+        click.echo("\nFor ssh to know the hosts, once: tctl auth export --type=host >> ~/.ssh/known_hosts")
 
 
 def sign_host(names: tuple[str, ...], out: str, ttl: float, overwrite: bool) -> None:

@@ -348,6 +348,8 @@ async def test_sign_for_a_user(cluster):
     said = await cluster.ok("auth", "sign", "--user=jenkins", "-o", "id", "--format=openssh")
     way = "ssh -i id -p 3023 LOGIN@tele.example.com -s 'proxy:%h:%p'"
     assert f'ssh -i id -o ProxyCommand="{way}" LOGIN@NODE' in said
+    assert "tctl auth export --type=host >> ~/.ssh/known_hosts" in said
+    assert max(map(len, (await cluster.ok("auth", "export", "--help")).splitlines())) <= 80
     shown = subprocess.run(
         ["ssh-keygen", "-L", "-f", cluster.folder / "id-cert.pub"], capture_output=True, text=True, check=True
     ).stdout
