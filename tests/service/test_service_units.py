@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,17 @@ UNITS = sorted(CONF.glob("*.service"))
 BIN = Path(sys.executable).parent
 # What `systemd-analyze security` says at most, from 0 (shut in) to 10. Users' shells cannot be shut in.
 EXPOSURE = {"teleport": 9.7, "teleport-node": 9.7, "teleport-auth": 6.0, "teleport-proxy": 6.0}
+OF_A_USERS_MANAGER = 0.2  # what it says more than the system's
+ROOT = os.geteuid() == 0
+
+
+def _analyze(*line: str | Path, runtime: Path) -> subprocess.CompletedProcess[str]:
+    """systemd-analyze as the system's manager; for an ordinary user, who may not make /run/systemd, as theirs."""
+    scope = [] if ROOT else ["--user"]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(runtime)}
+    return subprocess.run(
+        ["systemd-analyze", *scope, *line], capture_output=True, text=True, check=False, env=environment
+    )
 
 
 def _unit(path: Path) -> configparser.ConfigParser:
@@ -41,10 +53,7 @@ def test_every_unit() -> None:
 @pytest.mark.parametrize("installed", UNITS, indirect=True, ids=lambda path: path.stem)
 def test_systemd_takes_it(installed: Path) -> None:
     """systemd has nothing to say against a unit as it is installed: no unknown key, no program that is not there."""
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", installed],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = _analyze("verify", "--recursive-errors=no", "--man=no", installed, runtime=installed.parent)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
@@ -52,10 +61,10 @@ def test_systemd_takes_it(installed: Path) -> None:
 @pytest.mark.parametrize("installed", UNITS, indirect=True, ids=lambda path: path.stem)
 def test_exposure(installed: Path) -> None:
     """A unit does not become more open by the way."""
-    line = ["systemd-analyze", "security", "--offline=yes", "--no-pager", installed]
-    said = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-    (exposure,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", said)
-    assert float(exposure) <= EXPOSURE[installed.stem], said
+    done = _analyze("security", "--offline=yes", "--no-pager", installed, runtime=installed.parent)
+    assert done.returncode == 0, done.stderr
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert float(exposure) <= EXPOSURE[installed.stem] + (0 if ROOT else OF_A_USERS_MANAGER), done.stdout
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
