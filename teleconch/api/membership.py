@@ -58,6 +58,7 @@ log = Logger()
 _PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded)  # trying again can help
 _LOOK_EVERY: Final = 10 * defaults.MINUTE  # at the clock, which may be set or have slept
 _PROBE_TIMEOUT: Final = 10.0
+_FIRST_RENEWAL: Final = 5 * defaults.MINUTE  # after the join, and as much again by chance
 _RETRY_MAX: Final = 10 * defaults.MINUTE  # between tries to renew
 
 
@@ -338,7 +339,10 @@ class Membership:
             given = self._member.certificates
             # A little before half, and no two hosts in step.
             life = given.valid_before - given.valid_after
-            due = given.valid_after + life * (0.5 - 0.05 * self._chance.random())
+            chance = self._chance.random()
+            due = given.valid_after + life * (0.5 - 0.05 * chance)
+            if life < defaults.DAY:  # a host that has just joined; what it gets now lasts
+                due = min(due, given.valid_after + defaults.BACKDATE + _FIRST_RENEWAL * (1 + chance))
             while (wait := due - self._now()) > 0:
                 await deferLater(self._reactor, min(wait, _LOOK_EVERY))
             if await self._renew():

@@ -6,6 +6,7 @@ dropped, ends what a long-lived connection may do.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,7 +21,7 @@ from twisted.spread import pb
 from zope.interface import implementer
 
 from teleconch import defaults
-from teleconch.admission import Admission, Bounds, Room
+from teleconch.admission import Admission, Bounds, Room, source_of
 from teleconch.api.codec import METHODS, REQUEST_MAX, Method, decode_arguments, encode_result
 from teleconch.api.perspectives import described, methods_of
 from teleconch.api.tls import ServerTLS, TLSCredentials, peer_chain
@@ -55,6 +56,7 @@ class APILimits:
     user_calls: int = 8
     anonymous_calls: int = 2
     anonymous_calls_in_total: int = 64
+    anonymous_calls_of_one_source: int = 16
     watches: int = 4
 
     def bounds(self) -> Bounds:
@@ -104,7 +106,7 @@ class _Root(Exposed):
         values = decode_arguments(method, arguments[0])
         if identity is not ANONYMOUS:
             return (OK, *encode_result(method, await call(*values)))
-        with self._server.calling_anonymously():
+        with self._server.calling_anonymously(source_of(getattr(self._broker.transport.getPeer(), "host", ""))):
             return (OK, *encode_result(method, await call(*values)))
 
     async def _watch(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
@@ -288,21 +290,24 @@ class APIServerFactory(TLSMemoryBIOFactory):
         self.now = now
         self.limits = limits or APILimits()
         self.admission = Admission(self.limits.bounds(), clock.seconds, "auth")
-        self._anonymous_calls = 0
+        self._anonymous_calls: Counter[str] = Counter()  # by source
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return super().buildProtocol(addr) if self.admission.may_connect(addr) else None
 
     @contextmanager
-    def calling_anonymously(self) -> Iterator[None]:
+    def calling_anonymously(self, source: str) -> Iterator[None]:
         """Around one call of a peer without a certificate. LimitExceeded."""
-        if self._anonymous_calls >= self.limits.anonymous_calls_in_total:
+        calls, limits = self._anonymous_calls, self.limits
+        if calls.total() >= limits.anonymous_calls_in_total or calls[source] >= limits.anonymous_calls_of_one_source:
             raise LimitExceeded("Too many hosts join at this moment; try again in a while.")
-        self._anonymous_calls += 1
+        calls[source] += 1
         try:
             yield
         finally:
-            self._anonymous_calls -= 1
+            calls[source] -= 1
+            if not calls[source]:
+                del calls[source]
 
     def close(self) -> None:
         """Drop every connection: the server stops."""

@@ -62,14 +62,15 @@ class Certificates:
         ssh_public_key: str,
         tls_public_key: str,
         owned: Callable[[str], bool],
+        until: float,
     ) -> HostCertificates:
-        """Both certificates of a member, with its UUID and those of its names that are ``owned``. BadParameter for
-        names or keys that cannot be used."""
+        """Both certificates of a member, with its UUID and those of its names that are ``owned``, which end with its
+        membership (``until``) at the latest. BadParameter for names or keys that cannot be used."""
         _check_keys(ssh_public_key, tls_public_key)
         by_uuid = (uuid, f"{uuid}.{self._cluster}".lower())
         names = self.check_host_names(uuid, role, nodename, addresses)
         names = tuple(name for name in names if name in by_uuid or owned(name))
-        valid_after, valid_before = self._life(defaults.HOST_CERT_TTL)
+        valid_after, valid_before = self._life(min(defaults.HOST_CERT_TTL, until - self._now()))
         authority = self._authorities.get("host")
         return HostCertificates(
             cluster=self._cluster,

@@ -104,7 +104,7 @@ class Hosts:
             end = self._end(record)
             names = await self._names.extend(record, end)
             record = evolve(record, granted=names.granted)
-            certificates = self._issue(record, names.granted, identity.here)
+            certificates = self._issue(record, names.granted, identity.here, end)
             await self._state.commit(
                 put(member.key, record, expires=end, expect=member.revision),
                 *names.changes,
@@ -150,8 +150,11 @@ class Hosts:
         if not math.isfinite(request.time):
             raise BadParameter("The host must say what time it has, in seconds since 1970.")
 
-    def _issue(self, host: JoinRequest | HostRecord, granted: tuple[str, ...], here: bool) -> HostCertificates:
-        """With the names that the host owns, and those of every machine only where it is the auth server's own."""
+    def _issue(
+        self, host: JoinRequest | HostRecord, granted: tuple[str, ...], here: bool, until: float
+    ) -> HostCertificates:
+        """With the names that the host owns, and those of every machine only where it is the auth server's own. They
+        end with the membership: then the names are free for others."""
         return self._certificates.host(
             uuid=host.uuid,
             role=host.role,
@@ -163,6 +166,7 @@ class Hosts:
                 self._names.owned(name, granted)
                 or (here and name in map(str.lower, host.addresses) and no_other_machine(name) == "loopback")
             ),
+            until=until,
         )
 
     def _end(self, record: HostRecord) -> float:
@@ -197,7 +201,7 @@ class Hosts:
             )
             end = self._end(record)
             names = await self._names.claim(request, end)
-            certificates = self._issue(request, names.granted, here)
+            certificates = self._issue(request, names.granted, here, end)
             await self._state.commit(
                 put(key, evolve(record, granted=names.granted), expires=end, expect=ABSENT), *names.changes
             )
@@ -215,7 +219,7 @@ class Hosts:
                 f" ({await self._last_seen(uuid)}); to change them, run `tctl rm node/{uuid}` on the auth server, then"
                 " start this host again with a join token."
             )
-        return self._issue(request, self._names.held(member.record), here), None
+        return self._issue(request, self._names.held(member.record), here, self._end(member.record)), None
 
     async def _last_seen(self, uuid: str) -> str:
         presence = await self._state.find(presence_key(uuid), Presence)

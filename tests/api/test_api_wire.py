@@ -330,10 +330,11 @@ async def test_many_calls_at_once(world):
     await broker.lost
 
 
+@pytest.mark.parametrize("limits", [{"anonymous_calls_in_total": 3}, {"anonymous_calls_of_one_source": 3}])
 @test
-async def test_joins_in_total():
-    """Many peers that join at once from many connections are bounded in total."""
-    world = World(limits=APILimits(anonymous_calls_in_total=3))
+async def test_joins_in_total(limits):
+    """Many peers that join at once from many connections are bounded, in total and for one source."""
+    world = World(limits=APILimits(**limits))
     await world.start()
     waiting, running = Deferred(), []
 

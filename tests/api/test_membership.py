@@ -111,7 +111,7 @@ async def test_join(world, host):
     assert key.reveal().startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
     for name in (member.uuid, f"web1.{CLUSTER}", "192.0.2.7"):
         check_host_certificate(public_blob(certificate), authorities=world.trusted, host=name, now=world.now())
-    assert certificate_summary(public_blob(certificate)).valid_before == int(world.now() + defaults.HOST_CERT_TTL)
+    assert certificate_summary(public_blob(certificate)).valid_before == int(world.now() + defaults.FIRST_PING_WITHIN)
     assert (await member.client.status()).cluster == CLUSTER
     shown, secret = member.tls_files
     assert x509.load_pem_x509_certificate(shown.read_bytes()).subject
@@ -277,12 +277,21 @@ async def test_other_keys_with_one_uuid(world, host, tmp_path):
         await clone.started()
 
 
+async def settled(host, member):
+    """Some minutes after its join a host gets certificates that last; when they end."""
+    joined = member.expires
+    host.passes(660)
+    await until(lambda: host.passes(1) or member.expires > joined)
+    assert member.expires > joined + 29 * DAY
+    return member.expires
+
+
 @test
 async def test_renewal(world, host):
     """At half of their life the certificates are renewed, on disk as well, and used for new connections."""
     member = await host.started()
     await member.client.heartbeat(Node(member.uuid, "web1", CLUSTER, "192.0.2.7:3022"), "one")
-    first = member.expires
+    first = await settled(host, member)
     for _ in range(13 * 24):
         host.passes(3600)
     await until(lambda: not world.factory.protocols)  # it was idle
@@ -305,8 +314,8 @@ async def test_renewal(world, host):
 async def test_renewal_is_tried_again(world, host):
     """With the auth server down at that time, the renewal is tried until it succeeds; the old certificates serve on."""
     member = await host.started()
-    first, port = member.expires, world.port.getHost().port
     await member.client.heartbeat(Node(member.uuid, "web1", CLUSTER, "192.0.2.7:3022"), "one")
+    first, port = await settled(host, member), world.port.getHost().port
     await world.deafen()
     with Log() as log:
         host.passes(15 * DAY)

@@ -320,6 +320,8 @@ async def test_addr_is_the_hosts_own(cluster):
 async def test_memberships_end(cluster):
     """A host that never came, and one whose certificates have ended, are forgotten with their names."""
     never, silent, alive = [await cluster.joined(name) for name in ("never", "silent", "alive")]
+    given = await cluster.server.join(cluster.request(nodename="newcomer"))
+    assert given.valid_before <= cluster.clock.seconds() + defaults.FIRST_PING_WITHIN, "it ends when its name is free"
     for uuid, nodename in ((silent, "silent"), (alive, "alive")):
         await cluster.ping(uuid, nodename=nodename)
     cluster.clock.advance(defaults.FIRST_PING_WITHIN)
