@@ -20,7 +20,7 @@ from twisted.logger import globalLogPublisher
 PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))  # where sshd and useradd are
 CLONE_NEWNS = 0x00020000  # linux/sched.h
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
-SETTLE_TURNS = 200  # of 10 ms: what a closing connection may need on a busy machine
+SETTLE_TURNS = 1000  # of 10 ms: what a closing connection may need on a busy machine
 
 
 def pytest_configure() -> None:

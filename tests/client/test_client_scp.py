@@ -198,7 +198,11 @@ def test_ctrl_c_and_no_set_user_id(world, tmp_path):
         [BIN / "tsh", "scp", f"{node}/big", "/dev/null"], env=world.env, stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    time.sleep(1.5)
+    until = time.monotonic() + 60
+    while int(Path(f"/proc/{process.pid}/io").read_text().split()[3]) < 10_000_000:  # wchar: what it has written
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert (process.returncode, error) == (130, b"")

@@ -165,7 +165,11 @@ def test_shell_at_a_terminal(world):
         termios.tcsetwinsize(terminal, (40, 120))
         write(b"sleep 0.3; stty size\r")
         expect(rb"40 120")
-        write(b"cat\r\x03")
+        write(b"echo go; sed -u s/x/Y/\r")
+        expect(rb"go\r*\n")
+        write(b"x\r")
+        expect(rb"Y\r*\n")  # it runs
+        write(b"\x03")
         expect(rb"\^C")
         write(b"exit 9\r")
 

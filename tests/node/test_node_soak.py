@@ -108,7 +108,11 @@ async def _soak(world: World, user: str, sessions: int, growth: int) -> None:
     world.allow(user)
     await _connection(world, user, chance)
     await _settled(world)
-    before = _inventory(world, user)
+    for _ in range(500):
+        before = _inventory(world, user)
+        if not before["launcher's children"]:  # those that write the records of logins and logouts
+            break
+        await task.deferLater(reactor, 0.02)
     sizes = []
     rounds = sessions // (PER_CONNECTION * TOGETHER)
     for half in range(2):
