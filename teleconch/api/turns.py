@@ -1,7 +1,8 @@
 """Turns at work that takes long: a few at a time, one source after the other, so that a crowd keeps nobody out.
 
 Within a source the names take turns as well, and what one source asks about one name is done in a row. Pairs of which
-somebody has logged in before go first. The queue is bounded: where it is full, whoever has most in it gives way.
+somebody has logged in before go first. The queue is bounded: where it is full, whoever has most in it gives way, and a
+stranger does to a pair that is known and does not wait yet.
 """
 
 from __future__ import annotations
@@ -24,9 +25,17 @@ _CROWDED: Final = "Too many people log in at this moment: try again in a minute.
 @define(eq=False)
 class _Waiter:
     pair: tuple[str, str]
-    line: OrderedDict[str, OrderedDict[str, deque[_Waiter]]]
+    line: _Line
     admitted: Deferred[None] = field(factory=Deferred)
     overdue: IDelayedCall | None = None
+
+
+_Line = OrderedDict[str, OrderedDict[str, deque[_Waiter]]]  # source -> name -> who waits
+
+
+def _waits(line: _Line, source: str) -> int:
+    """How many of ``source`` wait."""
+    return sum(map(len, line.get(source, {}).values()))
 
 
 class Turns:
@@ -38,9 +47,9 @@ class Turns:
         self._patience = patience
         self._waiting_max = waiting_max
         self._running: set[tuple[str, str]] = set()
-        # source -> name -> who waits. The next turn is of the first source, and of its first name.
-        self._first: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
-        self._waiting: OrderedDict[str, OrderedDict[str, deque[_Waiter]]] = OrderedDict()
+        # The next turn is of the first source, and of its first name.
+        self._first: _Line = OrderedDict()
+        self._waiting: _Line = OrderedDict()
         self._count = 0
         self._admitting = False
 
@@ -54,7 +63,7 @@ class Turns:
         too long."""
         pair = (source, name)
         if self._count >= self._waiting_max:
-            self._make_room(pair)
+            self._make_room(pair, known)
         waiter = _Waiter(pair, self._first if known else self._waiting)
         waiter.admitted = Deferred(lambda _: self._remove(waiter))
         waiter.line.setdefault(source, OrderedDict()).setdefault(name, deque()).append(waiter)
@@ -105,20 +114,21 @@ class Turns:
             None,
         )
 
-    def _make_room(self, pair: tuple[str, str]) -> None:
+    def _make_room(self, pair: tuple[str, str], known: bool) -> None:
         """Refuse the last of whoever has most in the queue. LimitExceeded where that is the newcomer."""
         source, name = pair
-        largest = max(self._waiting, key=self._waits_of, default=source)
-        if self._waits_of(largest) <= self._waits_of(source) + 1:
+        line = self._first if known else self._waiting
+        first = known and bool(self._waiting) and name not in line.get(source, ())  # however many strangers there are
+        if first:
+            line = self._waiting
+        largest = max(line, key=lambda each: _waits(line, each), default=source)
+        if not first and _waits(line, largest) <= _waits(line, source) + 1:
             largest = source
-        names = self._waiting.get(largest, OrderedDict())
+        names = line.get(largest, OrderedDict())
         longest = max(names.values(), key=len, default=deque[_Waiter]())
-        if not longest or (largest == source and len(longest) <= len(names.get(name, ())) + 1):
+        if not longest or (not first and largest == source and len(longest) <= len(names.get(name, ())) + 1):
             raise LimitExceeded(_CROWDED)
         self._refuse(longest[-1])
-
-    def _waits_of(self, source: str) -> int:
-        return sum(map(len, self._waiting.get(source, {}).values()))
 
     def _refuse(self, waiter: _Waiter) -> None:
         self._remove(waiter)

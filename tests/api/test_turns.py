@@ -114,6 +114,39 @@ def test_a_full_queue_refuses_who_has_most():
     assert len(refused) == 54
 
 
+def test_a_queue_full_of_strangers_has_room_for_a_known_one():
+    """Many sources with one login each keep out nobody who has logged in before; one who waits already gets no more."""
+    world = World(waiting_max=10)
+    refused = []
+    crowd = [world.comes(f"2001:db8:0:{number:x}::/64") for number in range(11)]
+    for each in crowd:
+        each.addErrback(lambda failure: refused.append(failure.trap(LimitExceeded)))
+    known, again = world.comes("198.51.100.1", known=True), world.comes("198.51.100.1", known=True)
+    again.addErrback(lambda failure: refused.append(failure.trap(LimitExceeded)))
+    assert len(world.turns) == 10
+    assert len(refused) == 2
+    world.done()
+    world.done()
+    assert known.called
+    assert known.result is None
+    world.all_done()
+    assert len(refused) == 2
+
+
+def test_a_queue_full_of_known_ones_refuses_who_has_most():
+    """Among pairs that are known, as among strangers, the source that has most waiting gives way."""
+    world = World(waiting_max=10)
+    refused = []
+    flood = [world.comes("192.0.2.1", f"user{number}", known=True) for number in range(11)]
+    for each in flood:
+        each.addErrback(lambda failure: refused.append(failure.trap(LimitExceeded)))
+    single = world.comes("198.51.100.1", known=True)
+    assert len(refused) == 1
+    world.all_done()
+    assert single.called
+    assert single.result is None
+
+
 def test_too_long():
     """Who waits longer than the deadline is told so, and nothing of them stays."""
     world = World()
