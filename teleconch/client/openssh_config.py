@@ -60,7 +60,8 @@ def openssh_config(profile: Profile, key: Path, known_hosts: Path) -> str:
         *common,
         ("Port", str(NODE_PORT)),
         # A shell reads this after %r and %h are filled in: so they are in quotes, and have none themselves (below).
-        ("ProxyCommand", f"ssh -a -x -T -p {port} {options} -s '%r'@{proxy} 'proxy:%h:%p'"),
+        # After -l, a login is no option to the inner ssh, even where it begins with "-" (ssh before 9.6 takes that).
+        ("ProxyCommand", f"ssh -a -x -T -p {port} {options} -s -l '%r' {proxy} 'proxy:%h:%p'"),
     ]
     excepted = "".join(f" !{name}" for name in dict.fromkeys((proxy, profile.host)))
     lines = [

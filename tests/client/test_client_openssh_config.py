@@ -38,7 +38,7 @@ def test_nodes_go_through_the_proxy(tmp_path):
     assert Path(options["certificatefile"]).read_text().startswith("ssh-ed25519-cert-v01@openssh.com ")
     assert "@cert-authority" in Path(options["userknownhostsfile"]).read_text()
     assert " -p 4023 " in options["proxycommand"]
-    assert options["proxycommand"].endswith(" -s '%r'@proxy.example.com 'proxy:%h:%p'")
+    assert options["proxycommand"].endswith(" -s -l '%r' proxy.example.com 'proxy:%h:%p'")
 
 
 def test_other_hosts_and_the_proxy_are_left_alone(tmp_path):
@@ -55,7 +55,7 @@ def test_paths_with_spaces_and_percent(tmp_path):
     home = tmp_path / "my 100% home"
     options = asked(config_of(PROFILE, home), "joe@db.example.com", tmp_path)
     assert Path(options["identityfile"].replace("%%", "%")).exists()
-    inner = options["proxycommand"].replace("%%", "%").replace(" -s '%r'@", " -G joe@").replace(" 'proxy:%h:%p'", "")
+    inner = options["proxycommand"].replace("%%", "%").replace("-s -l '%r'", "-G -l joe").replace(" 'proxy:%h:%p'", "")
     shown = subprocess.run(inner, shell=True, capture_output=True, text=True, check=True).stdout
     files = dict(line.split(" ", 1) for line in shown.splitlines() if " " in line)
     for name in ("identityfile", "certificatefile", "userknownhostsfile"):
@@ -106,7 +106,7 @@ def test_options_for_every_host_stay_out_of_the_inner_ssh(first, tmp_path):
     config = config_of(PROFILE, tmp_path / "tsh")
     hostile = HOSTILE.format(touched=tmp_path / "touched")
     options = asked(config + hostile if first else hostile + config, "joe@db.example.com", tmp_path)
-    inner = options["proxycommand"].replace("%%", "%").replace(" -s '%r'@", " -G joe@").replace(" 'proxy:%h:%p'", "")
+    inner = options["proxycommand"].replace("%%", "%").replace("-s -l '%r'", "-G -l joe").replace(" 'proxy:%h:%p'", "")
     (tmp_path / "config").write_text(hostile)
     shown = subprocess.run(
         inner.replace("ssh ", f"ssh -F {tmp_path}/config ", 1), shell=True, capture_output=True, text=True, check=True
@@ -143,6 +143,7 @@ def test_options_for_every_host_stay_out_of_the_inner_ssh(first, tmp_path):
         ("$(touch touched)", "db.example.com"),
         ("x;touch touched;", "db.example.com"),
         ("CORP\\kim", "db.example.com"),
+        ("-oProxyCommand=touch touched", "db.example.com"),
     ],
 )
 def test_names_are_not_commands(login, host, shell, tmp_path):
@@ -158,7 +159,8 @@ def test_names_are_not_commands(login, host, shell, tmp_path):
     command = options["ProxyCommand"].replace("%r", login).replace("%h", host).replace("%p", "22").replace("%%", "%")
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
     subprocess.run([shell, "-c", f"exec {command}"], cwd=tmp_path, env=env, check=True, timeout=30)
-    assert (tmp_path / "words").read_text().splitlines()[-2:] == [f"{login}@proxy.example.com", f"proxy:{host}:22"]
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[-4:] == ["-l", login, "proxy.example.com", f"proxy:{host}:22"]
     assert not (tmp_path / "touched").exists()
 
 
