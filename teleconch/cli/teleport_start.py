@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _DEFAULT_FILE = "/etc/teleport.yaml"
 _ROLES = ("proxy", "node", "auth")
 _HELD = "/proc/self/fd/"
+_STDERR = 2
 
 
 def say_warnings(warnings: tuple[tuple[str, int, str], ...]) -> None:
@@ -260,7 +261,7 @@ def _token_argument(arguments: list[str]) -> tuple[int, str | None]:
 
 
 def _let_go(token: str) -> None:
-    """Close the file of :func:`hide_token`, once it was read."""
+    """Close the file of :func:`hide_token`, once it was read. The streams stay: what is opened next would be one."""
     number = token.removeprefix(_HELD)
-    if token.startswith(_HELD) and number.isdigit():
+    if token.startswith(_HELD) and number.isdecimal() and int(number) > _STDERR:
         os.close(int(number))

@@ -161,6 +161,21 @@ def test_a_token_leaves_the_process_list(tmp_path: Path) -> None:
                 process.wait(30)
 
 
+def test_a_token_on_standard_input(started: Started, tmp_path: Path) -> None:
+    """`--token=/proc/self/fd/0` reads the token, and leaves the stream: what is opened next must not take its place."""
+    (tmp_path / "token").write_text("a-secret-word\n")
+    kept = os.dup(0)
+    try:
+        with (tmp_path / "token").open() as file:
+            os.dup2(file.fileno(), 0)
+        assert start("--roles=node", "--token=/proc/self/fd/0", "--auth-server=a") == 0
+        assert started.config.teleport.auth_token.reveal() == "a-secret-word"
+        assert os.readlink("/proc/self/fd/0") == str(tmp_path / "token")
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
 def test_an_auth_server_at_every_address(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
     """`--auth-server=0.0.0.0` is the auth server of this host, with a warning."""
     assert start("--roles=node", "--token=t", "--auth-server=0.0.0.0", "--auth-server=:4025") == 0
