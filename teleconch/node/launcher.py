@@ -265,7 +265,10 @@ class Loop:
             pid = os.fork()
         except (OSError, ValueError):
             pid = -1
-            _tell(descriptors[1], code=Unavailable.code, error=NO_PROCESS)
+            try:
+                _tell(descriptors[1], code=Unavailable.code, error=NO_PROCESS)
+            except OSError:  # the daemon waits no more; to take that for its end would hang up every session
+                pass
         if pid == 0:
             _child(descriptors, note, self._score)
         line = _line(descriptors[4]) if login else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -19,7 +21,7 @@ from twisted.internet import reactor, task
 
 from teleconch.errors import AccessDenied, LimitExceeded, NotFound, TeleconchError, Unavailable
 from teleconch.node import accounts
-from teleconch.node.launcher import data, text
+from teleconch.node.launcher import Loop, data, text
 from teleconch.node.process import COMMAND_MAX, Launcher, Process
 from teleconch.node.start import Request, Started, understand
 
@@ -62,6 +64,25 @@ async def _gone(pid: int) -> None:
             return
         await task.deferLater(reactor, 0.02)
     raise AssertionError(f"{pid} still runs")
+
+
+def test_no_process_for_a_start_that_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start for which there is no process, and for which nobody waits any more, ends the launcher for nobody else."""
+
+    def none_left() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", none_left)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading, reply = os.pipe()
+    os.close(reading)
+    null = os.open(os.devnull, os.O_RDWR)
+    with ours, theirs:
+        socket.send_fds(ours, [b"start 7"], [null, reply, null, null, null])
+        os.close(reply)
+        os.close(null)
+        assert Loop(theirs, None)._obey()
+        assert ours.recv(256) == b"exit 7 65280"
 
 
 @pytest_twisted.ensureDeferred
