@@ -177,12 +177,14 @@ class RelayProtocol(End, Protocol):
         self.heard_gone()
 
     def linger(self, account: Account) -> None:
-        """The channel is gone: what it left unsent here is in its connection's account until it is sent, or dropped."""
+        """The channel is gone: what it left unsent here, and this socket itself, which counts as no channel any more,
+        are in its connection's account until all is sent, or dropped."""
         unsent = 0 if self.ended or self._wire is None else self._wire.unsent
-        if unsent and not account.take(unsent):
+        size = unsent + limits.CONNECTION_COST
+        if unsent and not account.take(size):
             self.transport.abortConnection()  # type: ignore[union-attr]
         elif unsent:
-            self._lingering = (account, unsent)
+            self._lingering = (account, size)
 
     # -- what the other end does --
 

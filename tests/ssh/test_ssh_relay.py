@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import socket
 from typing import Any
 
 import pytest
@@ -11,14 +12,17 @@ import pytest_twisted
 from ssh_world import BLOCK, ClientSession, execute, login, make_factory, pattern, start
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from teleconch.ssh import limits
+from teleconch.ssh.account import Account
 from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ChannelRefused
-from teleconch.ssh.relay import RelayChannel
+from teleconch.ssh.relay import RelayChannel, RelayProtocol
 
 
 def target(port: int, host: bytes = b"127.0.0.1") -> bytes:
@@ -125,6 +129,41 @@ async def test_a_target_that_goes_away() -> None:
     await world.targets.all[2].lost
     await connection.disconnected
     await world.stop()
+
+
+class Leaving(RelayProtocol):
+    """Tells when it is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        super().connectionLost(reason)
+        self.gone.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_sockets_that_outlive_their_channels_are_counted() -> None:
+    """A target that takes nothing keeps its socket for minutes: a user has as many as fit into the budget, no more."""
+    ends = []
+    account = Account(10 * limits.CONNECTION_COST)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as deaf:
+        for _ in range(20):
+            end = await TCP4ClientEndpoint(reactor, *deaf.getsockname()).connect(Factory.forProtocol(Leaving))
+            end.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            while end.takes_more():
+                end.write(bytes(1024))
+            end.loseConnection()
+            end.linger(account)
+            ends.append(end)
+        left = [end for end in ends if end._lingering is not None]
+        assert 5 <= len(left) < 10
+        for end in left:
+            end.transport.abortConnection()
+        for end in ends:
+            await end.gone
+    assert account.held == 0
 
 
 @pytest_twisted.ensureDeferred
