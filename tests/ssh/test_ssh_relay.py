@@ -146,19 +146,25 @@ class Leaving(RelayProtocol):
 @pytest_twisted.ensureDeferred
 async def test_sockets_that_outlive_their_channels_are_counted() -> None:
     """A target that takes nothing keeps its socket for minutes: a user has as many as fit into the budget, no more."""
+    written, count = 256 * 1024, 20
     ends = []
-    account = Account(10 * limits.CONNECTION_COST)
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as deaf:
-        for _ in range(20):
+    account = Account(count * written // 2)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(2 * count)
+        for _ in range(count):
             end = await TCP4ClientEndpoint(reactor, *deaf.getsockname()).connect(Factory.forProtocol(Leaving))
             end.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            while end.takes_more():
+            for _ in range(written // 1024):
                 end.write(bytes(1024))
             end.loseConnection()
+            before = account.held
             end.linger(account)
             ends.append(end)
+            assert account.held - before in (0, end._wire.unsent + limits.CONNECTION_COST)
         left = [end for end in ends if end._lingering is not None]
-        assert 5 <= len(left) < 10
+        assert 0 < len(left) < count
         for end in left:
             end.transport.abortConnection()
         for end in ends:
