@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -14,6 +16,7 @@ from teleconch.resources.secret import Secret
 
 ROUNDS: Final = 12  # 2**12; about a quarter of a second
 AT_ONCE: Final = 4  # bcrypt lets go of the interpreter, so threads help
+NICE: Final = 10  # of those threads: a crowd at the passwords slows nothing else down
 
 
 class InThread(Protocol):
@@ -39,16 +42,23 @@ class Passwords:
                 f"A password has {defaults.PASSWORD_MIN} to {defaults.PASSWORD_MAX} bytes (letters beyond ASCII count"
                 " as two or more); choose another."
             )
-        return Secret((await self._in_thread(bcrypt.hashpw, encoded, bcrypt.gensalt(self._rounds))).decode())
+        return Secret((await self._in_thread(_aside, bcrypt.hashpw, encoded, bcrypt.gensalt(self._rounds))).decode())
 
     async def check(self, password: Secret, stored: Secret | None) -> bool:
         """Whether the password is the stored one; never for ``None``, which costs the same time."""
         encoded = _encoded(password)
         usable = encoded is not None and len(encoded) <= defaults.PASSWORD_MAX
         right = await self._in_thread(
-            bcrypt.checkpw, encoded if usable else b"-", (stored or self._nobodys).reveal().encode()
+            _aside, bcrypt.checkpw, encoded if usable else b"-", (stored or self._nobodys).reveal().encode()
         )
         return bool(right) and usable and stored is not None
+
+
+def _aside(work: Callable[..., Any], *arguments: Any) -> Any:
+    """``work``, in a thread that gives way to the process's others (Linux keeps niceness by thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    return work(*arguments)
 
 
 def _encoded(password: Secret) -> bytes | None:
