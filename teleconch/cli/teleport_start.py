@@ -232,32 +232,39 @@ def _configuration(file: str | None, flags: Flags) -> Config:
 
 
 def hide_token(arguments: list[str]) -> None:
-    """Begin anew, as the same process, where ``--token`` gives a token itself: every user of the machine reads the
-    arguments of a program, for as long as it runs. The token goes through a file without a name instead."""
-    at, given = _token_argument(arguments)
-    if given is None or given.startswith("/") or not given or "start" not in arguments[:at]:
+    """Begin anew, as the same process, where a ``--token`` gives a token itself: every user of the machine reads the
+    arguments of a program, for as long as it runs. The token goes through a file without a name instead. Of several
+    the last counts, and none stays."""
+    given = _token_arguments(arguments)
+    if all(not token or token.startswith("/") for _, token in given):
         return
-    held = os.memfd_create("token", 0)  # kept at execve: no MFD_CLOEXEC
-    os.fchmod(held, 0o600)
-    os.write(held, given.encode("utf-8", "surrogateescape"))
-    path = f"{_HELD}{held}"
-    if not os.path.exists(path):  # no /proc
-        os.close(held)
-        return
-    arguments = [*sys.orig_argv[: len(sys.orig_argv) - len(arguments) + 1], *arguments[1:]]
-    at += len(arguments) - len(sys.argv)
-    arguments[at] = f"--token={path}" if arguments[at].startswith("--token=") else path
-    os.execv(sys.executable, arguments)  # noqa: S606 - itself
+    path = given[-1][1]
+    if path and not path.startswith("/"):
+        held = os.memfd_create("token", 0)  # kept at execve: no MFD_CLOEXEC
+        os.fchmod(held, 0o600)
+        os.write(held, path.encode("utf-8", "surrogateescape"))
+        path = f"{_HELD}{held}"
+        if not os.path.exists(path):  # no /proc
+            os.close(held)
+            return
+    shown = list(arguments)
+    for at, token in given:
+        shown[at] = shown[at].removesuffix(token) + path
+    interpreter = sys.orig_argv[: len(sys.orig_argv) - len(arguments) + 1]
+    os.execv(sys.executable, [*interpreter, *shown[1:]])  # noqa: S606 - itself
 
 
-def _token_argument(arguments: list[str]) -> tuple[int, str | None]:
-    """Where the token stands among the arguments, and the token."""
-    for at, word in enumerate(arguments[1:], 1):
-        if word.startswith("--token="):
-            return at, word.removeprefix("--token=")
-        if word == "--token" and at + 1 < len(arguments):
-            return at + 1, arguments[at + 1]
-    return 0, None
+def _token_arguments(arguments: list[str]) -> list[tuple[int, str]]:
+    """Where tokens stand among the arguments of ``start``, and the tokens; read as click does, which takes whatever
+    follows ``--token``."""
+    given = []
+    words = iter(range(1 + arguments.index("start", 1), len(arguments)) if "start" in arguments[1:] else ())
+    for at in words:
+        if arguments[at].startswith("--token="):
+            given.append((at, arguments[at].removeprefix("--token=")))
+        elif arguments[at] == "--token" and (value := next(words, None)) is not None:
+            given.append((value, arguments[value]))
+    return given
 
 
 def _let_go(token: str) -> None:

@@ -133,14 +133,23 @@ def test_a_token_file_that_is_gone(started: Started, capsys: pytest.CaptureFixtu
 
 
 def test_a_token_leaves_the_process_list(tmp_path: Path) -> None:
-    """`ps` shows no token for the node's whole life: the program puts it where only its own user reads it."""
+    """`ps` shows no token for the node's whole life: the program puts it where only its own user reads it. Of several
+    none is shown, whichever counts."""
     secret = "a-secret-word-0123456789"
+    (tmp_path / "file").write_text(secret)
     config = tmp_path / "t.yaml"
     config.write_text(
         f"teleport: {{nodename: n, data_dir: {tmp_path}/data, auth_servers: ['127.0.0.1:1']}}\n"
         "auth_service: {enabled: no}\nproxy_service: {enabled: no}\nssh_service: {listen_addr: '127.0.0.1:0'}\n"
     )
-    for words in ([f"--token={secret}"], ["--token", secret]):
+    for words in (
+        [f"--token={secret}"],
+        ["--token", secret],
+        [f"--token={secret}1", "--token", f"{secret}2", f"--token={secret}"],
+        ["--token", secret, f"--token={tmp_path}/file"],
+        [f"--token={tmp_path}/file", "--token", secret],
+        ["--token", f"--token={secret}", f"--token={secret}"],
+    ):
         program = [Path(sys.executable).parent / "teleport", "start", "-c", config, *words]
         log = tmp_path / "log"
         with log.open("wb") as out, subprocess.Popen(program, stderr=out, stdin=subprocess.DEVNULL) as process:
