@@ -22,6 +22,7 @@ from teleconch.api.wire import OK, Answer, Exposed, error_answer, read_answer
 from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
+from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import ClusterStatus, LoginRequest, SignedHost, Signup, SignupToken, UserCertificates
 from teleconch.resources.node import Node, NodePage, NodeStatus
 from teleconch.resources.secret import Secret
@@ -318,6 +319,9 @@ class AuthClient:
 
     async def list_users(self) -> tuple[User, ...]:
         return await self._call("list_users")  # type: ignore[no-any-return]
+
+    async def list_lockouts(self) -> tuple[Lockout, ...]:
+        return await self._call("list_lockouts")  # type: ignore[no-any-return]
 
     async def delete_user(self, name: str) -> None:
         await self._call("delete_user", name)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
+from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import (
     ClusterStatus,
     LoginRequest,
@@ -122,6 +123,9 @@ class Users(Protocol):
 
     async def list_users(self) -> tuple[User, ...]:
         """All users, by name."""
+
+    async def list_lockouts(self) -> tuple[Lockout, ...]:
+        """The lock-outs that stand, by user; of each at most 16, those that end last."""
 
     async def delete_user(self, name: str) -> None:
         """Remove a user, the password, the second factor and open sign-up tokens. NotFound."""

@@ -18,6 +18,7 @@ from teleconch.errors import AccessDenied
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import ClusterStatus, LoginRequest, SignedHost, Signup, SignupToken, UserCertificates
 from teleconch.resources.node import Node, NodePage, NodeStatus
 from teleconch.resources.secret import Secret
@@ -53,6 +54,7 @@ RULES: Final[Mapping[str, frozenset[str]]] = {
     "unlock_user": _ADMIN,
     "get_user": _ADMIN,
     "list_users": _ADMIN,
+    "list_lockouts": _ADMIN,
     "delete_user": _ADMIN,
     "login": _PROXY,
     "start_signup": _PROXY,
@@ -198,6 +200,10 @@ class AuthorizedAPI:
     async def list_users(self) -> tuple[User, ...]:
         await self._check_member("list_users")
         return await self._server.list_users()
+
+    async def list_lockouts(self) -> tuple[Lockout, ...]:
+        await self._check_member("list_lockouts")
+        return await self._server.list_lockouts()
 
     async def delete_user(self, name: str) -> None:
         await self._check_member("delete_user")

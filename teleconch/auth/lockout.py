@@ -25,6 +25,7 @@ from teleconch import defaults
 from teleconch.auth.records import LOCKOUTS, Attempts, Bucket, KnownSource, SourceAttempts
 from teleconch.auth.state import State, decided, put
 from teleconch.backend.interface import ABSENT, Change, Check, Delete
+from teleconch.resources.lockout import Lockout
 
 KNOWN_DURATION: Final = defaults.MINUTE  # of a lock-out at a source where the user has logged in before
 SOURCES_MAX: Final = 256  # remembered of one name; those that were wrong last
@@ -34,6 +35,7 @@ NEWCOMERS: Final = (50, 2.0)  # wrong answers at once of sources that are new to
 REPEATERS: Final = (100, 20.0)  # the same of sources that were wrong before
 KNOWN_MAX: Final = 16  # sources remembered of a user
 KNOWN_FOR: Final = 90 * defaults.DAY
+LISTED: Final = 16  # lock-outs of one user that an administrator is shown
 _KNOWN_FRESH: Final = defaults.DAY  # younger than this, the time is not written anew at each login
 
 
@@ -104,6 +106,11 @@ class Lockouts:
         """Whether anything is held against a name."""
         return await self._state.find(attempts_key(name), Attempts) is not None
 
+    async def standing(self, name: str, known: tuple[KnownSource, ...]) -> tuple[Lockout, ...]:
+        """The lock-outs of a user at this moment, of at most ``LISTED`` sources: those that end last."""
+        found = await self._state.find(attempts_key(name), Attempts)
+        return () if found is None else _standing(name, found.record, known, self._now())
+
     async def _write(self, name: str, change: Callable[[Attempts, float], Attempts]) -> None:
         key = attempts_key(name)
 
@@ -140,6 +147,25 @@ def _count(before: Attempts, source: str, known: bool, now: float) -> tuple[Atte
     locked = now + duration if len(times) >= defaults.LOCKOUT_ATTEMPTS else None
     mine = SourceAttempts(source, times, locked)
     return evolve(attempts, sources=(*others[1 - SOURCES_MAX :], mine)), allowed
+
+
+def _standing(name: str, attempts: Attempts, known: tuple[KnownSource, ...], now: float) -> tuple[Lockout, ...]:
+    """What :func:`_count` refuses for a while; not what it refuses at the moment only, by the buckets."""
+    ends: dict[str | None, float] = {each.source: each.locked_until or 0.0 for each in attempts.sources}
+    ends[None] = _near_end(attempts.near)
+    for source in {where for _, where in attempts.near}:
+        if is_known(known, source, now):
+            own = _near_end(tuple(each for each in attempts.near if each[1] == source))
+            ends[source] = max(own, ends.get(source, 0.0))
+    lasting = [Lockout(name, source, until) for source, until in ends.items() if until > now]
+    lasting.sort(key=lambda each: (each.source is not None, -each.until))
+    return tuple(lasting[:LISTED])
+
+
+def _near_end(near: tuple[tuple[float, str], ...]) -> float:
+    """When fewer than ``NEAR_MAX`` of these wrong codes are in the window."""
+    times = sorted(time for time, _ in near)
+    return times[-NEAR_MAX] + defaults.LOCKOUT_WINDOW if len(times) >= NEAR_MAX else 0.0
 
 
 def _spend(bucket: Bucket, limit: tuple[int, float], now: float) -> tuple[Bucket, bool]:

@@ -37,6 +37,7 @@ from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
+from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import (
     ClusterStatus,
     LoginRequest,
@@ -248,6 +249,9 @@ class AuthServer:
 
     async def list_users(self) -> tuple[User, ...]:
         return await self._users.list()
+
+    async def list_lockouts(self) -> tuple[Lockout, ...]:
+        return await self._users.lockouts()
 
     async def delete_user(self, name: str) -> None:
         await self._users.delete(name)

@@ -16,6 +16,7 @@ from teleconch.auth.records import USERS, SignupIndex, SignupRecord, UserRecord,
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.backend.interface import ABSENT, Change, Delete, Put
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, CompareFailed, NotFound
+from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import SignupToken
 from teleconch.resources.names import is_user_name
 from teleconch.resources.secret import Secret
@@ -110,6 +111,13 @@ class Users:
     async def list(self) -> tuple[User, ...]:
         """All users, by name."""
         return tuple([found.record.user async for found in self._state.all(USERS, UserRecord)])
+
+    async def lockouts(self) -> tuple[Lockout, ...]:
+        """Of all users, by name; nothing of names that nobody has."""
+        lockouts: list[Lockout] = []
+        async for found in self._state.all(USERS, UserRecord):
+            lockouts += await self._lockouts.standing(found.record.user.name, found.record.known)
+        return tuple(lockouts)
 
     async def delete(self, name: str) -> None:
         """Remove a user with everything that belongs to it. NotFound."""

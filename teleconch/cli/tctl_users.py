@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,8 @@ from teleconch.resources.login import SignupToken
 
 if TYPE_CHECKING:
     from teleconch.api.client import AuthClient
+    from teleconch.resources.lockout import Lockout
+    from teleconch.resources.user import User
 
 _TTL = ttl_option("1h", defaults.TOKEN_TTL_MAX, "How long the sign-up link is valid; at most 48h.")
 
@@ -77,17 +79,23 @@ def unlock(account: str, output_format: str) -> None:
 @users.command("ls")
 @format_option()
 def list_users(output_format: str) -> None:
-    """List the users."""
+    """List the users, and from where they are locked out after wrong answers.
+
+    `tctl users unlock` ends a lock-out.
+    """
     from teleconch.cli.tctl_admin import call
     from teleconch.resources.documents import document
 
-    found = call(lambda api: api.list_users())
+    found, lockouts = call(_with_lockouts)
     if output_format != "text":
-        write_document([document(user) for user in found], output_format)
+        written = [document(user) for user in found]
+        for each in written:
+            _add_lockouts(each, lockouts)
+        write_document(written, output_format)
         return
     write_table(
-        ["User", Column("Allowed Logins", fold=True)],
-        [(user.name, ",".join(user.logins)) for user in found],
+        ["User", Column("Allowed Logins", fold=True), Column("Locked Out", fold=True)],
+        [(user.name, ",".join(user.logins), _lockouts_text(lockouts.get(user.name, ()))) for user in found],
         empty="There are no users yet. Add one: tctl users add NAME",
     )
 
@@ -101,6 +109,33 @@ def remove(accounts: tuple[str, ...]) -> int:
     each = Each("{} has been deleted. SSH certificates that it holds work until they end.")
     call(lambda api: each.run((f"User {name}", api.delete_user, name) for name in accounts))
     return each.told()
+
+
+async def _with_lockouts(api: AuthClient) -> tuple[tuple[User, ...], dict[str, list[Lockout]]]:
+    by_user: dict[str, list[Lockout]] = {}
+    for each in await api.list_lockouts():
+        by_user.setdefault(each.user, []).append(each)
+    return await api.list_users(), by_user
+
+
+def _lockouts_text(lockouts: Sequence[Lockout]) -> str:
+    from teleconch.resources.times import utc_text
+
+    return ", ".join(f"from {_source_text(each)} until {utc_text(each.until)}" for each in lockouts)
+
+
+def _source_text(lockout: Lockout) -> str:
+    return "all new addresses" if lockout.source is None else lockout.source or "an unknown address"
+
+
+def _add_lockouts(document: dict[str, Any], lockouts: Mapping[str, Sequence[Lockout]]) -> None:
+    """``spec.status``, as Teleport has it, of a user who is locked out; ``tctl create`` leaves it out."""
+    from teleconch.resources.times import rfc3339
+
+    found = lockouts.get(document["metadata"]["name"])
+    if found:
+        listed = [{"source": each.source, "until": rfc3339(each.until)} for each in found]
+        document["spec"]["status"] = {"lockouts": listed}
 
 
 async def _with_pin(api: AuthClient, make: Callable[[], Awaitable[SignupToken]]) -> tuple[SignupToken, str]:

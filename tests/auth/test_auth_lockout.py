@@ -14,6 +14,7 @@ from teleconch.auth import lockout
 from teleconch.auth.lockout import attempts_key
 from teleconch.auth.login import DENIED
 from teleconch.errors import AccessDenied, NotFound
+from teleconch.resources.lockout import Lockout
 
 HOME, AWAY, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 
@@ -160,6 +161,61 @@ async def test_unlock(cluster):
     assert not await cluster.server.unlock_user("alice")
     with pytest.raises(NotFound, match="tctl users ls"):
         await cluster.server.unlock_user("nobody")
+
+
+@pytest_twisted.ensureDeferred
+async def test_lock_outs_are_listed(cluster):
+    """An administrator sees who is locked out, from where and until when, just as long as it lasts."""
+    secret = await cluster.signed_up()
+    server = cluster.server
+    await _wrong(cluster, STRANGER, name="nobody")
+    await _wrong(cluster, STRANGER, 4)
+    assert await server.list_lockouts() == ()
+    await _wrong(cluster, STRANGER, 1)
+    stranger = Lockout("alice", STRANGER, cluster.clock.seconds() + defaults.LOCKOUT_DURATION)
+    assert await server.list_lockouts() == (stranger,)
+    assert await _is_let_in(cluster, secret, HOME)
+    await _wrong(cluster, HOME)
+    home = Lockout("alice", HOME, cluster.clock.seconds() + lockout.KNOWN_DURATION)
+    assert await server.list_lockouts() == (stranger, home)
+    cluster.clock.advance(lockout.KNOWN_DURATION)
+    assert await server.list_lockouts() == (stranger,)
+    await server.unlock_user("alice")
+    assert await server.list_lockouts() == ()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_list_says_what_holds(cluster):
+    """After ten wrong codes with the right password, what is listed for new sources and for a known one is what they
+    meet, up to its end; however many sources are shut, the list has a bound."""
+    secret = await cluster.signed_up()
+    assert await _is_let_in(cluster, secret, HOME)
+    for number in range(lockout.NEAR_MAX):
+        await _wrong(cluster, f"10.0.0.{number}", 1, password="correct horse", otp="000000")
+    (everywhere,) = await cluster.server.list_lockouts()
+    assert (everywhere.user, everywhere.source) == ("alice", None)
+    assert not await _is_let_in(cluster, secret, AWAY)
+    cluster.clock.advance(everywhere.until - cluster.clock.seconds() - 31)
+    assert not await _is_let_in(cluster, secret, STRANGER)
+    cluster.clock.advance(everywhere.until - cluster.clock.seconds())
+    assert await cluster.server.list_lockouts() == ()
+    assert await _is_let_in(cluster, secret, STRANGER)
+
+    for _ in range(2):
+        await _wrong(cluster, HOME, password="correct horse", otp="000000")
+        cluster.clock.advance(lockout.KNOWN_DURATION)
+    found = {each.source: each.until for each in await cluster.server.list_lockouts()}
+    assert set(found) == {None, HOME}
+    assert not await _is_let_in(cluster, secret, HOME)
+    cluster.clock.advance(found[HOME] - cluster.clock.seconds())
+    assert await cluster.server.list_lockouts() == ()
+    assert await _is_let_in(cluster, secret, HOME)
+
+    for number in range(lockout.LISTED + 4):
+        await _wrong(cluster, f"10.0.1.{number}")
+        cluster.clock.advance(30)
+    shown = await cluster.server.list_lockouts()
+    assert [each.source for each in shown] == [f"10.0.1.{number}" for number in range(lockout.LISTED + 3, 3, -1)]
 
 
 @pytest_twisted.ensureDeferred

@@ -50,7 +50,8 @@ MAY = {
     "user": {"status authorities list_nodes get_node"},
     "admin": {
         "status authorities list_nodes get_node watch_nodes delete_node create_token list_tokens delete_token"
-        " create_user upsert_user reset_user unlock_user get_user list_users delete_user sign_user sign_host",
+        " create_user upsert_user reset_user unlock_user get_user list_users list_lockouts delete_user sign_user"
+        " sign_host",
     },
 }
 NODE = Node(UUID, "web1", "example.com", "192.0.2.7:3022")

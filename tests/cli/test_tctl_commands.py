@@ -33,6 +33,7 @@ from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.login import LoginRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
+from teleconch.resources.times import rfc3339, utc_text
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
 
@@ -152,7 +153,23 @@ async def test_users_unlock(cluster):
             with pytest.raises(AccessDenied):
                 await cluster.server.login(wrong)
 
+    await cluster.server.create_user(User("ann", traits={"logins": ("ann",)}), 60)
+    assert (await cluster.ok("users", "ls")).splitlines()[2:] == ["ann   ann", "joe   root"]
     await locked_out()
+    (lockout,) = await cluster.server.list_lockouts()
+    until = f"from 192.0.2.1 until {utc_text(lockout.until)}"
+    assert (await cluster.ok("users", "ls")).splitlines() == [
+        "User  Allowed Logins  Locked Out",
+        "----  --------------  ----------------------------------------",
+        "ann   ann",
+        f"joe   root            {until}",
+    ]
+    for text in (await cluster.ok("users", "ls", "--format=json"), await cluster.ok("users", "ls", "--format=yaml")):
+        ann, joe = yaml.safe_load(text)
+        assert "status" not in ann["spec"]
+        assert joe["spec"]["status"]["lockouts"] == [{"source": "192.0.2.1", "until": rfc3339(lockout.until)}]
+        (cluster.folder / "users.yaml").write_text(yaml.safe_dump_all([ann, joe]))
+        assert "lock-outs are not taken over" in (await cluster.tctl("create", "-f", "users.yaml")).err
     assert "User joe has been unlocked" in await cluster.ok("users", "unlock", "joe")
     assert "User joe is not locked out" in await cluster.ok("users", "unlock", "joe")
     await locked_out()
@@ -183,7 +200,12 @@ async def test_users(cluster):
 
     await cluster.ok("users", "add", "ann")
     table = (await cluster.ok("users", "ls")).splitlines()
-    assert table == ["User  Allowed Logins", "----  --------------", "ann   ann", "joe   joe,root"]
+    assert table == [
+        "User  Allowed Logins  Locked Out",
+        "----  --------------  ----------",
+        "ann   ann",
+        "joe   joe,root",
+    ]
     assert "User joe,root" not in await cluster.refused("users", "add", "a*")
 
     removed = await cluster.tctl("users", "rm", "ann,nobody,joe")
