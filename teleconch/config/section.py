@@ -139,8 +139,12 @@ class Section:
         return default if text is None else text
 
     def boolean(self, key: str, default: bool) -> bool:
+        """Yes or no. An empty text is ``default``, with a warning, since only its writer knows what was meant."""
         node = self._node(key)
         if node is None:
+            if self.blank(key):
+                meant = f"{self._full(key)} is empty, which is as if it were left out: {'yes' if default else 'no'}."
+                self.findings.warn(self._line(key), meant)
             return default
         word = node.value.lower() if isinstance(node, yaml.ScalarNode) else ""
         if word not in TRUE | FALSE:

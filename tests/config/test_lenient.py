@@ -27,6 +27,14 @@ ssh_service.pam: enabled service_name
 proxy_service: enabled listen_addr web_listen_addr tunnel_listen_addr public_addr ssh_public_addr https_key_file
 proxy_service: https_cert_file kubernetes tunnel_public_addr
 """
+# What holds where they are empty; ``enabled`` of a role.
+BOOLEANS = {
+    "enabled": "yes",
+    "local_auth": "yes",
+    "proxy_checks_host_keys": "yes",
+    "disconnect_expired_cert": "no",
+    "permit_user_env": "no",
+}
 
 
 def load(text: str, flags: Flags | None = None) -> Config:
@@ -47,17 +55,21 @@ NAMES = [
 
 @pytest.mark.parametrize(("section", "key"), NAMES, ids=[".".join(name) for name in NAMES])
 def test_an_empty_value_is_none(section: str, key: str) -> None:
-    """What a template leaves of a variable that is not set is as good as no key at all, for each key there is."""
+    """What a template leaves of a variable that is not set is as good as no key at all, for each key there is.
+
+    Of an empty yes-or-no, a token and a pin the file's owner is told, so that PAM is not off without a word."""
     absent = load("teleport: {}\n")
     for empty in ("", "  ", [], [""], [None], {}, None):
         document = {key: empty}
         for name in reversed(section.split(".")):
             document = {name: document}
         config = load(yaml.safe_dump(document))
-        security = key in ("auth_token", "ca_pin") and empty is not None
-        assert [sentence for _, sentence in said(config)] == (
-            [f"teleport.{key} is empty, which is as if it were left out."] if security else []
-        )
+        warning = f"{section}.{key} is empty, which is as if it were left out"
+        ending = "." if key in ("auth_token", "ca_pin") else f": {BOOLEANS[key]}." if key in BOOLEANS else None
+        if (section, key) == ("ssh_service.pam", "enabled"):
+            ending = ": no."
+        expected = [] if ending is None or empty is None else [warning + ending]
+        assert [sentence for _, sentence in said(config)] == expected
         assert (config.teleport, config.auth_service) == (absent.teleport, absent.auth_service)
         assert (config.ssh_service, config.proxy_service) == (absent.ssh_service, absent.proxy_service)
 

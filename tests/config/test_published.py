@@ -310,7 +310,7 @@ auth_service:
   enabled: true
 """),
     "Ansible: a role whose variables are not set": (
-        ("node",), {3, 4, 14}, {}, """\
+        ("node",), {3, 4, 11, 14, 15}, {}, """\
 teleport:
   nodename: ""
   auth_token: ""
