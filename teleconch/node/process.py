@@ -11,10 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.internet.threads import deferToThread
@@ -26,9 +27,13 @@ import teleconch
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
 from teleconch.node import oom
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules, Reply, Request, Started, open_request
+from teleconch.node.starting import Start, Starts
+from teleconch.ssh.account import Account
 
 EARLY_SIGNALS: Final = 16
 END_LIMIT: Final = 3.0  # seconds that the launcher gets to end by itself; it waits for nothing
+OWN_DESCRIPTORS: Final = 3  # of a start, beside the process's: what is asked, and both ends of the answer
+NOT_STARTED: Final = 255 << 8  # as from wait()
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
 
 _CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launcher import main; main()"
@@ -41,9 +46,12 @@ class Process:
     """One process of a user. ``started`` fires with :class:`Started` or fails with a :class:`TeleconchError`;
     ``ended`` fires, once it was reaped, with a status as from ``wait()``, or ``None`` when the launcher was lost."""
 
-    def __init__(self, launcher: Launcher, id: int) -> None:
+    def __init__(self, launcher: Launcher, id: int, start: bytes, held: Start) -> None:
+        """``start`` is the message that asks for it."""
         self._launcher = launcher
         self._id = id
+        self._start = start
+        self._held = held
         self._facts: Started | None = None
         self._early: list[int] = []  # signals for a process that is being started
         self.started: Deferred[Started] = Deferred()
@@ -57,25 +65,44 @@ class Process:
             self._early.append(number)
 
     def hang_up(self) -> None:
-        """The user is gone: SIGHUP, and SIGCONT for what is stopped."""
+        """The user is gone: SIGHUP, and SIGCONT for what is stopped. What the launcher does not know of yet never
+        starts."""
+        if self._launcher.withdraw(self._start):
+            return
         self.signal(signal.SIGHUP)
         self.signal(signal.SIGCONT)
 
     def has_failed(self, error: TeleconchError) -> None:
         """The launcher's child could not become what was asked for."""
+        self._held.over()
         self.started.errback(Failure(error))
 
     def kill_start(self) -> None:
         """The start takes too long."""
-        self._launcher.send(f"kill {self._id}")
+        if not self._launcher.withdraw(self._start):
+            self._launcher.send(f"kill {self._id}")
 
     def has_started(self, facts: Started) -> None:
         """The launcher's child is about to exec."""
+        self._held.over()
         self._facts = facts
         self.started.callback(facts)
         early, self._early = self._early, []
         for number in early:
             self.signal(number)
+
+
+@frozen
+class _Waiting:
+    """A start of which the launcher does not know yet."""
+
+    id: int
+    descriptors: tuple[int, ...]  # one may be there several times
+    held: Start
+
+    def let_go(self) -> None:
+        _close(self.descriptors)
+        self.held.taken()
 
 
 @implementer(IReadWriteDescriptor)
@@ -89,8 +116,8 @@ class Launcher:
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._processes: dict[int, Process] = {}
-        self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self._signals: set[bytes] = set()  # among them
+        self._starts = Starts()
+        self._outgoing: OrderedDict[bytes, _Waiting | None] = OrderedDict()  # messages, and what goes with them
         self._last_id = 0
 
     @property
@@ -142,42 +169,49 @@ class Launcher:
             if self._popen is not None:
                 deferToThread(_see_end, self._popen).addErrback(_log_failure)
         self._popen = None
-        for _, descriptors in self._outgoing:
-            _close(descriptors)
+        for waiting in self._outgoing.values():
+            if waiting is not None:
+                waiting.let_go()
         self._outgoing.clear()
-        self._signals.clear()
         processes, self._processes = self._processes, {}
         for process in processes.values():
             process.ended.callback(None)
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
-    def spawn(self, request: Request, stdin: int, stdout: int, stderr: int, report: int | None = None) -> Process:
+    def spawn(
+        self, request: Request, stdin: int, stdout: int, stderr: int, report: int | None = None, *, owner: Account
+    ) -> Process:
         """Start a process. The descriptors are the process's ends (``report``: of moved files); they are closed here,
-        whatever happens.
+        whatever happens. ``owner`` is the account of the connection that asks for it.
 
-        LimitExceeded for a command too long; Unavailable where the machine has no means left.
+        LimitExceeded for a command too long, or too many starts at once; Unavailable where the machine has no means
+        left.
         """
         ends = (stdin, stdout, stderr) if report is None else (stdin, stdout, stderr, report)
-        descriptors = tuple(dict.fromkeys(ends))
+        held = None
         try:
             if request.command is not None and len(request.command) > COMMAND_MAX:
                 raise LimitExceeded(f"The command is longer than {COMMAND_MAX} bytes; send it as a script on stdin.")
+            asked = request.encode(self._rules)
+            held = self._starts.begin(owner, len(asked), len(set(ends)) + OWN_DESCRIPTORS)
             if self._control is None:
                 self.start()
-            file, reading, writing = open_request(request, self._rules)
-        except OSError as error:
-            _close(descriptors)
+            file, reading, writing = open_request(asked)
+        except BaseException as error:
+            _close(ends)
+            if held is not None:
+                held.over()
+            if not isinstance(error, OSError):
+                raise
             raise Unavailable(f"This node cannot start a process now ({error.strerror}); try again later.") from error
-        except BaseException:
-            _close(descriptors)
-            raise
         self._last_id += 1
-        process = self._processes[self._last_id] = Process(self, self._last_id)
-        Reply(self._reactor, reading, process.has_started, process.has_failed, process.kill_start)
         kinds = {"login": request.terminal, "attended": self._rules.pam_service is not None}
         words = ["start", str(self._last_id), *(kind for kind in kinds if kinds[kind])]
-        self._outgoing.append((" ".join(words).encode(), (file, writing, *ends)))
+        message = " ".join(words).encode()
+        process = self._processes[self._last_id] = Process(self, self._last_id, message, held)
+        Reply(self._reactor, reading, process.has_started, process.has_failed, process.kill_start)
+        self._outgoing[message] = _Waiting(self._last_id, (file, writing, *ends), held)
         self._flush()
         return process
 
@@ -185,16 +219,25 @@ class Launcher:
         """Queue a signal. One that waits already does not wait twice, as in the kernel: so that a client who sends
         them without end has a few for each running process in the queue, and no more."""
         signal = message.encode()
-        if self._control is not None and signal not in self._signals:
-            self._signals.add(signal)
-            self._outgoing.append((signal, ()))
+        if self._control is not None and signal not in self._outgoing:
+            self._outgoing[signal] = None
             self._flush()
+
+    def withdraw(self, start: bytes) -> bool:
+        """Whether the launcher does not know of this start yet; then it never will, and its process has ended."""
+        waiting = self._outgoing.pop(start, None)
+        if waiting is None:
+            return False
+        waiting.let_go()
+        self._processes.pop(waiting.id).ended.callback(NOT_STARTED)
+        return True
 
     # --- the socket --------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         while self._outgoing and self._control is not None:
-            message, descriptors = self._outgoing[0]
+            message, waiting = next(iter(self._outgoing.items()))
+            descriptors = () if waiting is None else waiting.descriptors
             try:
                 socket.send_fds(self._control, [message], descriptors, socket.MSG_NOSIGNAL)
             except BlockingIOError:
@@ -203,9 +246,9 @@ class Launcher:
             except OSError as error:
                 self._drop(str(error))
                 return
-            self._outgoing.popleft()
-            self._signals.discard(message)
-            _close(tuple(dict.fromkeys(descriptors)))
+            del self._outgoing[message]
+            if waiting is not None:
+                waiting.let_go()
         if self._control is not None:
             self._reactor.removeWriter(self)
 
@@ -254,7 +297,7 @@ def _see_end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def _close(descriptors: tuple[int, ...]) -> None:
-    for fd in descriptors:
+    for fd in dict.fromkeys(descriptors):
         os.close(fd)
 
 

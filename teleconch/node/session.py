@@ -37,6 +37,7 @@ from teleconch.node.forward.session import SessionForwarding
 from teleconch.node.place import Place
 from teleconch.node.process import Process
 from teleconch.node.start import Request
+from teleconch.node.starting import NO_MEMORY
 from teleconch.node.streams import SINK_HIGH
 from teleconch.node.wires import STDERR, Wires
 from teleconch.ssh.channel import Answer, Channel
@@ -47,7 +48,6 @@ NOT_STARTED: Final = 255  # exit status of a session that could not be started, 
 TERMINAL_COST: Final = 16 * 1024  # bytes of memory, about, that a terminal's modes and descriptors take
 RUNNING_COST: Final = SINK_HIGH  # of what a process has not read yet
 COMMAND_SHOWN: Final = 4096  # bytes of a command that the log shows
-NO_ROOM: Final = "You have too much open on this node for its memory: close some of it first."
 SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
     for name in ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
@@ -117,7 +117,7 @@ class SessionChannel(Channel):
         if not self._permit.pty:
             return self._refuse("The certificate does not allow a terminal; ask for one with permit-pty.")
         if not self.charge(TERMINAL_COST):
-            return self._refuse(NO_ROOM)
+            return self._refuse(NO_MEMORY)
         try:
             self._terminal = pty.Terminal(pty.parse_request(data))
         except BadParameter as error:
@@ -167,7 +167,7 @@ class SessionChannel(Channel):
         """Forwarding's requests go there, all others to the methods of their names."""
         if not self._begun:
             if requestType == X11_REQUEST and not self.charge(len(data)):  # the cookie is kept
-                return self._refuse(NO_ROOM)
+                return self._refuse(NO_MEMORY)
             answer = self._forwarding.request(requestType, data)
             if answer is not None:
                 return answer
@@ -191,7 +191,7 @@ class SessionChannel(Channel):
         except AccessDenied as error:
             return self._refuse(str(error))
         if not self.charge(RUNNING_COST):
-            return self._refuse(NO_ROOM)
+            return self._refuse(NO_MEMORY)
         self._begun = True
         self._place.live.add(self)
         try:
@@ -233,7 +233,7 @@ class SessionChannel(Channel):
             cookie=self._forwarding.cookie,
         )
         report = None if self._transfers is None else self._transfers.take_child_end()
-        return place.launcher.spawn(request, *ends, report)
+        return place.launcher.spawn(request, *ends, report, owner=self.conn.account)
 
     async def _watch(self, process: Process, command: str | None, serve: str | None) -> None:
         try:

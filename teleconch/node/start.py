@@ -84,11 +84,11 @@ class Started:
     shell: str
 
 
-def open_request(request: Request, rules: LoginRules = NO_RULES) -> tuple[int, int, int]:
-    """The request as a readable file, and the reply pipe's reading (non-blocking) and writing end. OSError."""
+def open_request(asked: bytes) -> tuple[int, int, int]:
+    """An encoded request as a readable file, and the reply pipe's reading (non-blocking) and writing end. OSError."""
     file = os.memfd_create("session", os.MFD_CLOEXEC)
     try:
-        os.write(file, request.encode(rules))
+        os.write(file, asked)
         os.lseek(file, 0, os.SEEK_SET)
         reading, writing = os.pipe2(os.O_CLOEXEC)
     except OSError:

@@ -24,17 +24,19 @@ from teleconch.node import accounts
 from teleconch.node.launcher import Loop, data, text
 from teleconch.node.process import COMMAND_MAX, Launcher, Process
 from teleconch.node.start import Request, Started, understand
+from teleconch.ssh.account import Account
 
 DAEMON = """
 import getpass, os, sys, time
 from twisted.internet import reactor
 from teleconch.node.process import Launcher
 from teleconch.node.start import Request
+from teleconch.ssh.account import Account
 def begin():
     launcher = Launcher(reactor)
     launcher.start()
     null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
-    process = launcher.spawn(Request(getpass.getuser(), b"exec sleep 600", {}, False), *null)
+    process = launcher.spawn(Request(getpass.getuser(), b"exec sleep 600", {}, False), *null, owner=Account(1 << 24))
     process.started.addCallback(lambda facts: print(facts.pid, launcher.pid, flush=True))
 reactor.callWhenRunning(begin)
 reactor.run()
@@ -55,7 +57,8 @@ def _spawn(launcher: Launcher, command: bytes | None, login: str = ME, **environ
     reading, writing = os.pipe()
     variables = {name.encode(): value for name, value in environment.items()}
     null = os.open(os.devnull, os.O_RDONLY)
-    return launcher.spawn(Request(login, command, variables, False), null, writing, os.dup(writing)), reading
+    request = Request(login, command, variables, False)
+    return launcher.spawn(request, null, writing, os.dup(writing), owner=Account(1 << 24)), reading
 
 
 async def _gone(pid: int) -> None:
@@ -161,7 +164,7 @@ async def test_refusals(launcher: Launcher) -> None:
     os.close(reading)
     null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
     with pytest.raises(LimitExceeded):
-        launcher.spawn(Request(ME, b"x" * (COMMAND_MAX + 1), {}, False), *null)
+        launcher.spawn(Request(ME, b"x" * (COMMAND_MAX + 1), {}, False), *null, owner=Account(1 << 24))
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -18,6 +18,7 @@ from teleconch.errors import TeleconchError
 from teleconch.node import process as processes
 from teleconch.node.process import Launcher, Process
 from teleconch.node.start import LoginRules, Request
+from teleconch.ssh.account import Account
 
 # Stops every process of its user but itself, again and again. (This test's own Python may be out of that user's reach.)
 STOP_ALL = b"""exec /usr/bin/python3 -I -S -c '
@@ -65,7 +66,7 @@ def stack(other_user: str, tmp_path: Path) -> Iterator[tuple[LoginRules, Path]]:
 
 def _spawn(launcher: Launcher, command: bytes, login: str) -> Process:
     null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
-    return launcher.spawn(Request(login, command, {}, False), *null)
+    return launcher.spawn(Request(login, command, {}, False), *null, owner=Account(1 << 24))
 
 
 async def _until(holds: Callable[[], object], what: str) -> None:
@@ -219,7 +220,7 @@ async def test_start_whose_output_nobody_takes(launcher: Launcher, other_user: s
             pass
     except BlockingIOError:
         os.set_blocking(slave, True)
-    process = launcher.spawn(Request(other_user, None, {}, True), slave, slave, slave)
+    process = launcher.spawn(Request(other_user, None, {}, True), slave, slave, slave, owner=Account(1 << 24))
     process.started.addErrback(lambda failure: failure.trap(TeleconchError))
     await _root_gets_in(launcher)
     process.kill_start()

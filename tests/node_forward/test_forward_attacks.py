@@ -24,6 +24,7 @@ from teleconch.errors import TeleconchError
 from teleconch.node.forward import listening
 from teleconch.node.forward.errands import Errands
 from teleconch.node.start import Request, Started
+from teleconch.ssh.account import Account
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "useradd", "runuser")]
 
@@ -36,7 +37,7 @@ class Hostile:
         self.hung_up = 0
         self.started: Deferred[Started] = Deferred()
 
-    def spawn(self, request: Request, stdin: int, stdout: int, stderr: int) -> Hostile:
+    def spawn(self, request: Request, stdin: int, stdout: int, stderr: int, *, owner: Account) -> Hostile:
         self.end = stdin
         os.close(stdout)
         self.started.callback(Started(1, 1, "/", "/bin/sh"))
@@ -92,7 +93,7 @@ async def test_answers_of_a_hostile_process(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("teleconch.node.forward.errands.DEADLINE", 0.3)
     before = len(os.listdir("/proc/self/fd"))
     hostile: Any = Hostile()
-    errands = Errands(reactor, hostile, "nobody")  # type: ignore[arg-type]
+    errands = Errands(reactor, hostile, "nobody", lambda: Account(1 << 24))  # type: ignore[arg-type]
     message, make = ANSWERS[name]
     dialled = Deferred.fromCoroutine(errands.dial(b"localhost", 1))
     descriptors = make()
@@ -112,7 +113,7 @@ async def test_odd_numbers_of_a_hostile_process(port: object) -> None:
     """A port that is none is refused."""
     before = len(os.listdir("/proc/self/fd"))
     hostile: Any = Hostile()
-    errands = Errands(reactor, hostile, "nobody")  # type: ignore[arg-type]
+    errands = Errands(reactor, hostile, "nobody", lambda: Account(1 << 24))  # type: ignore[arg-type]
     listened = Deferred.fromCoroutine(errands.listen(("127.0.0.1",), 0))
     (fd,) = _stream()
     hostile.send(json.dumps({"id": 1, "port": port}).encode(), fd)

@@ -16,12 +16,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound, TeleconchError
 from teleconch.node.forward import errands as module
 from teleconch.node.forward.errands import Errands
+from teleconch.ssh.account import Account
 
 pytestmark = pytest.mark.program("ssh")
 
 
 def _errands(world: World, login: str = ME) -> Errands:
-    return Errands(reactor, world.node.launcher, login)  # type: ignore[arg-type]
+    return Errands(reactor, world.node.launcher, login, lambda: Account(1 << 24))  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred

@@ -19,6 +19,7 @@ from twisted.internet.threads import deferToThread
 from teleconch.errors import ConnectionProblem
 from teleconch.node.forward.errands import Errands
 from teleconch.node.start import LoginRules
+from teleconch.ssh.account import Account
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "ssh-add", "useradd", "runuser")]
 
@@ -229,7 +230,7 @@ async def test_stopped_child(world: World, users: tuple[str, str], monkeypatch: 
     user, _ = users
     world.allow(user, "root")
     monkeypatch.setattr("teleconch.node.forward.errands.DEADLINE", 1.0)
-    errands = Errands(reactor, world.node.launcher, user)  # type: ignore[arg-type]
+    errands = Errands(reactor, world.node.launcher, user, lambda: Account(1 << 24))  # type: ignore[arg-type]
     with program(upper) as server:
         port = server.getsockname()[1]
         (await errands.dial(b"127.0.0.1", port)).close()

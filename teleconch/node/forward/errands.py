@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -28,6 +28,7 @@ from teleconch.node.forward.listening import close_all
 from teleconch.node.launcher import text
 from teleconch.node.process import Launcher, Process
 from teleconch.node.start import IReactorNode, Request, Started
+from teleconch.ssh.account import Account
 
 ERRANDS_MAX: Final = 1000  # that wait for an answer
 DEADLINE: Final = 40.0  # seconds; a dial gives up before
@@ -90,10 +91,11 @@ class Errands:
     """What ``login``'s child does for one connection. Failures are a :class:`TeleconchError` whose text is the reason
     in the system's words (``Connection refused``), as sshd tells it."""
 
-    def __init__(self, reactor: IReactorNode, launcher: Launcher, login: str) -> None:
+    def __init__(self, reactor: IReactorNode, launcher: Launcher, login: str, account: Callable[[], Account]) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._login = login
+        self._account = account
         self._control: socket.socket | None = None
         self._process: Process | None = None
         self._waiting: dict[int, Deferred[Answer]] = {}
@@ -165,7 +167,9 @@ class Errands:
         try:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             process = self._launcher.spawn(
-                Request(self._login, None, {}, False, serve="forward"), theirs.detach(), null, null
+                Request(self._login, None, {}, False, serve="forward"),
+                *(theirs.detach(), null, null),
+                owner=self._account(),
             )
         except BaseException:
             ours.close()

@@ -22,6 +22,7 @@ from teleconch.node.forward.outward import DirectChannel, adopt
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
 from teleconch.ssh import messages
+from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.connection import Connection
@@ -68,7 +69,8 @@ class Forwarding:
         self.reactor = reactor
         self.launcher = launcher
         self.login = login
-        self.errands = Errands(reactor, launcher, login)
+        self.account: Callable[[], Account] = lambda: connection().account
+        self.errands = Errands(reactor, launcher, login, self.account)
         self._connection = connection
         self._gateway_ports = gateway_ports
         self._check_share = check_share

@@ -121,7 +121,8 @@ class SessionForwarding:
             raise Unavailable(str(error)) from None
         finally:
             os.close(writing)
-        process = whole.launcher.spawn(Request(whole.login, x11.COMMAND, {}, False), reading, null, null)
+        request = Request(whole.login, x11.COMMAND, {}, False)
+        process = whole.launcher.spawn(request, reading, null, null, owner=whole.account())
         await process.started
         process.ended.addTimeout(XAUTH_DEADLINE, whole.reactor)
         try:
