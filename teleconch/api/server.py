@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from zope.interface import implementer
@@ -31,6 +31,7 @@ from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
+from teleconch.visitors import Visitors
 
 log = Logger()
 
@@ -67,7 +68,7 @@ class APILimits:
         return Bounds(self.connections, (Room(total, one), later, later), 0, self.per_member, oldest_goes=True)
 
 
-_HANDSHAKE, _ANONYMOUS = 1, 2  # steps of admission, after the first
+_ANONYMOUS = 2  # a step of admission, after the handshake's
 
 
 class _Root(Exposed):
@@ -158,6 +159,7 @@ class _ServerBroker(WireBroker):
         self._certificate: bytes | None = None
         self._handshaken = False
         self._deadline: Any = None
+        self._visitor: Any = None
         self.member = False
         self.last_answer = False
         self.watches: list[PushedWatch] = []
@@ -178,7 +180,7 @@ class _ServerBroker(WireBroker):
         return evolve(identity, address=peer, here=peer == own != "")
 
     def connectionMade(self) -> None:
-        self._server.admission.connected(self, self.transport.getPeer())
+        self._visitor = self.transport.transport  # below TLS
         self._expect_within(self._server.limits.handshake)
         super().connectionMade()  # type: ignore[no-untyped-call]
 
@@ -199,16 +201,16 @@ class _ServerBroker(WireBroker):
             )
         self.member = identity is not ANONYMOUS
         if not self.member:
-            self._server.admission.advanced(self, _ANONYMOUS)
+            self._server.admission.advanced(self._visitor, _ANONYMOUS)
         else:
-            self._server.admission.authenticated(self, f"{identity.kind} {identity.name}")
+            self._server.admission.authenticated(self._visitor, f"{identity.kind} {identity.name}")
             self.calls_max = limits.user_calls if identity.kind == "user" else limits.calls
             self.transport.setTcpKeepAlive(1)
         self._expect_within(limits.idle if self.member else limits.anonymous)
 
     def message_received(self) -> None:
         if self.member:
-            self._server.admission.used(self)
+            self._server.admission.used(self._visitor)
             self._expect_within(self._server.limits.idle)
 
     def answered(self) -> None:
@@ -227,25 +229,11 @@ class _ServerBroker(WireBroker):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self._server.admission.gone(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         for each in self.watches:
             if not each.over:
                 each.stop()
         self.watches.clear()
-
-
-class _Speaking(TLSMemoryBIOProtocol):
-    """TLS below one broker."""
-
-    _silent = True
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._silent:
-            self._silent = False
-            server: Any = self.factory
-            server.admission.advanced(self.wrappedProtocol, _HANDSHAKE)
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
 
 class _Brokers(Factory):
@@ -264,15 +252,14 @@ class _Brokers(Factory):
         """Perspective Broker says that it is ready."""
 
 
-class APIServerFactory(TLSMemoryBIOFactory):
+class APIServerFactory(Visitors):
     """Serves the auth API on whatever endpoint it is given to; TLS is inside.
 
     ``authorize`` gives the API as one identity may use it (``auth.authorized.AuthorizedAPI``); ``authorities`` are
     the cluster's, asked at every call; ``credentials`` the server's own certificate followed by its authority's
-    (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines.
+    (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines;
+    ``reactor`` that of the connections, where ``clock`` is another.
     """
-
-    protocol = _Speaking
 
     def __init__(
         self,
@@ -282,18 +269,16 @@ class APIServerFactory(TLSMemoryBIOFactory):
         credentials: Callable[[], TLSCredentials],
         now: Callable[[], float],
         limits: APILimits | None = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
-        super().__init__(ServerTLS(credentials), False, _Brokers(self))
-        self.clock = clock
         self.authorize = authorize
         self.authorities = authorities
         self.now = now
         self.limits = limits or APILimits()
-        self.admission = Admission(self.limits.bounds(), clock.seconds, "auth")
+        tls = TLSMemoryBIOFactory(ServerTLS(credentials), False, _Brokers(self))
+        admission = Admission(self.limits.bounds(), clock.seconds, "auth")
+        super().__init__(tls, admission, clock, self.limits.handshake, reactor)
         self._anonymous_calls: Counter[str] = Counter()  # by source
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        return super().buildProtocol(addr) if self.admission.may_connect(addr) else None
 
     @contextmanager
     def calling_anonymously(self, source: str) -> Iterator[None]:
@@ -308,8 +293,3 @@ class APIServerFactory(TLSMemoryBIOFactory):
             calls[source] -= 1
             if not calls[source]:
                 del calls[source]
-
-    def close(self) -> None:
-        """Drop every connection: the server stops."""
-        for connection in tuple(self.protocols):
-            connection.abortConnection()

@@ -105,7 +105,7 @@ class AuthRole(Role):
         if port is not None:
             await port.stopListening()  # type: ignore[misc]
         if self._factory is not None:
-            self._factory.close()
+            self._factory.abort()
         if self._server is not None:
             await self._server.stop()
         if self._backend is not None:

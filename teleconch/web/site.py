@@ -7,12 +7,10 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHandshakeListener,
     IOpenSSLServerConnectionCreator,
     IReactorTime,
-    ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -26,20 +24,21 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from teleconch.admission import Admission, Bounds, Room
+from teleconch.visitors import Visitors
 from teleconch.web.answers import HEADERS
 
 log = Logger()
 
 BODY_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 64
-HANDSHAKE_DEADLINE: Final = 10.0
+HANDSHAKE_DEADLINE: Final = 10.0  # until one begins, and as long again until it is complete
 IDLE_MAX: Final = 30.0
 REQUEST_MAX: Final = 60.0  # from one answer, or the handshake, until the next request is whole
 AGE_MAX: Final = 300.0  # of a connection, however busy: nothing here takes long
 CONNECTIONS: Final = 2000
 # Of connections that have said nothing, whose handshake runs, from which a request is awaited, and that get an answer.
 STEPS: Final = (Room(1000, 500), Room(400, 200), Room(400, 200), Room(200, 100))
-HANDSHAKE, READING, ANSWERING = 1, 2, 3
+READING, ANSWERING = 2, 3
 
 _BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -193,51 +192,17 @@ class _Deadlines(WrappingFactory):
         self.admission = admission
 
 
-class _Counted(ProtocolWrapper):
-    """Under TLS: a connection that is counted until it is lost."""
-
-    transport: Any
-    _silent = True
-
-    def makeConnection(self, transport: ITransport) -> None:
-        self.factory.admission.connected(self, transport.getPeer())
-        super().makeConnection(transport)  # type: ignore[no-untyped-call]
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._silent:
-            self._silent = False
-            self.factory.admission.advanced(self, HANDSHAKE)
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
-
-    def abortConnection(self) -> None:
-        self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.admission.gone(self)
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-
-
-class WebConnections(WrappingFactory):
+class WebConnections(Visitors):
     """What listens on the web port: counts connections, then TLS, deadlines and HTTP."""
-
-    protocol = _Counted
-    noisy = False
 
     def __init__(self, resource: IResource, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> None:
         self._site = WebSite(resource, reactor)
-        self.admission = Admission(Bounds(CONNECTIONS, STEPS), reactor.seconds, "web")
-        deadlines = _Deadlines(self._site, reactor, self.admission)
-        super().__init__(TLSMemoryBIOFactory(tls, False, deadlines, reactor))  # type: ignore[no-untyped-call]
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        return super().buildProtocol(addr) if self.admission.may_connect(addr) else None
+        admission = Admission(Bounds(CONNECTIONS, STEPS), reactor.seconds, "web")
+        deadlines = _Deadlines(self._site, reactor, admission)
+        super().__init__(TLSMemoryBIOFactory(tls, False, deadlines, reactor), admission, reactor, HANDSHAKE_DEADLINE)
 
     def finish_up(self) -> None:
         """Close every connection, each behind the answer that is being made."""
+        self.turn_away()
         for channel in tuple(self._site.channels):
             channel.finish_up()
-
-    def abort(self) -> None:
-        """Close every connection now."""
-        for connection in tuple(self.protocols):
-            connection.abortConnection()

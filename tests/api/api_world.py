@@ -114,15 +114,16 @@ class World:
 
     async def listen(self, port=0):
         self.factory = APIServerFactory(
-            self.clock, self.authorized, lambda: self.trusted, lambda: self.credentials, self.now, self.limits
-        )
+            self.clock, self.authorized, lambda: self.trusted, lambda: self.credentials, self.now, self.limits,
+            reactor,
+        )  # fmt: skip
         self.port = await TCP4ServerEndpoint(reactor, port, interface="127.0.0.1").listen(self.factory)
         self.address = f"127.0.0.1:{self.port.getHost().port}"
 
     async def deafen(self):
         """Stop listening and drop every connection, as a killed server would."""
         await maybeDeferred(self.port.stopListening)
-        self.factory.close()
+        self.factory.abort()
 
     async def stop(self):
         for each in self.clients:

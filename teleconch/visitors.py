@@ -1,0 +1,174 @@
+"""Connections to a port of TLS, up to their handshake.
+
+A stranger opens connections, and begins handshakes, faster than this process can complete them, and the process has
+others to serve, whose sessions it may relay. So a connection costs no TLS until something came over it. After that,
+handshakes begin one in each turn of the reactor, and the sources of the connections take turns.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Final
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
+
+from teleconch.admission import Admission, source_of
+
+log = Logger()
+
+HANDSHAKE: Final = 1  # the step of admission after the first
+
+
+class Visitor(ProtocolWrapper):
+    """Below TLS: one connection, which admission counts until it is lost."""
+
+    factory: Visitors
+    transport: Any
+    wrappedProtocol: Any = None  # before its handshake begins
+    _address: IAddress | None
+    _deadline: IDelayedCall | None = None
+    _said = b""
+
+    def __init__(self, factory: Visitors, address: IAddress | None) -> None:
+        super().__init__(factory, None)  # type: ignore[arg-type]  # nothing is wrapped before it speaks
+        self._address = address
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self.transport = transport
+        self.connected = 1
+        self.factory.registerProtocol(self)  # type: ignore[no-untyped-call]
+        self.factory.admission.connected(self, transport.getPeer())
+        self._deadline = self.factory.clock.callLater(self.factory.patience, self.abortConnection)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The first that comes; all after that goes straight to TLS."""
+        self._said += data
+        if len(self._said) == len(data):
+            self.factory.admission.advanced(self, HANDSHAKE)
+            self.factory.handshakes.wait(self, source_of(getattr(self._address, "host", "")))
+
+    def pauses(self) -> None:
+        """Its turn has not come."""
+        self.transport.pauseProducing()
+
+    def begins(self) -> None:
+        """Its turn has come, at once or after it paused."""
+        protocol = self.wrappedProtocol = self.factory.wrappedFactory.buildProtocol(self._address)
+        directlyProvides(self, providedBy(self.transport))
+        self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]  # a layer less for each record
+        protocol.makeConnection(self)
+        self._cancel_deadline()
+        self.transport.resumeProducing()
+        said, self._said = self._said, b""
+        protocol.dataReceived(said)
+
+    def abortConnection(self) -> None:
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._cancel_deadline()
+        self.factory.admission.gone(self)
+        if self.wrappedProtocol is not None:
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]
+            del self.dataReceived  # it holds the wrapped protocol
+            return
+        self.factory.handshakes.leave(self)
+        self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
+
+class Handshakes:
+    """Who waits to begin one, by source. ``reactor`` is that of the connections."""
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._begun = False  # one, in this turn of the reactor
+        self._source_of: dict[Visitor, str] = {}
+        self._waiting: OrderedDict[str, dict[Visitor, None]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._source_of)
+
+    def wait(self, visitor: Visitor, source: str) -> None:
+        """``visitor`` begins, or pauses until its turn comes."""
+        if not self._begun:
+            self._begin(visitor)
+            return
+        self._source_of[visitor] = source
+        self._waiting.setdefault(source, {})[visitor] = None
+        visitor.pauses()
+
+    def leave(self, visitor: Visitor) -> None:
+        """``visitor`` has gone, whether it waited or not."""
+        source = self._source_of.pop(visitor, None)
+        if source is not None:
+            here = self._waiting[source]
+            del here[visitor]
+            if not here:
+                del self._waiting[source]
+
+    def _begin(self, visitor: Visitor) -> None:
+        self._begun = True
+        self._reactor.callLater(0, self._next)
+        visitor.begins()
+
+    def _next(self) -> None:
+        self._begun = False
+        for source, here in self._waiting.items():
+            visitor = next(iter(here))
+            self._waiting.move_to_end(source)
+            self.leave(visitor)
+            try:
+                self._begin(visitor)
+            except Exception:  # noqa: BLE001 - as the reactor does: a fault in one connection ends that one
+                log.failure("a connection broke")
+                visitor.abortConnection()
+            return
+
+
+class Visitors(WrappingFactory):
+    """What listens: visitors, and TLS for each whose handshake begins.
+
+    ``patience`` is in seconds: for its first byte and for its turn. ``reactor`` is that of the connections, where
+    ``clock``, which times them, is another.
+    """
+
+    protocol = Visitor
+    noisy = False
+
+    def __init__(
+        self,
+        tls: TLSMemoryBIOFactory,
+        admission: Admission,
+        clock: IReactorTime,
+        patience: float,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        super().__init__(tls)  # type: ignore[no-untyped-call]
+        self.admission = admission
+        self.clock = clock
+        self.patience = patience
+        self.handshakes = Handshakes(reactor or clock)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return Visitor(self, addr) if self.admission.may_connect(addr) else None
+
+    def turn_away(self) -> None:
+        """End those whose handshake has not begun."""
+        for visitor in tuple(self.protocols):
+            if visitor.wrappedProtocol is None:
+                visitor.abortConnection()
+
+    def abort(self) -> None:
+        """Close every connection now."""
+        for visitor in tuple(self.protocols):
+            visitor.abortConnection()
