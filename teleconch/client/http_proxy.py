@@ -49,9 +49,30 @@ def http_proxy(
     """The proxy that the first variable that is set names for ``host:port``; None to connect directly. BadParameter."""
     for variable in variables:
         found = _value(environment, variable)
-        if found and not (variable == "ALL_PROXY" and "://" in found and not found.lower().startswith("http://")):
+        if found and not _is_passed_over(variable, found):
             return None if _is_direct(host, port, _value(environment, "NO_PROXY")) else _parse(variable, found)
     return None
+
+
+def why_direct(variables: tuple[str, ...], host: str, port: int, environment: Mapping[str, str] = os.environ) -> str:
+    """Where :func:`http_proxy` found none: a sentence in brackets, after a blank, that says which variable would have
+    it otherwise; empty if none would."""
+    if _is_direct(host, port, ""):
+        return ""
+    given = {variable: found for variable in variables if (found := _value(environment, variable))}
+    for variable, found in given.items():
+        if not _is_passed_over(variable, found):
+            return f" ({host} is reached directly, not through {variable}, since NO_PROXY lists it.)"
+    if given:
+        return " (ALL_PROXY was not used, since it does not name a proxy of the kind http://HOST:PORT.)"
+    return (
+        " (HTTPS_PROXY is the way to the HTTPS port only; if this port, too, is reached through an HTTP proxy, set"
+        " ALL_PROXY=http://HOST:PORT.)"
+    )
+
+
+def _is_passed_over(variable: str, url: str) -> bool:
+    return variable == "ALL_PROXY" and "://" in url and not url.lower().startswith("http://")
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from teleconch.errors import ConnectionProblem
@@ -23,7 +24,7 @@ def connect_tcp(host: str, port: int, https: bool = False) -> socket.socket:
     """A TCP connection, through an HTTP proxy where the environment names one. BadParameter, ConnectionProblem."""
     http_proxy = _http_proxy(host, port, https)
     if http_proxy is None:
-        return _connect(host, port, f"The proxy {host}", "--proxy", "" if https else _hint())
+        return _connect(host, port, f"The proxy {host}", "--proxy", lambda: _why_direct(host, port, https))
     deadline = time.monotonic() + TIMEOUT
     connected = _connect(http_proxy.host, http_proxy.port, f"The HTTP proxy {http_proxy.host}", http_proxy.variable)
     try:
@@ -53,28 +54,30 @@ def _any_set(names: tuple[str, ...]) -> bool:
     return any(os.environ.get(name) or os.environ.get(name.lower()) for name in names)
 
 
-def _connect(host: str, port: int, who: str, where: str, hint: str = "") -> socket.socket:
+def _connect(host: str, port: int, who: str, where: str, hint: Callable[[], str] = str) -> socket.socket:
     try:
         # As bytes where that is the same: Python loads its table of international names for text.
         name: str | bytes = host.encode() if host.isascii() else host
         return socket.create_connection((name, port), TIMEOUT)  # type: ignore[arg-type]
     except socket.gaierror:
-        raise ConnectionProblem(f"There is no host {host}: check the name of the proxy ({where}).") from None
+        raise ConnectionProblem(f"There is no host {host}: check the name of the proxy ({where}).{hint()}") from None
     except TimeoutError:
         raise ConnectionProblem(
-            f"{who} does not answer on port {port}: check {where}, and firewalls in between.{hint}"
+            f"{who} does not answer on port {port}: check {where}, and firewalls in between.{hint()}"
         ) from None
     except OSError as error:
         raise ConnectionProblem(
             f"{who} takes no connection on port {port} ({error.strerror or error}):"
-            f" check {where}, and that it runs.{hint}"
+            f" check {where}, and that it runs.{hint()}"
         ) from None
 
 
-def _hint() -> str:
-    if _any_set(HTTPS):
-        return " (The way to the SSH port through an HTTP proxy is named by ALL_PROXY=http://HOST:PORT.)"
-    return ""
+def _why_direct(host: str, port: int, https: bool) -> str:
+    if not _any_set(HTTPS):
+        return ""
+    from teleconch.client.http_proxy import why_direct
+
+    return why_direct(HTTPS if https else SSH, host, port)
 
 
 class Dialling:

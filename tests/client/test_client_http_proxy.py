@@ -210,3 +210,43 @@ def test_nothing_listens(monkeypatch):
         port = listener.getsockname()[1]
     with pytest.raises(ConnectionProblem, match=r"The HTTP proxy 127.0.0.1 takes no connection .* check ALL_PROXY"):
         through(monkeypatch, port, "tele.example", 3023)
+
+
+@pytest.mark.parametrize(
+    ("environment", "https", "said"),
+    [
+        ({}, False, None),
+        ({"HTTPS_PROXY": URL}, False, "HTTPS_PROXY is the way to the HTTPS port only.* set ALL_PROXY=http://HOST:PORT"),
+        ({"https_proxy": URL}, False, "set ALL_PROXY=http://HOST:PORT"),
+        ({"ALL_PROXY": "socks5://a:1080", "HTTPS_PROXY": URL}, False, "ALL_PROXY was not used"),
+        ({"ALL_PROXY": "socks5://a:1080"}, True, "ALL_PROXY was not used"),
+        ({"ALL_PROXY": URL, "NO_PROXY": "*"}, False, "directly, not through ALL_PROXY, since NO_PROXY lists it"),
+        ({"HTTPS_PROXY": URL, "NO_PROXY": "*"}, True, "directly, not through HTTPS_PROXY, since NO_PROXY lists it"),
+    ],
+)
+def test_why_there_is_no_host(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], https: bool, said: str | None
+) -> None:
+    """A machine that has no names of the world's, since its way there is an HTTP proxy, is told of the variable that
+    keeps tsh from that way; one without any variable is told nothing of them."""
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConnectionProblem, match="There is no host tele..example: check") as caught:
+        connect_tcp("tele..example", 3023, https)
+    if said is None:
+        assert "_PROXY" not in str(caught.value)
+    else:
+        caught.match(said)
+
+
+def test_why_this_machine_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine is never reached through an HTTP proxy, so that none is spoken of."""
+    monkeypatch.setenv("HTTPS_PROXY", URL)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ConnectionProblem, match="takes no connection") as caught:
+        connect_tcp("127.0.0.1", port)
+    assert "HTTPS_PROXY" not in str(caught.value)
