@@ -8,6 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def quoted(value: object) -> str:
+    """``value`` in quotation marks, for a sentence that a person reads: text as they typed it, a backslash as one; what
+    is not printable as an escape. Anything but text is shown as Python does."""
+    if not isinstance(value, str):
+        return repr(value)
+    mark = '"' if "'" in value and '"' not in value else "'"
+    if not value.isprintable():
+        value = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    return f"{mark}{value}{mark}"
+
+
 class TeleconchError(Exception):
     """Something was refused or failed. ``str(error)`` is a whole sentence for the person who reads it."""
 

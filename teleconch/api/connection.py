@@ -20,7 +20,7 @@ from teleconch import defaults
 from teleconch.api.codec import ANSWER_MAX
 from teleconch.api.tls import ClientTLS, peer_chain
 from teleconch.api.wire import ROOT, WireBroker
-from teleconch.errors import BadParameter, ConnectionProblem, TeleconchError, TrustError
+from teleconch.errors import BadParameter, ConnectionProblem, TeleconchError, TrustError, quoted
 
 _ENVELOPE: Final = 64 * 1024
 _ADDRESS: Final = re.compile(
@@ -34,7 +34,9 @@ def endpoint_of(reactor: Any, address: str, timeout: float) -> IStreamClientEndp
     match = _ADDRESS.fullmatch(address)
     port = int(match["port"] or defaults.AUTH_PORT) if match else 0
     if match is None or not 0 < port < 65536:
-        raise BadParameter(f"{address!r} is not an auth server's address: write host:port, for IPv6 [address]:port.")
+        raise BadParameter(
+            f"{quoted(address)} is not an auth server's address: write host:port, for IPv6 [address]:port."
+        )
     endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, match["v6"] or match["host"], port, timeout=timeout)
     return endpoint
 

@@ -45,6 +45,7 @@ from teleconch.errors import (
     TeleconchError,
     TrustError,
     Unavailable,
+    quoted,
 )
 from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.authority import TrustedAuthority
@@ -457,4 +458,4 @@ class _MemberClient(AuthClient):
 
 
 def _named(nodename: str, addresses: Sequence[str]) -> str:
-    return f"{nodename!r} ({', '.join(addresses)})" if addresses else repr(nodename)
+    return f"{quoted(nodename)} ({', '.join(addresses)})" if addresses else quoted(nodename)

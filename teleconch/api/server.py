@@ -28,7 +28,7 @@ from teleconch.api.tls import ServerTLS, TLSCredentials, peer_chain
 from teleconch.api.watching import PushedWatch
 from teleconch.api.wire import FAILED, OK, ROOT, Answer, Exposed, WireBroker, error_answer
 from teleconch.ca.tls import identity_of
-from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError
+from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError, quoted
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.visitors import Visitors
@@ -94,8 +94,8 @@ class _Root(Exposed):
         if name in methods_of(identity):
             return METHODS[name]
         if identity is ANONYMOUS or name in METHODS:
-            raise AccessDenied(f"The auth API's {name!r} is not for {described(identity)}.")
-        raise BadParameter(f"The auth API has no {name!r}: are both sides up to date?")
+            raise AccessDenied(f"The auth API's {quoted(name)} is not for {described(identity)}.")
+        raise BadParameter(f"The auth API has no {quoted(name)}: are both sides up to date?")
 
     async def _serve(self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]) -> Answer:
         api = self._server.authorize(self._broker.located(identity))

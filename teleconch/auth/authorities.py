@@ -10,7 +10,7 @@ from teleconch.auth.records import AUTHORITIES, authority_key
 from teleconch.auth.state import State, put
 from teleconch.backend.interface import ABSENT, Backend
 from teleconch.ca.authority import new_authority, trusted
-from teleconch.errors import CompareFailed, Unavailable
+from teleconch.errors import CompareFailed, Unavailable, quoted
 from teleconch.resources.authority import AuthorityType, CertAuthority, TrustedAuthority
 
 log = Logger()
@@ -41,8 +41,8 @@ class Authorities:
                 raise Unavailable(f"The state lacks the {type} authority; restore it from a backup.")
             if both[type].cluster != self._cluster:
                 raise Unavailable(
-                    f"The state belongs to the cluster {both[type].cluster!r}, but the configuration names"
-                    f" {self._cluster!r}; set cluster_name back, or give another data_dir for a new cluster."
+                    f"The state belongs to the cluster {quoted(both[type].cluster)}, but the configuration names"
+                    f" {quoted(self._cluster)}; set cluster_name back, or give another data_dir for a new cluster."
                 )
         self._both = both
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from teleconch.api.interface import NodeReceiver, Watch
 from teleconch.api.perspectives import described, perspectives_of
 from teleconch.auth.server import AuthServer
-from teleconch.errors import AccessDenied
+from teleconch.errors import AccessDenied, quoted
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.identity import ApiIdentity
@@ -85,7 +85,7 @@ class AuthorizedAPI:
             again = "log in again with `tsh login`" if identity.kind == "user" else "the host must renew or join again"
             self._deny(method, f"The certificate of {described(identity)} is not valid ({when}): {again}.")
         if not RULES.get(method, frozenset()) & perspectives_of(identity):
-            self._deny(method, f"The auth API's {method!r} is not for {described(identity)}.")
+            self._deny(method, f"The auth API's {quoted(method)} is not for {described(identity)}.")
 
     async def _check_member(self, method: str) -> None:
         self._check(method)
@@ -132,11 +132,15 @@ class AuthorizedAPI:
         self._check("heartbeat")
         identity = self._identity
         if node.uuid != identity.name:
-            self._deny("heartbeat", f"A heartbeat for {node.uuid!r} cannot come from {described(identity)}.")
+            self._deny("heartbeat", f"A heartbeat for {quoted(node.uuid)} cannot come from {described(identity)}.")
         if node.cluster != identity.cluster:
-            self._deny("heartbeat", f"A heartbeat for cluster {node.cluster!r} cannot come from {described(identity)}.")
+            self._deny(
+                "heartbeat", f"A heartbeat for cluster {quoted(node.cluster)} cannot come from {described(identity)}."
+            )
         if not set(node.roles) <= set(identity.roles):
-            self._deny("heartbeat", f"A heartbeat as {', '.join(node.roles)!r} cannot come from {described(identity)}.")
+            self._deny(
+                "heartbeat", f"A heartbeat as {quoted(', '.join(node.roles))} cannot come from {described(identity)}."
+            )
         return await self._server.heartbeat(identity, node, instance)
 
     async def goodbye(self, instance: str) -> None:

@@ -14,7 +14,7 @@ from teleconch.auth.authorities import Authorities
 from teleconch.ca.keys import new_tls_key
 from teleconch.ca.ssh import host_names, issue_host_cert, issue_openssh_host_cert, issue_user_cert
 from teleconch.ca.tls import issue_host_tls, issue_user_tls
-from teleconch.errors import AccessDenied, BadParameter
+from teleconch.errors import AccessDenied, BadParameter, quoted
 from teleconch.resources.addresses import stem
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates
@@ -214,7 +214,9 @@ class Certificates:
                 uuids.UUID(part)
             except ValueError:
                 continue
-            raise BadParameter(f"{name!r} looks like a host UUID; give the host a nodename and addresses of its own.")
+            raise BadParameter(
+                f"{quoted(name)} looks like a host UUID; give the host a nodename and addresses of its own."
+            )
 
     def _life(self, ttl: float) -> tuple[float, float]:
         """Beginning and end, in whole seconds, as certificates hold them."""
@@ -239,9 +241,9 @@ def _check_keys(ssh_public_key: str, tls_public_key: str) -> None:
 
 def _check_host_name(name: str) -> None:
     if not is_host_principal(name):
-        raise BadParameter(f"{name!r} is not a host name: use letters, digits and . _ @ -, or an IP address.")
+        raise BadParameter(f"{quoted(name)} is not a host name: use letters, digits and . _ @ -, or an IP address.")
     if name.rstrip(".") == defaults.API_SERVER_NAME:
-        raise BadParameter(f"{name!r} is the auth servers' own name; choose another nodename or address.")
+        raise BadParameter(f"{quoted(name)} is the auth servers' own name; choose another nodename or address.")
 
 
 def _with_server_name(role: str, names: Iterable[str]) -> tuple[str, ...]:

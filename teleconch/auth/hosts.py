@@ -18,7 +18,7 @@ from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.tokens import Tokens
 from teleconch.backend.interface import ABSENT, Delete
 from teleconch.ca.keys import public_blob
-from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSkew, TeleconchError
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSkew, TeleconchError, quoted
 from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.host import HostCertificates, JoinRequest, RenewRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
@@ -144,7 +144,7 @@ class Hosts:
 
     def _check(self, request: JoinRequest) -> None:
         if request.role not in HOST_ROLES:
-            raise BadParameter(f"A host joins as {', '.join(HOST_ROLES)}, not as {request.role!r}.")
+            raise BadParameter(f"A host joins as {', '.join(HOST_ROLES)}, not as {quoted(request.role)}.")
         _check_text(request.version, "Version", _VERSION_MAX)
         self._certificates.check_host_names(request.uuid, request.role, request.nodename, request.addresses)
         if not math.isfinite(request.time):
@@ -209,13 +209,14 @@ class Hosts:
         uuid, nodename = request.uuid, member.record.nodename
         if not _same_keys(member.record, request):
             raise AlreadyJoined(
-                f"A host with the UUID {uuid} has joined already, as {nodename!r} ({await self._last_seen(uuid)}), with"
+                f"A host with the UUID {uuid} has joined already, as {quoted(nodename)}"
+                f" ({await self._last_seen(uuid)}), with"
                 " other keys. If this machine was cloned from that one, delete the file host_uuid in its data_dir and"
                 f" start again; if it was reinstalled, run `tctl rm node/{uuid}` on the auth server first."
             )
         if (nodename, member.record.addresses) != (request.nodename, request.addresses):
             raise AlreadyJoined(
-                f"This host has joined already, as {nodename!r} with other names or addresses"
+                f"This host has joined already, as {quoted(nodename)} with other names or addresses"
                 f" ({await self._last_seen(uuid)}); to change them, run `tctl rm node/{uuid}` on the auth server, then"
                 " start this host again with a join token."
             )

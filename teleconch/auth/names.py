@@ -27,7 +27,7 @@ from teleconch import defaults
 from teleconch.auth.records import HOSTS, HostRecord, NameRecord, Presence, name_key, presence_key
 from teleconch.auth.state import Found, State, put
 from teleconch.backend.interface import ABSENT, CHANGES_MAX, Change, Delete
-from teleconch.errors import AccessDenied, BadParameter
+from teleconch.errors import AccessDenied, BadParameter, quoted
 from teleconch.resources.addresses import host_of, no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.host import JoinRequest
 from teleconch.resources.identity import ApiIdentity
@@ -82,16 +82,21 @@ class Names:
                 " then start it again."
             )
         if oddly_spelled(host.nodename) and not host.nodename.isdigit():
-            raise BadParameter(f"The node name {host.nodename!r} is read as an IP address: give the host another one.")
+            raise BadParameter(
+                f"The node name {quoted(host.nodename)} is read as an IP address: give the host another one."
+            )
         for address in host.addresses:
             why = no_other_machine(address)
             if oddly_spelled(address):
-                raise BadParameter(f"{address!r} is read as another IP address: write it as {plain_ip(address)}.")
+                raise BadParameter(f"{quoted(address)} is read as another IP address: write it as {plain_ip(address)}.")
             if why and why != "loopback":
-                raise BadParameter(f"{address!r} is a {why} address: remove it from public_addr and advertise_ip.")
+                raise BadParameter(
+                    f"{quoted(address)} is a {why} address: remove it from public_addr and advertise_ip."
+                )
             if why and not here:
                 raise AccessDenied(
-                    f"{address!r} is a name of every machine, and only a host on the auth server's own machine may be"
+                    f"{quoted(address)} is a name of every machine, and only a host on the auth"
+                    " server's own machine may be"
                     " called by it: remove it from public_addr and advertise_ip, or listen on another address."
                 )
 
@@ -118,7 +123,7 @@ class Names:
             entry = await self._state.find(name_key(name), NameRecord)
             others = await self._others(entry, host.uuid)
             if host.uuid != self._own_uuid and name in self._own and plain_ip(name) is None:
-                raise AccessDenied(f"{name!r} is a name of the auth server: give this host other names.")
+                raise AccessDenied(f"{quoted(name)} is a name of the auth server: give this host other names.")
             if others and not _may_share(host.role, others):
                 first = others[0]
                 if name == nodename and all(each.nodename.lower() == host.nodename.lower() for each in others):
@@ -250,7 +255,8 @@ def _may_share(role: str, others: Iterable[HostRecord]) -> bool:
 
 def _owned(name: str, owner: HostRecord) -> str:
     return (
-        f"{name!r} is a name of the host {owner.uuid} ({owner.nodename!r}, {owner.role}), so no other may have it. Give"
+        f"{quoted(name)} is a name of the host {owner.uuid} ({quoted(owner.nodename)},"
+        f" {owner.role}), so no other may have it. Give"
         f" this host names of its own; or, if that one is gone for good, run `tctl rm node/{owner.uuid}` on the auth"
         " server, then start this host again."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.resources.addresses import host_of
 from teleconch.resources.names import check_name, check_uuid, is_host_principal
 from teleconch.resources.node import Node
@@ -52,7 +52,7 @@ def check_address(address: str) -> None:
         or (":" in host) != bracketed
         or not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536)
     ):
-        raise BadParameter(f"{address[:300]!r} is not an address like host:3022 or [2001:db8::1]:3022.")
+        raise BadParameter(f"{quoted(address[:300])} is not an address like host:3022 or [2001:db8::1]:3022.")
 
 
 def _check_labels(node: Node) -> None:
@@ -61,10 +61,10 @@ def _check_labels(node: Node) -> None:
     for key, value in node.labels.items():
         if not key or len(key) > LABEL_KEY_MAX or not key.isprintable() or any(letter in key for letter in " =,"):
             raise BadParameter(
-                f"The label key {key[:LABEL_KEY_MAX]!r} is not usable: 1 to {LABEL_KEY_MAX} printable characters"
+                f"The label key {quoted(key[:LABEL_KEY_MAX])} is not usable: 1 to {LABEL_KEY_MAX} printable characters"
                 " without space, comma and equals sign."
             )
         if len(value) > LABEL_VALUE_MAX or not value.isprintable():
             raise BadParameter(
-                f"The value of the label {key!r} is not usable: at most {LABEL_VALUE_MAX} printable characters."
+                f"The value of the label {quoted(key)} is not usable: at most {LABEL_VALUE_MAX} printable characters."
             )

@@ -27,7 +27,7 @@ from teleconch.auth.records import HOSTS, PRESENCE, HostRecord, Presence, presen
 from teleconch.auth.state import Found, State, decided, found, put
 from teleconch.backend.interface import ABSENT, CHANGES_MAX, RANGE_MAX, Change, Check, Delete
 from teleconch.ca.ssh import host_names
-from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError
+from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError, quoted
 from teleconch.resources.addresses import host_of, no_other_machine, plain_ip
 from teleconch.resources.host import Ping
 from teleconch.resources.identity import ApiIdentity
@@ -69,8 +69,10 @@ class PresenceBook:
         member = await find_member(self._state, identity, role)
         if node.nodename != member.record.nodename or node.cluster != self._cluster:
             raise AccessDenied(
-                f"This host joined as {member.record.nodename!r} in {self._cluster!r}, not as {node.nodename!r} in"
-                f" {node.cluster!r}; to rename it, run `tctl rm node/{node.uuid}` on the auth server, then start it"
+                f"This host joined as {quoted(member.record.nodename)} in {quoted(self._cluster)},"
+                f" not as {quoted(node.nodename)} in"
+                f" {quoted(node.cluster)}; to rename it, run `tctl rm node/{node.uuid}` on the auth"
+                " server, then start it"
                 " again with a join token."
             )
         self._check_public_addrs(node, member.record)
@@ -118,7 +120,8 @@ class PresenceBook:
         whence = f", and its pings come from {identity.address}" if identity.address else ""
         what = f"is a {why} address" if why else f"is not an address with which this host joined{whence}"
         raise AccessDenied(
-            f"The proxies may not look for this host at {host!r}: it {what}. Set advertise_ip to the address where they"
+            f"The proxies may not look for this host at {quoted(host)}: it {what}. Set advertise_ip"
+            " to the address where they"
             f" reach it, run `tctl rm node/{node.uuid}` on the auth server, then start this host again with a join"
             " token."
         )
@@ -130,7 +133,7 @@ class PresenceBook:
         foreign = [host for host in public_hosts(node) if host not in own]
         if foreign:
             raise AccessDenied(
-                f"This host did not join as {foreign[0]!r}, so it may not be reached by that name; to add it, set"
+                f"This host did not join as {quoted(foreign[0])}, so it may not be reached by that name; to add it, set"
                 f" public_addr, run `tctl rm node/{node.uuid}` on the auth server, then start it again with a join"
                 " token."
             )
@@ -217,7 +220,8 @@ def _succession(before: Presence, instance: str, now: float) -> tuple[str, ...]:
     if instance in before.replaced and not before.stopped and now - before.last_seen <= OFFLINE_AFTER:
         node = before.node
         raise AlreadyJoined(
-            f"Another process pings as {node.nodename!r} with this host's UUID ({node.uuid}), from {node.addr}. If this"
+            f"Another process pings as {quoted(node.nodename)} with this host's UUID ({node.uuid}),"
+            f" from {node.addr}. If this"
             " machine is a clone, delete host_uuid in its data_dir and start it again with a join token; if teleport"
             " runs twice here, stop one."
         )

@@ -33,7 +33,7 @@ from teleconch.auth.tokens import Tokens
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Backend
 from teleconch.ca.authority import ca_pin
-from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
+from teleconch.errors import BadParameter, LimitExceeded, TeleconchError, quoted
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
@@ -81,7 +81,7 @@ class AuthServer:
     ) -> None:
         self.cluster = check_name(cluster, "Cluster name")
         if second_factor not in SECOND_FACTORS:
-            raise BadParameter(f"second_factor is {' or '.join(SECOND_FACTORS)}, not {second_factor!r}.")
+            raise BadParameter(f"second_factor is {' or '.join(SECOND_FACTORS)}, not {quoted(second_factor)}.")
         self.second_factor = second_factor
         self._backend = backend
         self._clock = clock

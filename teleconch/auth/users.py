@@ -15,7 +15,7 @@ from teleconch.auth.otp import new_otp_secret
 from teleconch.auth.records import USERS, SignupIndex, SignupRecord, UserRecord, digest, signup_key, user_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.backend.interface import ABSENT, Change, Delete, Put
-from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, CompareFailed, NotFound
+from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, CompareFailed, NotFound, quoted
 from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import SignupToken
 from teleconch.resources.names import is_user_name
@@ -143,7 +143,7 @@ class Users:
     async def _get(self, name: str) -> Found[UserRecord]:
         found = await self.find(name)
         if found is None:
-            raise NotFound(f"There is no user {name[:255]!r}; `tctl users ls` shows those that there are.")
+            raise NotFound(f"There is no user {quoted(name[:255])}; `tctl users ls` shows those that there are.")
         return found
 
     def _new_signup(self, name: str, ttl: float) -> tuple[SignupToken, SignupRecord]:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from attrs import field, frozen
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 ABSENT: Final = 0  # expect: the key must not exist
 EXISTS: Final = -1  # expect: the key must exist, at whatever revision
@@ -147,13 +147,13 @@ def check_changes(changes: tuple[Change, ...]) -> None:
 def check_key(key: str) -> None:
     """BadParameter for a key that is not like ``/users/alice``."""
     if len(key) > KEY_MAX or _KEY.fullmatch(key) is None:
-        raise BadParameter(f"{key[:KEY_MAX]!r} is not a key like /users/alice.")
+        raise BadParameter(f"{quoted(key[:KEY_MAX])} is not a key like /users/alice.")
 
 
 def check_prefix(prefix: str) -> None:
     """BadParameter for a prefix that is not like ``/users/``."""
     if len(prefix) > KEY_MAX or _PREFIX.fullmatch(prefix) is None:
-        raise BadParameter(f"{prefix[:KEY_MAX]!r} is not a prefix like /users/.")
+        raise BadParameter(f"{quoted(prefix[:KEY_MAX])} is not a prefix like /users/.")
 
 
 def is_met(expect: int | None, revision: int) -> bool:

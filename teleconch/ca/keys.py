@@ -8,7 +8,7 @@ import binascii
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.resources.secret import Secret
 
 _NO_PASSWORD = serialization.NoEncryption()
@@ -41,7 +41,9 @@ def public_blob(line: str) -> bytes:
         raise BadParameter("The public key's base64 text is damaged; copy the whole line again.") from None
     name = words[0].encode()
     if blob[:4] != len(name).to_bytes(4, "big") or blob[4 : 4 + len(name)] != name:
-        raise BadParameter(f"The public key says {words[0]!r} but holds something else; copy the whole line again.")
+        raise BadParameter(
+            f"The public key says {quoted(words[0])} but holds something else; copy the whole line again."
+        )
     return blob
 
 

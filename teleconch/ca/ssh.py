@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from teleconch.ca.keys import blob_line, public_blob
-from teleconch.errors import AccessDenied, BadParameter, TrustError
+from teleconch.errors import AccessDenied, BadParameter, TrustError, quoted
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.names import check_login, check_name, check_user_name, check_uuid, is_host_principal, is_login
@@ -134,7 +134,9 @@ def issue_user_cert(
     }
     for permit in extensions:
         if permit not in PERMITS:
-            raise BadParameter(f"{permit!r} is not a permission of a user certificate; there are {', '.join(PERMITS)}.")
+            raise BadParameter(
+                f"{quoted(permit)} is not a permission of a user certificate; there are {', '.join(PERMITS)}."
+            )
         values[permit.encode()] = b""
     principals = [check_login(login) for login in logins]
     return _issue(
@@ -204,7 +206,7 @@ def _issue_host(
         raise BadParameter("Host certificates are signed by the host authority only.")
     for name in names:
         if not is_host_principal(name):
-            raise BadParameter(f"{name!r} is not a host name: use letters, digits and . _ @ -, or an IP address.")
+            raise BadParameter(f"{quoted(name)} is not a host name: use letters, digits and . _ @ -, or an IP address.")
     return _issue(
         authority, SSHCertificateType.HOST, key_id, names, public_key, values, valid_after, valid_before, serial
     )
@@ -353,7 +355,8 @@ def check_user_certificate(
     for option, value in certificate.critical_options.items():
         if option != SOURCE_ADDRESS:
             raise AccessDenied(
-                f"The certificate has the critical option {option[:64]!r}, which is not known here, so it is refused."
+                f"The certificate has the critical option {quoted(option[:64])}, which is not known"
+                " here, so it is refused."
             )
         _check_source(value, source_ip)
     principals = [name.decode("utf-8", "replace") for name in certificate.valid_principals]
@@ -361,7 +364,7 @@ def check_user_certificate(
         raise AccessDenied("The certificate names no principals or ones that are not allowed; ask for a new one.")
     if not is_login(login) or login not in principals:
         raise AccessDenied(
-            f"The certificate does not allow the login {login[:64]!r}; it allows {', '.join(principals[:20])}."
+            f"The certificate does not allow the login {quoted(login[:64])}; it allows {', '.join(principals[:20])}."
         )
     try:
         user = certificate.key_id.decode("ascii")

@@ -39,7 +39,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from teleconch.errors import ConfigError, TeleconchError
+from teleconch.errors import ConfigError, TeleconchError, quoted
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,7 +98,7 @@ def add_help_command(group: click.Group) -> None:
         for name in command:
             found = target.get_command(above, name) if isinstance(target, click.Group) else None
             if found is None:
-                raise click.UsageError(f"There is no command {' '.join(command)!r}.", above)
+                raise click.UsageError(f"There is no command {quoted(' '.join(command))}.", above)
             target = found
             above = click.Context(target, info_name=name, parent=above)
         click.echo(target.get_help(above))

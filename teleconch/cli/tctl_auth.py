@@ -44,12 +44,12 @@ def export(kind: str | None, wanted: str | None, names: tuple[str, ...] | None) 
     """
     from teleconch.cli import tctl_export
     from teleconch.cli.tctl_admin import call
-    from teleconch.errors import BadParameter, NotFound
+    from teleconch.errors import BadParameter, NotFound, quoted
     from teleconch.resources.names import is_host_principal
 
     for name in names or ():
         if not is_host_principal(name.replace("*", "a")):
-            raise BadParameter(f"{name!r} is not a host name, address or pattern like *.example.com.")
+            raise BadParameter(f"{quoted(name)} is not a host name, address or pattern like *.example.com.")
 
     async def ask(api: AuthClient) -> tuple[tuple[TrustedAuthority, ...], list[str]]:
         found = await api.authorities()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from teleconch.cli import boundary
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 DEFAULT_CONFIG = "/etc/teleport.yaml"
 _CONFIG = "teleconch.config"
@@ -33,7 +33,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
             self.fail(str(e), param, context)
         if not 0 < seconds <= self._longest:
             self.fail(
-                f"{value!r} does not go here: it must be more than 0 and at most {format_duration(self._longest)}.",
+                f"{quoted(value)} does not go here: it must be more than 0 and at most"
+                f" {format_duration(self._longest)}.",
                 param,
                 context,
             )
@@ -59,8 +60,8 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
                 from difflib import get_close_matches
 
                 close = get_close_matches(word, self._known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(self._known)}."
-                self.fail(f"{word!r} is not known; {hint}", param, context)
+                hint = f"did you mean {quoted(close[0])}?" if close else f"known are {', '.join(self._known)}."
+                self.fail(f"{quoted(word)} is not known; {hint}", param, context)
         return words
 
 

@@ -8,6 +8,7 @@ import click
 
 from teleconch.cli.tables import format_option
 from teleconch.cli.tctl_params import AdminCommand, CommaList
+from teleconch.errors import quoted
 
 if TYPE_CHECKING:
     from teleconch.api.client import AuthClient
@@ -101,14 +102,14 @@ def parse(reference: str) -> tuple[str, str | None]:
     """``users`` or ``user/joe``: the kind, and the name if there is one. click.UsageError."""
     kind, slash, name = reference.partition("/")
     if slash and not name:
-        raise click.UsageError(f"{reference!r} names nothing behind the slash: write {kind}/NAME.")
+        raise click.UsageError(f"{quoted(reference)} names nothing behind the slash: write {kind}/NAME.")
     singular = kind.lower().removesuffix("s")
     if singular not in KINDS:
         from difflib import get_close_matches
 
         close = get_close_matches(singular, KINDS, n=1)
         hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(KINDS)}."
-        raise click.UsageError(f"There is no kind of resource called {kind!r}.{hint}")
+        raise click.UsageError(f"There is no kind of resource called {quoted(kind)}.{hint}")
     return singular, name or None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from teleconch.cli import boundary
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 if TYPE_CHECKING:
     from teleconch.config.addresses import Address
@@ -47,7 +47,7 @@ def _roles(text: str) -> tuple[str, ...]:
     roles = tuple(role.strip() for role in text.split(","))
     for role in roles:
         if role not in _ROLES:
-            raise BadParameter(f"{role!r} is not a role. Possible: {', '.join(_ROLES)}.")
+            raise BadParameter(f"{quoted(role)} is not a role. Possible: {', '.join(_ROLES)}.")
     return roles
 
 

@@ -14,7 +14,7 @@ from teleconch.cli.tsh_ls import standing as standing_of_flags
 from teleconch.cli.tsh_options import apply_options
 from teleconch.cli.tsh_params import UserCommand, given
 from teleconch.client.standing import choose_login
-from teleconch.errors import BadParameter, ConnectionProblem
+from teleconch.errors import BadParameter, ConnectionProblem, quoted
 
 if TYPE_CHECKING:
     from teleconch.cli.tsh_reactor import Place
@@ -140,7 +140,7 @@ async def _tree(place: Place, host: str, port: int) -> Tree:
 
     login, _, node = host.rpartition("@")
     if not node or node.startswith("-"):
-        raise BadParameter(f"{host!r} is no [LOGIN@]NODE.")
+        raise BadParameter(f"{quoted(host)} is no [LOGIN@]NODE.")
     login = choose_login(place.standing.summary, login or given().text("login"))
     uuid = await place.node_with_label(node) if "=" in node else node
     return await SftpTree.begin(await place.to_node(uuid, port, login=login), host)

@@ -19,7 +19,7 @@ from teleconch.cli.tsh_reactor import SIGNALS, Interrupted
 from teleconch.client.address import ProxyAddress, parse_proxy, split_address
 from teleconch.client.tcp import Dialling
 from teleconch.defaults import PROXY_PORT
-from teleconch.errors import BadParameter, TeleconchError
+from teleconch.errors import BadParameter, TeleconchError, quoted
 
 if TYPE_CHECKING:
     from teleconch.client.session import SessionRequest
@@ -256,7 +256,7 @@ def _host_check(standing: Standing, host: str, insecure: bool) -> Callable[[byte
 def _destination(text: str) -> tuple[str | None, str]:
     login, at, host = text.rpartition("@")
     if not host or (at and not login) or host.startswith("-"):
-        raise WrongUsage(f"{text!r} is no [LOGIN@]NODE.")
+        raise WrongUsage(f"{quoted(text)} is no [LOGIN@]NODE.")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return login or None, host

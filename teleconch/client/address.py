@@ -7,7 +7,7 @@ import re
 from attrs import frozen
 
 from teleconch.defaults import PROXY_PORT, WEB_PORT
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _ADDRESS = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:,\[\]/]+))(?::(?P<web>\d*)(?:,(?P<ssh>\d*))?)?", re.ASCII
@@ -73,5 +73,5 @@ def split_address(address: str, default_port: int) -> tuple[str, int]:
     if not (_HOST.fullmatch(host) or _BARE_SIX.fullmatch(host)) or not (
         _PORT.fullmatch(port) and int(port or 1) < 65536
     ):
-        raise BadParameter(f"{address!r} is not an address like host:{default_port}.")
+        raise BadParameter(f"{quoted(address)} is not an address like host:{default_port}.")
     return host, int(port) if port else default_port

@@ -19,7 +19,7 @@ from teleconch.client.identity import Identity
 from teleconch.client.profile import Profiles, home
 from teleconch.client.standing import Standing
 from teleconch.defaults import PAGE_SIZE
-from teleconch.errors import BadParameter, ConnectionProblem, NotFound
+from teleconch.errors import BadParameter, ConnectionProblem, NotFound, quoted
 from teleconch.resources.node import NodeStatus
 from teleconch.ssh.client import ClientConnection
 from teleconch.ssh.nested import run_in_channel
@@ -122,7 +122,7 @@ def parse_label(text: str) -> tuple[str, str]:
     """``key=value``. BadParameter."""
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise BadParameter(f"{text!r} is not a label: give one as key=value, like env=prod.")
+        raise BadParameter(f"{quoted(text)} is not a label: give one as key=value, like env=prod.")
     return key, value
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from teleconch.client.address import split_address
 from teleconch.client.profile import Profile
 from teleconch.defaults import NODE_PORT, PROXY_PORT
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.resources.names import check_name
 
 # Our authorities sign these, and OpenSSH 7.4 knows the names. What the user prefers elsewhere may lack them.
@@ -80,5 +80,7 @@ def _quoted(path: Path) -> str:
     """A path as ssh_config wants it: in double quotes, ``%`` doubled."""
     text = str(path.absolute())
     if not text.isprintable() or any(char in text for char in '"\\$'):
-        raise BadParameter(f"OpenSSH cannot be given the path {text!r}: set TELEPORT_HOME to a plainer one and log in.")
+        raise BadParameter(
+            f"OpenSSH cannot be given the path {quoted(text)}: set TELEPORT_HOME to a plainer one and log in."
+        )
     return f'"{text}"'.replace("%", "%%")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.resources.secret import Secret
 
 
@@ -23,7 +23,9 @@ def _ask(question: str, hidden: bool) -> str:
     if not sys.stdin.isatty():
         line = sys.stdin.readline()
         if not line:
-            raise BadParameter(f"There is no answer to {question!r}: run this at a terminal, or pipe the answers in.")
+            raise BadParameter(
+                f"There is no answer to {quoted(question)}: run this at a terminal, or pipe the answers in."
+            )
         return line.removesuffix("\n").removesuffix("\r")
     try:
         if hidden:

@@ -7,7 +7,7 @@ import re
 
 from attrs import frozen
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
@@ -47,13 +47,15 @@ def parse_address(text: str, default_port: int, *, default_host: str | None = No
     """
     given = text.strip().removeprefix("tcp://")
     if "://" in given or "/" in given:
-        raise BadParameter(f"{text!r} is not an address: a scheme or path has no place here. {_FORM}")
+        raise BadParameter(f"{quoted(text)} is not an address: a scheme or path has no place here. {_FORM}")
     host, port_text = ("", given) if _PORT.fullmatch(given) else _split(given)
     if not host:
         if default_host is None and port_text is not None and _PORT.fullmatch(port_text):
-            raise BadParameter(f"{text!r} is a port without a host. Write the host before it: example.com:{port_text}.")
+            raise BadParameter(
+                f"{quoted(text)} is a port without a host. Write the host before it: example.com:{port_text}."
+            )
         if default_host is None or not port_text:
-            raise BadParameter(f"{text!r} names no host. {_FORM}")
+            raise BadParameter(f"{quoted(text)} names no host. {_FORM}")
         host = default_host
     return Address(parse_host(host), default_port if port_text is None else _port(port_text, port_0))
 
@@ -63,7 +65,7 @@ def parse_reachable(text: str, default_port: int) -> Address:
     address = parse_address(text, default_port)
     if address.any_host:
         raise BadParameter(
-            f"{text!r} is not an address that others can connect to: it stands for every one of a machine."
+            f"{quoted(text)} is not an address that others can connect to: it stands for every one of a machine."
         )
     return address
 
@@ -82,7 +84,7 @@ def parse_host(text: str) -> str:
     except ValueError:
         pass
     if _DNS_NAME.fullmatch(bare) is None or re.fullmatch(r"[0-9.]+", bare):
-        raise BadParameter(f"{text!r} is neither an IP address nor a DNS name.")
+        raise BadParameter(f"{quoted(text)} is neither an IP address nor a DNS name.")
     return bare.rstrip(".")
 
 
@@ -95,7 +97,7 @@ def check_host_name(name: str) -> str:
     """``name`` itself where :func:`is_host_name`, else :class:`BadParameter`."""
     if not is_host_name(name):
         raise BadParameter(
-            f"{name[:80]!r} is not a usable name: take letters, digits and . _ - (first a letter or digit)."
+            f"{quoted(name[:80])} is not a usable name: take letters, digits and . _ - (first a letter or digit)."
         )
     return name
 
@@ -105,7 +107,7 @@ def _split(text: str) -> tuple[str, str | None]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or ":" not in host or (rest and not rest.startswith(":")):
-            raise BadParameter(f"{text!r} has brackets that do not fit. {_FORM}")
+            raise BadParameter(f"{quoted(text)} has brackets that do not fit. {_FORM}")
         return host, rest[1:] if rest else None
     if text.count(":") > 1:  # an IPv6 address without brackets, hence without port
         return text, None
@@ -115,5 +117,5 @@ def _split(text: str) -> tuple[str, str | None]:
 
 def _port(text: str, port_0: bool) -> int:
     if not _PORT.fullmatch(text) or not (0 if port_0 else 1) <= int(text) <= 65535:
-        raise BadParameter(f"{text!r} is not a port: it is a number from 1 to 65535.")
+        raise BadParameter(f"{quoted(text)} is not a port: it is a number from 1 to 65535.")
     return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -20,10 +20,10 @@ def parse_duration(text: str) -> float:
         return 0.0
     if len(given) > _MAX_TEXT or _WHOLE.fullmatch(given) is None:
         hint = f" A number needs its unit: {given}s or {given}m." if given.isascii() and given.isdigit() else ""
-        raise BadParameter(f"{given[:_MAX_TEXT]!r} is not a duration like 30s, 5m or 1h30m.{hint}")
+        raise BadParameter(f"{quoted(given[:_MAX_TEXT])} is not a duration like 30s, 5m or 1h30m.{hint}")
     nanoseconds = sum(_nanoseconds(number, _UNITS[unit]) for number, unit in _PART.findall(given))
     if nanoseconds > _MAX_NS:
-        raise BadParameter(f"{given!r} is longer than a duration can be (290 years).")
+        raise BadParameter(f"{quoted(given)} is longer than a duration can be (290 years).")
     return nanoseconds / 10**9
 
 

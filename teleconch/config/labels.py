@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from teleconch.config.durations import parse_duration
 from teleconch.config.values import CommandLabel
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _KEY = re.compile(r"[A-Za-z0-9/._:*-]{1,255}", re.ASCII)
 _VALUE_MAX = 255
@@ -19,18 +19,20 @@ _PAIR = re.compile(r'\s*(?P<key>"[^"]*"|[^=,"]*?)\s*=\s*(?P<value>\[[^\]]*\]|"[^
 def check_label(key: str, value: str) -> None:
     """:class:`BadParameter` where a label breaks Teleport's rules: a key of ``[A-Za-z0-9/._:*-]``, a one-line value."""
     if _KEY.fullmatch(key) is None:
-        raise BadParameter(f"The label name {key!r} is not usable: take letters, digits and / . _ : * - only.")
+        raise BadParameter(f"The label name {quoted(key)} is not usable: take letters, digits and / . _ : * - only.")
     if not value.isprintable() or len(value) > _VALUE_MAX:
-        raise BadParameter(f"The value of label {key!r} is not usable: at most {_VALUE_MAX} characters, on one line.")
+        raise BadParameter(
+            f"The value of label {quoted(key)} is not usable: at most {_VALUE_MAX} characters, on one line."
+        )
 
 
 def command_label(name: str, command: Sequence[str], period: float) -> CommandLabel:
     """:class:`BadParameter` for a name that breaks the rules, for no command, and for a period below a second."""
     check_label(name, "")
     if not command or not command[0].strip() or any("\0" in word for word in command):
-        raise BadParameter(f"The label {name!r} needs a command: a program and its arguments.")
+        raise BadParameter(f"The label {quoted(name)} needs a command: a program and its arguments.")
     if period < _PERIOD_MIN:
-        raise BadParameter(f"The period of the label {name!r} must be a second or more, such as 1m.")
+        raise BadParameter(f"The period of the label {quoted(name)} must be a second or more, such as 1m.")
     return CommandLabel(name, tuple(command), period)
 
 
@@ -42,7 +44,7 @@ def _parse_command(name: str, text: str) -> CommandLabel:
     try:
         words = shlex.split(command)
     except ValueError:
-        raise BadParameter(f"The command of the label {name!r} has a quote that is not closed.") from None
+        raise BadParameter(f"The command of the label {quoted(name)} has a quote that is not closed.") from None
     return command_label(name, words, parse_duration(period))
 
 
@@ -54,11 +56,13 @@ def parse_labels(text: str) -> tuple[dict[str, str], tuple[CommandLabel, ...]]:
     while position < len(text):
         pair = _PAIR.match(text, position)
         if pair is None:
-            raise BadParameter(f"{text[position:]!r} is not a label: write name=value, and a comma between two labels.")
+            raise BadParameter(
+                f"{quoted(text[position:])} is not a label: write name=value, and a comma between two labels."
+            )
         key, value = pair["key"].strip('"'), pair["value"]
         position = pair.end()
         if key in labels or any(key == each.name for each in commands):
-            raise BadParameter(f"The label {key!r} is given twice.")
+            raise BadParameter(f"The label {quoted(key)} is given twice.")
         if value.startswith("["):
             commands.append(_parse_command(key, value))
             continue

@@ -9,7 +9,7 @@ import stat
 
 from teleconch.config.document import Findings
 from teleconch.config.values import StaticToken
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import HOST_ROLES
 
@@ -58,7 +58,7 @@ def static_token(text: str, findings: Findings, line: int) -> StaticToken:
     for role in roles:
         if role not in HOST_ROLES:  # it is not shown: roles and value may have been swapped
             close = difflib.get_close_matches(role, HOST_ROLES, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = f" Did you mean {quoted(close[0])}?" if close else ""
             raise BadParameter(f"what stands before the colon must be of {', '.join(HOST_ROLES)}.{hint}")
     return StaticToken(roles, read_token(value.strip(), findings, line))
 
@@ -77,7 +77,7 @@ def _token_file(path: str, findings: Findings, line: int) -> str:
     except OSError as e:
         raise TokenFileProblem(f"the token file {path} cannot be read: {e.strerror}.") from e
     except ValueError as e:  # not UTF-8, or a NUL in the path
-        raise BadParameter(f"the token file {path!r} does not hold text.") from e
+        raise BadParameter(f"the token file {quoted(path)} does not hold text.") from e
     warn_if_public(path, mode, findings, line, "a token")
     if not text.strip():
         raise BadParameter(f"the token file {path} is empty.")

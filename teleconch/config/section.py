@@ -17,7 +17,7 @@ import yaml
 from teleconch.config.addresses import Address, parse_address, parse_server
 from teleconch.config.document import NULL, Findings, is_empty, line_of
 from teleconch.config.durations import parse_duration
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 T = TypeVar("T")
 
@@ -207,10 +207,10 @@ class Section:
             return default
         text = same.get(text.lower(), text)
         if text.lower() in not_yet:
-            self._say(key, f"{text!r} is not available in this version. Possible: {', '.join(allowed)}.")
+            self._say(key, f"{quoted(text)} is not available in this version. Possible: {', '.join(allowed)}.")
             return default
         if text.lower() not in allowed:
-            self._say(key, f"{text!r} is not known. {_choice(text, allowed)}")
+            self._say(key, f"{quoted(text)} is not known. {_choice(text, allowed)}")
             return default
         return text.lower()
 
@@ -223,17 +223,19 @@ class Section:
         left_out = []
         for line, name in self.texts(key):
             if name in names:
-                self.findings.warn(line, f"{self._full(key)}: {name!r} is listed twice.")
+                self.findings.warn(line, f"{self._full(key)}: {quoted(name)} is listed twice.")
             elif name in allowed:
                 names.append(name)
             elif name in others:
                 left_out.append((line, name))
             else:
-                self.findings.error(line, f"{self._full(key)}: {name!r} is not known. {_choice(name, allowed)}")
+                self.findings.error(line, f"{self._full(key)}: {quoted(name)} is not known. {_choice(name, allowed)}")
         if left_out and not names:
             self._say(key, f"none of these is offered. Possible: {', '.join(allowed)}.")
         for line, name in left_out:
-            self.findings.warn(line, f"{self._full(key)}: {name!r} is not offered (too weak, or too rare): left out.")
+            self.findings.warn(
+                line, f"{self._full(key)}: {quoted(name)} is not offered (too weak, or too rare): left out."
+            )
         return tuple(names)
 
     def texts(self, key: str, *, single: bool = False, secret: bool = False) -> list[tuple[int, str]]:
@@ -292,7 +294,7 @@ class Section:
             address = self.checked(line, key, lambda text=text: parse_address(text, default_port))  # type: ignore[misc]
             if address is not None and address.any_host:
                 self.findings.warn(
-                    line, f"{self._full(key)}: {text!r} stands for every address of a machine, and is left out."
+                    line, f"{self._full(key)}: {quoted(text)} stands for every address of a machine, and is left out."
                 )
             elif address is not None:
                 found.append(address)
@@ -307,7 +309,9 @@ class Section:
             if server is None:
                 continue
             if server.any_host:
-                self.findings.warn(line, f"{self._full(key)}: {text!r} is read as this host's own {server.local}.")
+                self.findings.warn(
+                    line, f"{self._full(key)}: {quoted(text)} is read as this host's own {server.local}."
+                )
             found.append(server.local)
         return tuple(found)
 
@@ -317,7 +321,7 @@ class Section:
         if text is None:
             return default
         if text.startswith("~"):
-            self._say(key, f"'~' has no meaning here. Write {text!r} as an absolute path.")
+            self._say(key, f"'~' has no meaning here. Write {quoted(text)} as an absolute path.")
             return default
         folder = os.path.dirname(os.path.abspath(self.findings.filename))
         return os.path.normpath(os.path.join(folder, text))
@@ -393,9 +397,9 @@ class Section:
 def _choice(given: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     close = [name for name in names if name.startswith(given)] or difflib.get_close_matches(given, names, 1)
-    return f"{f'Did you mean {close[0]!r}? ' if close else ''}Possible: {', '.join(names)}."
+    return f"{f'Did you mean {quoted(close[0])}? ' if close else ''}Possible: {', '.join(names)}."
 
 
 def _shown(node: yaml.ScalarNode) -> str:
     text = str(node.value)
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    return quoted(text if len(text) <= 40 else text[:37] + "...")

@@ -12,7 +12,7 @@ from teleconch.config.labels import check_label, command_label
 from teleconch.config.secrets import static_token, warn_if_public
 from teleconch.config.section import Section
 from teleconch.config.values import Authentication, AuthSection, CommandLabel, ProxySection, SSHSection, StaticToken
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _PERIOD = 60.0  # seconds between two runs of a label's command
 _PAM_SERVICE = "sshd"
@@ -88,7 +88,7 @@ def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel
             section.findings.error(line, f"{entry.path} needs a name, such as: name: kernel.")
             continue
         if name in labels or name in found:
-            section.findings.warn(line, f"{entry.path}: the label {name!r} is there already; this one counts.")
+            section.findings.warn(line, f"{entry.path}: the label {quoted(name)} is there already; this one counts.")
         if command is None:
             continue
         try:
@@ -103,7 +103,9 @@ def _pam_service(section: Section) -> str | None:
     name = section.text("service_name", _PAM_SERVICE)
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name, re.ASCII) is None:
         line = section.findings.line_of("ssh_service.pam.service_name")
-        section.findings.error(line, f"{section.path}.service_name: {name!r} is not the name of a file in /etc/pam.d.")
+        section.findings.error(
+            line, f"{section.path}.service_name: {quoted(name)} is not the name of a file in /etc/pam.d."
+        )
     return name if enabled else None
 
 
@@ -111,7 +113,9 @@ def _accept_env(section: Section) -> tuple[str, ...]:
     patterns = []
     for line, pattern in section.texts("accept_env"):
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_*?]{0,127}", pattern, re.ASCII) is None:
-            section.findings.error(line, f"ssh_service.accept_env: {pattern!r} is not a name like EDITOR or GIT_*.")
+            section.findings.error(
+                line, f"ssh_service.accept_env: {quoted(pattern)} is not a name like EDITOR or GIT_*."
+            )
         patterns.append(pattern)
     return tuple(patterns)
 

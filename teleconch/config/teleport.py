@@ -12,7 +12,7 @@ from teleconch.config.flags import Flags
 from teleconch.config.secrets import TokenFileProblem, check_pin, read_token
 from teleconch.config.section import Section
 from teleconch.config.values import ConnectionLimits, Log, Storage, TeleportSection
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _STORES = ("bolt", "etcd", "dynamodb", "firestore", "postgres", "cockroachdb", "azure")
 # What other back-ends of 4.2 and later take; 4.2 itself takes any key there.
@@ -90,7 +90,9 @@ def _nodename(section: Section, flags: Flags, hostname: Callable[[], str]) -> st
     name = hostname()
     if not is_host_name(name):
         line = section.findings.line_of("teleport")
-        section.findings.error(line, f"This machine's host name {name!r} is not usable here: set teleport.nodename.")
+        section.findings.error(
+            line, f"This machine's host name {quoted(name)} is not usable here: set teleport.nodename."
+        )
     return name
 
 
@@ -129,7 +131,7 @@ def _log(section: Section) -> Log:
     if known is None and not {"/", "."} & set(output):
         line = section.findings.line_of("teleport.log.output")
         section.findings.error(
-            line, f"teleport.log.output: {output!r} is not known. Use stderr, stdout, syslog or a path."
+            line, f"teleport.log.output: {quoted(output)} is not known. Use stderr, stdout, syslog or a path."
         )
     severity = section.one_of("severity", ("debug", "info", "warn", "error"), "info", same=_SEVERITIES)
     path = section.file_path("output", None) if known is None else known

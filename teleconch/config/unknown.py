@@ -9,6 +9,7 @@ import yaml
 from teleconch.config.document import Findings
 from teleconch.config.later import LATER, says_nothing
 from teleconch.config.section import Section
+from teleconch.errors import quoted
 
 _DISTANCE = 2  # edits between a slip of the hand and the key that was meant
 
@@ -28,7 +29,7 @@ def report_unknown(root: Section, findings: Findings) -> None:
                 continue
             hint = _where(key, sections) or _near(key, section.known)
             hint = hint or f"Known here: {', '.join(sorted(section.known))}."
-            findings.refuse(line, f"There is no key {key[:80]!r}{inside(section)}. {hint}")
+            findings.refuse(line, f"There is no key {quoted(key[:80])}{inside(section)}. {hint}")
 
 
 def inside(section: Section) -> str:
@@ -38,7 +39,7 @@ def inside(section: Section) -> str:
 
 def _report_later(section: Section, key: str, line: int, node: yaml.Node) -> None:
     later = LATER[section.path][key]
-    whose = f"{key!r}{inside(section)} is of Teleport {later.since} and later"
+    whose = f"{quoted(key)}{inside(section)} is of Teleport {later.since} and later"
     if says_nothing(key, later, node):
         section.findings.warn(line, f"{whose}, and has no effect here.")
     else:
@@ -59,7 +60,7 @@ def _near(key: str, known: Iterable[str]) -> str | None:
     """The one key that a slip of the hand could have become ``key``; a short one only by a single edit."""
     near = min(((_distance(key, name), name) for name in known), default=(_DISTANCE + 1, ""))
     allowed = min(_DISTANCE, len(near[1]) // 3)
-    return f"Did you mean {near[1]!r}?" if near[0] <= allowed else None
+    return f"Did you mean {quoted(near[1])}?" if near[0] <= allowed else None
 
 
 def _distance(a: str, b: str) -> int:

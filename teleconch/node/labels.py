@@ -14,7 +14,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.node.label_run import Run
 from teleconch.node.start import IReactorNode
 
@@ -49,7 +49,9 @@ class Labels:
         commands = tuple(commands)
         for key in (*static, *(each.name for each in commands)):
             if _KEY.fullmatch(key) is None:
-                raise BadParameter(f"The label {key!r} is not usable: a name has letters, digits and _ . / : * -.")
+                raise BadParameter(
+                    f"The label {quoted(key)} is not usable: a name has letters, digits and _ . / : * -."
+                )
         for key, value in static.items():
             if len(value) > VALUE_MAX or not value.isprintable():
                 raise BadParameter(f"The value of the label {key} must be one line of at most {VALUE_MAX} characters.")

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.access.permit import AccessPermit
-from teleconch.errors import AccessDenied, BadParameter, TeleconchError
+from teleconch.errors import AccessDenied, BadParameter, TeleconchError, quoted
 from teleconch.node import pty, rc
 from teleconch.node.environment import ENTRY_COST, Requested, SessionFacts, address
 from teleconch.node.files.child import SFTP
@@ -160,7 +160,7 @@ class SessionChannel(Channel):
         name = reader.string()
         reader.end()
         if name != b"sftp":
-            return self._refuse(f"The subsystem {name[:64]!r} is not there on this node.")
+            return self._refuse(f"The subsystem {quoted(name[:64])} is not there on this node.")
         return self._begin(None, SFTP)
 
     def requestReceived(self, requestType: bytes, data: bytes) -> Answer:

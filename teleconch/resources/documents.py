@@ -32,7 +32,7 @@ from typing import Final, TypeAlias
 
 import yaml
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 from teleconch.resources.marked import MarkedReader, is_null, suggestion
 from teleconch.resources.names import check_login, check_name, check_user_name, check_uuid
 from teleconch.resources.node import Node, NodeStatus
@@ -129,12 +129,14 @@ def _load(reader: _Reader, node: yaml.Node) -> Resource | None:
     kind = reader.text(top.get("kind"), "kind")
     version = reader.text(top.get("version"), "version")
     if version not in (None, VERSION) and kind not in _OF_TELEPORT:
-        reader.problem(top["version"], f"version {version!r} is not known; this is {VERSION}.")
+        reader.problem(top["version"], f"version {quoted(version)} is not known; this is {VERSION}.")
     if kind in _OF_TELEPORT:
-        reader.problem(top["kind"], f"documents of kind {kind!r} are not read here: take this one out of the file.")
+        reader.problem(
+            top["kind"], f"documents of kind {quoted(kind)} are not read here: take this one out of the file."
+        )
     elif kind is not None and kind not in _LOADERS:
         known = suggestion(kind, _LOADERS) or f"; known: {', '.join(_LOADERS)}."
-        reader.problem(top["kind"], f"there are no documents of kind {kind!r}{known}")
+        reader.problem(top["kind"], f"there are no documents of kind {quoted(kind)}{known}")
     if kind not in _LOADERS or "metadata" not in top or "spec" not in top:
         return None
     if kind == "node" and "status" not in top:
@@ -229,7 +231,7 @@ def _load_node(reader: _Reader, top: dict[str, yaml.Node], before: int) -> NodeS
     status = reader.fields(top["status"], "status", ("state", "last_seen"), ("state", "last_seen"))
     state = reader.text(status.get("state"), "status.state")
     if state not in (None, "online", "offline"):
-        reader.problem(status["state"], f"status.state is online or offline, not {state!r}.")
+        reader.problem(status["state"], f"status.state is online or offline, not {quoted(state)}.")
     last_seen = reader.time(status.get("last_seen"), "status.last_seen")
     if len(reader.problems) > before or uuid is None or nodename is None or cluster is None:
         return None
@@ -293,7 +295,7 @@ def _check_host_roles(
         if role not in known:
             assert node is not None
             hint = suggestion(role, known) or f"; known: {', '.join(known)}."
-            reader.problem(_item(node, role), f"a host has no role {role!r}{hint}")
+            reader.problem(_item(node, role), f"a host has no role {quoted(role)}{hint}")
 
 
 def _item(node: yaml.Node, value: str) -> yaml.Node:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from teleconch.errors import BadParameter, ConfigError
+from teleconch.errors import BadParameter, ConfigError, quoted
 from teleconch.resources.times import from_rfc3339
 
 TEXT_MAX = 4 * 2**20  # bytes of one file
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'roles'?`` or nothing."""
     close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {quoted(close[0])}?" if close else ""
 
 
 class MarkedReader:
@@ -90,7 +90,7 @@ class MarkedReader:
         for key_node, value in node.value:
             key = self.text(key_node, f"a key of {where}")
             if key in found:
-                self.problem(key_node, f"{key!r} stands twice in {where}.")
+                self.problem(key_node, f"{quoted(key)} stands twice in {where}.")
             elif key is not None:
                 found[key] = value
         return found
@@ -113,10 +113,10 @@ class MarkedReader:
                 if key not in known and key not in also:
                     meant += get_close_matches(key, known, n=1)
                     hint = suggestion(key, known) or f"; known here: {', '.join(known)}."
-                    self.problem(keys[key], f"unknown key {key!r} in {where}{hint}")
+                    self.problem(keys[key], f"unknown key {quoted(key)} in {where}{hint}")
             missing = [key for key in required if key not in found and key not in meant]
             if missing:
-                self.problem(node, f"{where} lacks {' and '.join(repr(key) for key in missing)}.")
+                self.problem(node, f"{where} lacks {' and '.join(quoted(key) for key in missing)}.")
         return {key: value for key, value in found.items() if key in known or key in also}
 
     def text(self, node: yaml.Node | None, where: str) -> str | None:

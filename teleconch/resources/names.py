@@ -6,7 +6,7 @@ import ipaddress
 import re
 import uuid
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 _LONGEST = 255
 _NAME = re.compile(r"[A-Za-z0-9._@][A-Za-z0-9._@-]*", re.ASCII)
@@ -78,7 +78,7 @@ def check_login(name: object) -> str:
 
 def _checked(right: bool, name: object, what: str, rule: str) -> str:
     if not right:
-        raise BadParameter(f"{what} {name!r} is not usable: {rule}")
+        raise BadParameter(f"{what} {quoted(name)} is not usable: {rule}")
     assert isinstance(name, str)
     return name
 
@@ -90,4 +90,4 @@ def check_uuid(value: object) -> str:
             return value
     except ValueError:
         pass
-    raise BadParameter(f"Host UUID {value!r} is not a UUID like 52e3e46a-372f-494b-bdd9-a1d25b9d6dec.")
+    raise BadParameter(f"Host UUID {quoted(value)} is not a UUID like 52e3e46a-372f-494b-bdd9-a1d25b9d6dec.")

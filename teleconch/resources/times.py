@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, quoted
 
 
 def rfc3339(epoch: float) -> str:
@@ -20,7 +20,7 @@ def from_rfc3339(text: str) -> float:
     except ValueError:
         when = None
     if when is None or when.tzinfo is None or not 1 < when.year < 9999:
-        raise BadParameter(f"{text!r} is not a time like 2026-11-22T20:55:07Z (RFC 3339, with Z or an offset).")
+        raise BadParameter(f"{quoted(text)} is not a time like 2026-11-22T20:55:07Z (RFC 3339, with Z or an offset).")
     return when.timestamp()
 
 

@@ -234,7 +234,7 @@ def test_why_there_is_no_host(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConnectionProblem, match="There is no host tele..example: check") as caught:
+    with pytest.raises(ConnectionProblem, match=r"There is no host tele\.\.example: check") as caught:
         connect_tcp("tele..example", 3023, https)
     if said is None:
         assert "_PROXY" not in str(caught.value)
