@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
 
 import pytest
 from screens import Place, Screens, screens
 
 pytestmark = [pytest.mark.program("ssh", "sshd", "tmux"), pytest.mark.root]
+
+# Says when it runs, and, once it goes on, when it is in front: stopped, it is in neither.
+JOB = """
+trap 'until ps -o stat= -p $$ | grep -q +; do sleep 0.05; done; echo front_$((6*7))' CONT
+echo begun_$((6*7))
+while :; do sleep 0.05; done
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +69,11 @@ def test_editor_and_pager(shells: Screens) -> None:
     shells.size(100, 30)
     if shutil.which("vim"):
         # What is typed before vim has asked the terminal what it is may be taken for the answer.
-        shells.line("clear; vim -n -u NONE --cmd 'set t_RV= t_u7= t_RF= t_RB= t_RC= t_RS= t_RK=' f")
-        shells.shows("10\n")
-        time.sleep(0.5)
+        shells.line(
+            "clear; vim -n -u NONE --cmd 'set t_RV= t_u7= t_RF= t_RB= t_RC= t_RS= t_RK='"
+            " --cmd 'autocmd VimEnter * echo \"begun_\" . 6*7' f"
+        )
+        shells.shows("10\n", "begun_42")
         shells.type("5Gohello ä€𝄞", "Escape")
         shells.shows("hello ä€𝄞")
         shells.size(90, 25)
@@ -102,14 +110,14 @@ def test_screens_within_screens(shells: Screens) -> None:
 
 def test_interrupts_and_jobs(shells: Screens) -> None:
     """Ctrl-C ends a command, Ctrl-Z stops it, fg and bg go on, Ctrl-\\ quits; a resize reaches the program in front."""
-    shells.line("sleep 100")
-    shells.shows("sleep 100")
-    time.sleep(0.2)
+    for road in shells.roads:
+        (road.home / "job").write_text(JOB)
+    shells.line("bash job")
+    shells.shows("begun_42")
     shells.type("C-z")
     shells.shows("Stopped")
     shells.line("bg; fg")
-    shells.until(lambda screen: screen.count("sleep 100") == 4, "is not in front again")
-    time.sleep(0.2)
+    shells.shows("front_42")
     shells.type("C-c")
     shells.line("echo =$?")
     shells.shows("=130")
@@ -123,7 +131,8 @@ def test_interrupts_and_jobs(shells: Screens) -> None:
     shells.type("C-c")
     shells.line("clear; echo on_$((6*7)); cat")
     shells.shows("on_42")
-    time.sleep(0.2)
+    shells.line("here")
+    shells.until(lambda screen: screen.count("here") == 2, "does not show what cat answers")
     shells.type("C-\\")
     shells.shows("Quit")
     shells.line("clear; echo end_$((6*7))")
@@ -202,13 +211,12 @@ def test_client_as_a_job(local: Screens) -> None:
     """The client in the background does not touch the terminal; it is stopped, goes on and ends as a job."""
     local.line("clear; go box 'sleep 0.3; echo from_$((6*7))' & sleep 1; wait; echo end_$((6*7))")
     local.shows("from_42", "end_42")
-    local.line("clear; go box & sleep 0.6; stty -a | grep -o ' icanon'; jobs; fg")
+    local.line("clear; go box & until jobs | grep -q Stop; do sleep 0.1; done; stty -a | grep -o ' icanon'; jobs; fg")
     local.shows("Stopped", " icanon", "ready")
     local.line("exit 4")
     local.shows("Connection to box closed.")
-    local.line("clear; echo =$?; stty -a | grep -o ' icanon'; go box 'sleep 100'; echo =$?")
-    local.shows(" icanon")
-    time.sleep(0.5)
+    local.line("clear; echo =$?; stty -a | grep -o ' icanon'; go box 'echo begun_$((6*7)); sleep 100'; echo =$?")
+    local.shows(" icanon", "begun_42")
     local.type("C-z")
     local.shows("=148")
     local.line("clear; kill %1; fg; clear; go -f box 'sleep 0.2; echo from_$((6*7)); exit 3'; echo =$?; sleep 1")
