@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Generator, Iterator
 from typing import TypeVar
@@ -24,6 +25,24 @@ SETTLE_TURNS = 1000  # of 10 ms: what a closing connection may need on a busy ma
 
 
 def pytest_configure() -> None:
+    """Let nothing depend on what started the tests."""
+    _own_state()
+    _hide_startup()
+
+
+def _own_state() -> None:
+    """Signals and umask as a login has them: nohup, a shell's ``&``, a CI's runner and a hardened root start others.
+
+    What programs of the tests inherit besides, such as signals that the C library keeps for itself, is the starter's.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # which Python itself ignores
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+
+
+def _hide_startup() -> None:
     """As root: sessions of the tests read no ``~/.bashrc`` of whoever runs them, which may be slow, or lock, or talk.
 
     In a mount namespace of this process, /dev/null stands in its place. Where that cannot be made, it is read.

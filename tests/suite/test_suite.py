@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,33 @@ def test_programs_are_in_the_list() -> None:
         for name in re.findall(r'"([^"]+)"', names)
     }
     assert needed - BESIDE - listed == set()
+
+
+INHERITED = """
+import os, signal, subprocess
+def test_it():
+    status = open("/proc/self/status").read()
+    assert "SigBlk:\\t0000000000000000" in status
+    assert "Umask:\\t0022" in status
+    assert callable(signal.getsignal(signal.SIGINT)), "Ctrl-C ends the tests"
+    child = subprocess.run(["grep", "SigIgn", "/proc/self/status"], stdout=subprocess.PIPE, text=True).stdout
+    assert int(child.split()[1], 16) & 0x7fffffff == 0
+"""
+
+
+def test_nothing_depends_on_the_starter(tmp_path: Path) -> None:
+    """Under nohup, in a shell's background, with a strict umask: tests and their programs have a login's state."""
+    (tmp_path / "test_inherited.py").write_text(INHERITED)
+
+    def as_odd_starters_do() -> None:
+        os.umask(0o077)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM})
+
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)}, cwd=tmp_path, preexec_fn=as_odd_starters_do,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout
