@@ -10,7 +10,6 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from teleconch import defaults
-from teleconch.api.turns import Turns
 from teleconch.auth.certificates import SIGNED_TTL_MAX, Certificates, checked_ttl
 from teleconch.auth.lockout import Lockouts, is_known, remembered
 from teleconch.auth.otp import step_of_code
@@ -21,6 +20,7 @@ from teleconch.auth.users import Users
 from teleconch.backend.interface import Check
 from teleconch.errors import AccessDenied, BadParameter
 from teleconch.resources.login import LoginRequest, UserCertificates
+from teleconch.turns import Turns
 
 log = Logger()
 

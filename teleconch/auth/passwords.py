@@ -1,4 +1,4 @@
-"""Passwords as bcrypt hashes, worked out in threads. Callers hold a turn (``api/turns.py``) meanwhile."""
+"""Passwords as bcrypt hashes, worked out in threads. Callers hold a turn (``turns.py``) meanwhile."""
 
 from __future__ import annotations
 

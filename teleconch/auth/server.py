@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 
 import teleconch
 from teleconch.api.interface import NodeReceiver, Watch
-from teleconch.api.turns import Turns
 from teleconch.auth.authorities import Authorities
 from teleconch.auth.certificates import Certificates, TLSIdentity
 from teleconch.auth.directory import Directory
@@ -51,6 +50,7 @@ from teleconch.resources.node import Node, NodePage, NodeStatus
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from teleconch.turns import Turns
 
 log = Logger()
 

@@ -8,7 +8,6 @@ from typing import Final
 from attrs import evolve
 from twisted.logger import Logger
 
-from teleconch.api.turns import Turns
 from teleconch.auth.otp import otp_url, step_of_code
 from teleconch.auth.passwords import Passwords
 from teleconch.auth.records import SignupIndex, SignupRecord, UserRecord, digest, signup_key
@@ -18,6 +17,7 @@ from teleconch.backend.interface import Delete
 from teleconch.errors import AccessDenied, BadParameter
 from teleconch.resources.login import Signup
 from teleconch.resources.secret import Secret
+from teleconch.turns import Turns
 
 log = Logger()
 

@@ -34,8 +34,8 @@ from teleconch.backend.interface import (
 from teleconch.backend.sqlite_file import BUSY_MILLISECONDS, lock, make_private, prepare, unusable
 from teleconch.backend.store import Store, changed
 from teleconch.backend.watch import Watches
-from teleconch.backend.worker import Worker
 from teleconch.errors import Unavailable
+from teleconch.worker import Worker
 
 log = Logger()
 

@@ -7,7 +7,8 @@ import os
 import sys
 from typing import NoReturn
 
-from teleconch.cli.tsh_flags import WrongUsage, find_verb, parse_ssh
+from teleconch.cli.tsh_command import find_verb, parse_ssh
+from teleconch.cli.tsh_flags import WrongUsage
 
 
 def leave(status: int) -> NoReturn:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from teleconch.cli.tsh_flags import Given, SSHCommand
+from teleconch.cli.tsh_command import SSHCommand
+from teleconch.cli.tsh_flags import Given
 from teleconch.cli.tsh_reactor import Place as Proxy
 from teleconch.client.background import go_on_in_background
 from teleconch.client.forward.specs import Forward, Place, parse_dynamic, parse_forward

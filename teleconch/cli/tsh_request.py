@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from teleconch.cli.tsh_flags import SSHCommand, WrongUsage
+from teleconch.cli.tsh_command import SSHCommand
+from teleconch.cli.tsh_flags import WrongUsage
 from teleconch.client.session import SessionRequest
 
 _LOCALE = ("LANG", "LC_")

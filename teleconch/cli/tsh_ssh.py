@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from teleconch.cli.tsh_flags import SSHCommand, WrongUsage
+from teleconch.cli.tsh_command import SSHCommand
+from teleconch.cli.tsh_flags import WrongUsage
 from teleconch.cli.tsh_reactor import SIGNALS, Interrupted
 from teleconch.client.address import ProxyAddress, parse_proxy, split_address
 from teleconch.client.tcp import Dialling

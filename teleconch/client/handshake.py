@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
 from teleconch.ssh import algorithms, kex, limits, messages, packet, signatures, states
-from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
+from teleconch.ssh.reader import Reader
 
 VERSION: Final = b"SSH-2.0-Teleconch"
 ENDED: Final = "ended"

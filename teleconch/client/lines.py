@@ -8,9 +8,9 @@ from typing import BinaryIO, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from teleconch.codec import string
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string
 
 LINE_MAX: Final = 64 * 1024  # a longer line is broken
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from teleconch.client.handshake import ENDED, Handshake
+from teleconch.codec import boolean, string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh import limits, messages
-from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 __all__ = ["ENDED", "ChannelUser", "Link"]
 

@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.error import ConnectionLost
 
 from teleconch.client.dial import KEEPALIVE, Credentials, host_check
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem, NotFound
 from teleconch.ssh.client import ClientConnection, ClientOptions, connect
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.relay import RelayChannel
 

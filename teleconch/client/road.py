@@ -13,8 +13,8 @@ from typing import Any, Final
 from teleconch.client.link import ENDED, WINDOW, Link
 from teleconch.client.session import Session, SessionRequest, Way
 from teleconch.client.terminal import RawTerminal
+from teleconch.codec import string
 from teleconch.errors import AccessDenied, ConnectionProblem, NotFound, TeleconchError
-from teleconch.ssh.codec import string
 
 KEEPALIVE: Final = 30.0  # seconds; load balancers cut connections that are silent for a minute
 KEEPALIVES_MISSED: Final = 3

@@ -24,8 +24,8 @@ from teleconch.client.background import go_on_in_background
 from teleconch.client.link import WINDOW, ChannelUser, Link
 from teleconch.client.stdio import Output, read_input
 from teleconch.client.terminal import Escapes, RawTerminal, modes_of, term_name, window_of
+from teleconch.codec import string
 from teleconch.errors import AccessDenied, ConnectionProblem
-from teleconch.ssh.codec import string
 
 UNSENT_MAX: Final = 256 * 1024  # bytes on their way to the server above which no input is read
 FAILED: Final = 255  # the status of a session that ~. ended, or Ctrl-C, as of OpenSSH's client

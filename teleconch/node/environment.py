@@ -1,7 +1,7 @@
 """Which variables reach a session: those that a client may set, by allow-list, and those that the node sets.
 
-``LD_*``, ``PYTHON*``, ``BASH_ENV``, ``IFS`` and the others of :data:`teleconch.node.variables.NEVER` never pass, even
-where the configuration's own list would let them (LESSONS.md, break 8).
+``LD_*``, ``PYTHON*``, ``BASH_ENV``, ``IFS`` and the others of ``launch.variables.NEVER`` never pass,
+even where the configuration's own list would let them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from attrs import frozen
 from twisted.internet.interfaces import IAddress
 
-from teleconch.node import variables
+from teleconch.node.launch import variables
 
 ALLOWED: Final = ("LANG", "LC_*", "COLORTERM", "TERM", "TELEPORT_SESSION")
 COUNT_MAX: Final = 64

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from teleconch.node import oom
-from teleconch.node.launcher import PATH, ROOT_PATH
+from teleconch.node.launch import oom
+from teleconch.node.launch.launcher import PATH, ROOT_PATH
 from teleconch.node.start import IReactorNode
 from teleconch.node.streams import Source
 

@@ -1,6 +1,6 @@
 """Processes of OS users, as the daemon sees them: started by the launcher, told about by messages.
 
-The protocol and the reasons for a process of its own stand in :mod:`teleconch.node.launcher`.
+The protocol and the reasons for a process of its own stand in :mod:`teleconch.node.launch.launcher`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 import teleconch
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
-from teleconch.node import oom
+from teleconch.node.launch import oom
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules, Reply, Request, Started, open_request
 from teleconch.node.starting import Start, Starts
 from teleconch.ssh.account import Account
@@ -36,7 +36,7 @@ OWN_DESCRIPTORS: Final = 3  # of a start, beside the process's: what is asked, a
 NOT_STARTED: Final = 255 << 8  # as from wait()
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
 
-_CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launcher import main; main()"
+_CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launched import main; main()"
 _ROOT = str(Path(teleconch.__file__).resolve().parents[1])
 
 log = Logger()

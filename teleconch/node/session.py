@@ -26,14 +26,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.access.permit import AccessPermit
+from teleconch.codec import boolean, string
 from teleconch.errors import AccessDenied, BadParameter, TeleconchError, quoted
-from teleconch.node import pty, rc
+from teleconch.node import pty
 from teleconch.node.environment import ENTRY_COST, Requested, SessionFacts, address
 from teleconch.node.files.child import SFTP
 from teleconch.node.files.programs import is_scp
 from teleconch.node.files.transfers import Transfers
 from teleconch.node.forward.gate import X11_REQUEST
 from teleconch.node.forward.session import SessionForwarding
+from teleconch.node.launch import rc
 from teleconch.node.place import Place
 from teleconch.node.process import Process
 from teleconch.node.start import Request
@@ -41,7 +43,7 @@ from teleconch.node.starting import NO_MEMORY
 from teleconch.node.streams import SINK_HIGH
 from teleconch.node.wires import STDERR, Wires
 from teleconch.ssh.channel import Answer, Channel
-from teleconch.ssh.codec import Reader, boolean, string
+from teleconch.ssh.reader import Reader
 
 END_OF_WRITE: Final = b"eow@openssh.com"  # OpenSSH's PROTOCOL, section 2.1
 NOT_STARTED: Final = 255  # exit status of a session that could not be started, as ssh's own for its failures

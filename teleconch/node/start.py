@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from teleconch.errors import TeleconchError, Unavailable, from_code
-from teleconch.node.launcher import text
+from teleconch.node.launch.launcher import text
 
 START_DEADLINE: Final = 60.0  # seconds for account look-up, home directory and exec
 REPLY_MAX: Final = 16 * 1024
@@ -42,8 +42,8 @@ NO_RULES: Final = LoginRules()
 class Request:
     """What is to run: as whom, a command (``None``: a login shell), with which variables, on a terminal or pipes.
 
-    ``serve`` names what the launcher's child does instead, without an exec (``launcher.SERVED``). ``programs`` is the
-    folder of ``files.programs``, where files may be moved. ``rc`` is ``node.rc.SYSTEM`` or ``USER`` for a session of
+    ``serve`` names what the launcher's child does instead, without an exec (``node.launched``). ``programs`` is the
+    folder of ``files.programs``, where files may be moved. ``rc`` is ``rc.SYSTEM`` or ``USER`` for a session of
     the user's, and ``cookie`` is X11's, for that script.
     """
 

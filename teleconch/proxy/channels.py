@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import pack
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from teleconch.errors import TeleconchError
 from teleconch.proxy.dial import abort
-from teleconch.proxy.target import SUBSYSTEM_PREFIX, parse_subsystem
-from teleconch.ssh.codec import Reader
+from teleconch.proxy.target import SUBSYSTEM_PREFIX, Target, parse_subsystem
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 
 if TYPE_CHECKING:
-    from teleconch.proxy.server import ProxyUser
+    from twisted.internet.interfaces import IReactorTime
+
     from teleconch.proxy.shares import Turn
 
 AUTH_API: Final = b"auth-api"
 _T = TypeVar("_T")
 _STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2
+
+
+class Roads(Protocol):
+    """Where a user's channels may lead. Each error is a sentence for the user."""
+
+    @property
+    def clock(self) -> IReactorTime: ...
+
+    async def dial(self, asked: Target) -> Turn:
+        """A turn that has the end of the node that ``asked`` means, ready to relay."""
+
+    async def auth_api(self) -> RelayProtocol:
+        """An end at the auth server."""
+
+    def no_shell(self, what: str) -> str:
+        """The sentence for a user who asks the proxy itself for ``what``."""
 
 
 class _Relayed(RelayChannel):
@@ -58,7 +75,7 @@ class ProxySession(_Relayed):
 
     name = b"session"
 
-    def __init__(self, user: ProxyUser) -> None:
+    def __init__(self, user: Roads) -> None:
         super().__init__()
         self._user = user
         self._used = False

@@ -1,4 +1,4 @@
-"""The auth role: state, authorities, and the auth API's listener. Also ``twistd teleport-auth``."""
+"""The auth role: state, authorities, and the auth API's listener."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
@@ -26,9 +25,6 @@ from teleconch.config.values import Config
 from teleconch.errors import Unavailable
 from teleconch.resources.token import Token
 from teleconch.service.role import JoinHow, Role, cannot_listen, listener
-from teleconch.service.twistd import Options, role_service
-
-__all__ = ["AuthRole", "Options", "makeService"]
 
 log = Logger()
 
@@ -166,8 +162,3 @@ def _private_folder(path: Path) -> None:
 
 def _broken(failure: Failure) -> None:
     log.failure("the auth server's own certificate is not renewed any more; restart it", failure=failure)
-
-
-def makeService(options: Options) -> IService:
-    """For twistd."""
-    return role_service(options, "auth")

@@ -1,18 +1,17 @@
-"""The node role: join, SSH server, pings. Also ``twistd teleport-node``."""
+"""The node role: join, SSH server, pings."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 
 from teleconch.api.membership import Membership
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
-from teleconch.node import oom
 from teleconch.node.labels import LabelCommand
+from teleconch.node.launch import oom
 from teleconch.node.service import NodeServer
 from teleconch.node.start import LoginRules
 from teleconch.resources.addresses import host_of, no_other_machine
@@ -26,9 +25,6 @@ from teleconch.service.role import (
     listener,
     server_options,
 )
-from teleconch.service.twistd import Options, role_service
-
-__all__ = ["NodeRole", "Options", "makeService"]
 
 
 class NodeRole(Role):
@@ -114,8 +110,3 @@ def _alone_at(addr: str | None) -> str | None:
     """The host of an address that proxies are to dial, where it is the host's alone."""
     host = host_of(addr or "")
     return host if host and not no_other_machine(host) else None
-
-
-def makeService(options: Options) -> IService:
-    """For twistd."""
-    return role_service(options, "node")

@@ -1,10 +1,9 @@
-"""The proxy role: join, SSH gateway, HTTPS. Also ``twistd teleport-proxy``."""
+"""The proxy role: join, SSH gateway, HTTPS."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 
@@ -20,12 +19,9 @@ from teleconch.service.role import (
     listener,
     server_options,
 )
-from teleconch.service.twistd import Options, role_service
 from teleconch.web.app import WebSettings
 from teleconch.web.service import WebServer
 from teleconch.web.tls import files_reader
-
-__all__ = ["Options", "ProxyRole", "makeService"]
 
 
 class ProxyRole(Role):
@@ -109,8 +105,3 @@ class ProxyRole(Role):
             await self._server.stopService()
         if self._membership is not None:
             self._membership.stop()
-
-
-def makeService(options: Options) -> IService:
-    """For twistd."""
-    return role_service(options, "proxy")

@@ -12,10 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.codec import boolean, string
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
 from teleconch.ssh import messages, signatures
-from teleconch.ssh.codec import Reader, boolean, string
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 if TYPE_CHECKING:
     from teleconch.ssh.transport import SSHTransport

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.conch.ssh.channel import SSHChannel
 from twisted.internet.defer import Deferred
@@ -21,10 +21,8 @@ from zope.interface import implementer
 
 from teleconch.errors import TeleconchError
 from teleconch.ssh import limits
+from teleconch.ssh.carrier import Carrier
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
-
-if TYPE_CHECKING:
-    from teleconch.ssh.connection import Connection
 
 _SMALL = 4096  # bytes of a packet that waits with others in one object
 
@@ -42,7 +40,7 @@ class Channel(SSHChannel):
     ``request_<name>(data)``; the last may return an awaitable, and what the peer sends next waits for it."""
 
     log = Logger()
-    conn: Connection
+    conn: Carrier[Channel]  # type: ignore[assignment]  # Conch names its own connection
     id: Any
 
     def __init__(

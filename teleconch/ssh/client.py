@@ -10,13 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from teleconch.codec import string
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
 from teleconch.ssh import algorithms, kex, limits, messages, states
 from teleconch.ssh.auth_client import Agent, Signer, UserAuthClient
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.transport import VERSION, SSHTransport
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.codec import boolean, string, uint32
 from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused, SSHProblem
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.requests import GlobalRequests, KeepAlive
 
 __all__ = ["ChannelRefused", "Connection"]

@@ -13,9 +13,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.codec import string, uint32
 from teleconch.ssh import limits, messages, packet
 from teleconch.ssh.account import Account
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 from teleconch.ssh.wire import READ_SIZE, StreamWire, Wire, make_wire
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
+from teleconch.codec import boolean, mpint, name_list, string, uint32
 from teleconch.ssh import algorithms, limits, messages
 from teleconch.ssh.algorithms import Algorithms
-from teleconch.ssh.codec import Reader, boolean, mpint, name_list, string, uint32
 from teleconch.ssh.problems import NegotiationProblem, ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -5,19 +5,18 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.codec import boolean, string
 from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
-from teleconch.ssh.codec import Reader, boolean, string
+from teleconch.ssh.carrier import Asker
 from teleconch.ssh.problems import ProtocolProblem, RequestRefused, SSHProblem
-
-if TYPE_CHECKING:
-    from teleconch.ssh.connection import Connection
+from teleconch.ssh.reader import Reader
 
 _KEEPALIVE: Final = b"keepalive@openssh.com"
 
@@ -31,7 +30,7 @@ class GlobalRequests:
 
     log = Logger()
 
-    def __init__(self, connection: Connection, decide: Callable[[bytes, bytes], Any]) -> None:
+    def __init__(self, connection: Asker, decide: Callable[[bytes, bytes], Any]) -> None:
         self._connection = connection
         self._decide = decide
         self._waiting: deque[tuple[bytes, bool, bytes]] = deque()  # the peer's
@@ -132,7 +131,7 @@ class KeepAlive:
     It asks also while data flows, so that whatever stands between never sees an idle connection (LESSONS: pain 23).
     """
 
-    def __init__(self, connection: Connection, requests: GlobalRequests, interval: float, count: int) -> None:
+    def __init__(self, connection: Asker, requests: GlobalRequests, interval: float, count: int) -> None:
         self._connection, self._requests = connection, requests
         self._interval, self._count = interval, count
         self._missed = 0

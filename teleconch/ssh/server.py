@@ -13,15 +13,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.admission import Admission
+from teleconch.codec import string
 from teleconch.errors import BadParameter
 from teleconch.ssh import algorithms, kex, limits, messages, states
 from teleconch.ssh.account import account_of
 from teleconch.ssh.algorithms import Algorithms
-from teleconch.ssh.codec import Reader, string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.limits import EXCHANGES, HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.problems import SSHProblem
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.transport import SSHTransport, server_extensions
 from teleconch.ssh.userauth import UserAuthServer
 
@@ -83,6 +84,10 @@ class SSHServerTransport(SSHTransport):
         self.factory.admission.connected(self, self.getPeer())
         if not self.ended:
             super().connectionMade()
+
+    @property
+    def log_fields(self) -> Mapping[str, str]:
+        return {"service": self.factory.log_name, "addr_remote": self.peer_name(), **self.factory.audit}
 
     def _too_slow(self) -> None:
         self._grace = None

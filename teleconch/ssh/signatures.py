@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from teleconch.ssh.codec import Reader, mpint, string
+from teleconch.codec import mpint, string
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes

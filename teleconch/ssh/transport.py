@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from teleconch.codec import name_list, string, uint32
 from teleconch.ssh import algorithms, kex, limits, messages, packet, states
 from teleconch.ssh.algorithms import Algorithms
-from teleconch.ssh.codec import Reader, name_list, string, uint32
 from teleconch.ssh.framing import PacketStream
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ was offered before, so an offer can never be taken for a proof (LESSONS: CVE-202
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from twisted.conch.error import ConchError, NotEnoughAuthentication, ValidPublicKey
 from twisted.conch.interfaces import IConchUser
@@ -18,20 +18,19 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.codec import boolean, name_list, string, uint32
 from teleconch.errors import TeleconchError
 from teleconch.ssh import messages, signatures
+from teleconch.ssh.account import Account
 from teleconch.ssh.checker import (
     CertificateCredentials,
     ICertificateCredentials,
     IInteractiveCredentials,
     InteractiveCredentials,
 )
-from teleconch.ssh.codec import Reader, boolean, name_list, string, uint32
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
-
-if TYPE_CHECKING:
-    from teleconch.ssh.server import SSHServerTransport
+from teleconch.ssh.reader import Reader
 
 METHODS: Final = {ICertificateCredentials: b"publickey", IInteractiveCredentials: b"keyboard-interactive"}
 PUBLICKEY: Final = b"publickey"
@@ -41,11 +40,31 @@ _OFFERS_MAX: Final = 32  # keys of a well-filled agent; they prove nothing and c
 _PROMPTS_MAX: Final = 16
 
 
+class AuthTransport(Protocol):
+    """What user authentication asks of the server's transport."""
+
+    account: Account
+    ended: bool
+    sessionID: bytes | None
+    first_host_key: bytes
+
+    @property
+    def log_fields(self) -> Mapping[str, str]:
+        """Of the log's line about a refused login: service and address, and what the listener adds."""
+
+    def getPeer(self) -> Any: ...
+    def sendPacket(self, messageType: int, payload: bytes) -> None: ...
+    def fail(self, problem: SSHProblem) -> None: ...
+
+    def start_connection(self, avatar: Any, logout: Callable[[], None], user: str) -> None:
+        """Authentication has succeeded."""
+
+
 class UserAuthServer(SSHService):
     """Runs until someone has authenticated. Requests are answered one after the other."""
 
     name = b"ssh-userauth"
-    transport: SSHServerTransport  # type: ignore[assignment]  # Conch names its own
+    transport: AuthTransport  # type: ignore[assignment]  # Conch names its own
     log = Logger()
 
     def __init__(self, portal: Portal, limits: Limits) -> None:
@@ -239,12 +258,10 @@ class UserAuthServer(SSHService):
         self.log.warn(
             "access denied: {error}",
             event="auth",
-            service=self.transport.factory.log_name,
             success=False,
             login=login[:255].decode("utf-8", "replace"),
-            addr_remote=self.transport.peer_name(),
             error=why,
-            **self.transport.factory.audit,
+            **self.transport.log_fields,
         )
 
 

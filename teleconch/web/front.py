@@ -13,11 +13,11 @@ from twisted.logger import Logger
 
 from teleconch.admission import source_of
 from teleconch.api.interface import Cluster, Logins
-from teleconch.api.turns import Turns
 from teleconch.defaults import PASSWORD_MAX
 from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
 from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
 from teleconch.resources.secret import Secret
+from teleconch.turns import Turns
 from teleconch.web.attempts import Attempts, TooOften
 
 log = Logger()

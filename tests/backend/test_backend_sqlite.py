@@ -246,7 +246,7 @@ async def test_a_backup_program_may_read_meanwhile(opened, path):
 @pytest_twisted.ensureDeferred
 async def test_too_many_waiting_writes_are_refused(opened, monkeypatch):
     """With a stalled disk the auth server says so instead of growing without bound."""
-    from teleconch.backend import worker
+    from teleconch import worker
 
     monkeypatch.setattr(worker, "WAITING_MAX", 10)
     store = opened()

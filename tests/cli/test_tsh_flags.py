@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.cli.tsh_flags import Given, WrongUsage, find_verb, parse_ssh
+from teleconch.cli.tsh_command import find_verb, parse_ssh
+from teleconch.cli.tsh_flags import Given, WrongUsage
 
 TSH = Path(sys.executable).parent / "tsh"
 

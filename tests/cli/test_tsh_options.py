@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleconch.cli.tsh_flags import WrongUsage, find_verb, parse_ssh
+from teleconch.cli.tsh_command import find_verb, parse_ssh
+from teleconch.cli.tsh_flags import WrongUsage
 from teleconch.cli.tsh_options import _split
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from teleconch.ca.keys import new_ssh_key, public_blob
 from teleconch.client.link import ENDED, ChannelUser, Link
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, TrustError
 from teleconch.ssh import algorithms, kex, messages, packet, states
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.signatures import load_private_key, sign
 
 PRIVATE, PUBLIC = new_ssh_key()

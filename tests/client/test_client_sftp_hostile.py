@@ -6,9 +6,10 @@ from twisted.internet.defer import succeed
 
 from teleconch.client.copy.sftp import SftpChannel, SftpTree
 from teleconch.client.copy.tree import CopyProblem
+from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
-from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 
 class Node(SftpChannel):

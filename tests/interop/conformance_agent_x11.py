@@ -15,8 +15,9 @@ from forwarding_clients import Raw, beside, connected, master, opened, requested
 from node_world import PERMITS
 from twisted.internet import reactor, task
 
-from teleconch.ssh.codec import Reader, boolean, string, uint32
+from teleconch.codec import boolean, string, uint32
 from teleconch.ssh.connection import Connection
+from teleconch.ssh.reader import Reader
 
 AGENT = "Forwarding: -A"
 DISPLAY = "Forwarding: -X"

@@ -28,7 +28,8 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import DeferredList
 from twisted.internet.threads import deferToThread
 
-from teleconch.ssh.codec import Reader, string
+from teleconch.codec import string
+from teleconch.ssh.reader import Reader
 
 PORTS = "Forwarding: -R of ports"
 SOCKETS = "Forwarding: -R of Unix sockets"

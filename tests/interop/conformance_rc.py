@@ -15,7 +15,7 @@ from conformance_sessions import _exec, raw
 from conformance_shells import _files
 
 from teleconch.ca.ssh import PERMITS
-from teleconch.ssh.codec import boolean, string, uint32
+from teleconch.codec import boolean, string, uint32
 
 RC = "Scripts before a session"
 SSHRC = Path("/etc/ssh/sshrc")

@@ -25,7 +25,7 @@ from forwarding_clients import (
 from twisted.internet import reactor, task
 from twisted.internet.defer import DeferredList
 
-from teleconch.ssh.codec import string, uint32
+from teleconch.codec import string, uint32
 
 REFUSED = "Forwarding that is refused"
 ONLY = "Connections that only forward"

@@ -18,9 +18,9 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
+from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import RequestRefused
 
 COMMANDS = "Commands and shells"

@@ -18,9 +18,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectionLost
 from twisted.internet.threads import deferToThread
 
+from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 

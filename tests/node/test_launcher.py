@@ -20,8 +20,8 @@ from node_world import ME, alive, own_signals
 from twisted.internet import reactor, task
 
 from teleconch.errors import AccessDenied, LimitExceeded, NotFound, TeleconchError, Unavailable
-from teleconch.node import accounts
-from teleconch.node.launcher import Loop, data, text
+from teleconch.node.launch import accounts
+from teleconch.node.launch.launcher import Loop, data, text
 from teleconch.node.process import COMMAND_MAX, Launcher, Process
 from teleconch.node.start import Request, Started, understand
 from teleconch.ssh.account import Account
@@ -84,7 +84,7 @@ def test_no_process_for_a_start_that_is_given_up(monkeypatch: pytest.MonkeyPatch
         socket.send_fds(ours, [b"start 7"], [null, reply, null, null, null])
         os.close(reply)
         os.close(null)
-        assert Loop(theirs, None)._obey()
+        assert Loop(theirs, None, {})._obey()
         assert ours.recv(256) == b"exit 7 65280"
 
 
@@ -204,7 +204,7 @@ def test_rights_are_given_up_or_nothing_runs(other_user: str) -> None:
     program = (
         "import os, sys\n"
         "sys.path.append(sys.argv[1])\n"
-        "from teleconch.node import accounts\n"
+        "from teleconch.node.launch import accounts\n"
         "from teleconch.errors import AccessDenied\n"
         "account = accounts.look_up(sys.argv[2])\n"
         "os.setgroups([0, 4])\n"

@@ -30,7 +30,7 @@ while True:
 CLOSING = """
 import os, signal, sys, time
 sys.path.append(sys.argv[1])
-from teleconch.node import attend
+from teleconch.node.launch import attend
 attend.CLOSE_LIMIT = 1
 note = attend.Note()
 attending = os.fork()
@@ -92,7 +92,7 @@ def _held(launcher: Launcher) -> list[int]:
     for pid in _tree(launcher.pid):
         try:
             stopped = "State:\tT" in Path(f"/proc/{pid}/status").read_text()
-            if stopped and b"teleconch.node.launcher" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if stopped and b"teleconch.node.launched" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
         except OSError:
             continue

@@ -22,12 +22,12 @@ from node_world import World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.ca.ssh import PERMITS, issue_user_cert
+from teleconch.codec import string
 from teleconch.errors import TeleconchError
 from teleconch.node import process
 from teleconch.node.start import LoginRules
 from teleconch.service.log import format_line
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 
@@ -103,14 +103,14 @@ async def test_client_that_is_gone_before_its_shell(world: World, other_user: st
 NO_PROCESSES = """
 import os, sys
 sys.path.append(sys.argv[1])
-from teleconch.node import launcher
+from teleconch.node import launched
 real = os.fork
 def fork():
     if os.path.exists({flag!r}):
         raise BlockingIOError(11, "Resource temporarily unavailable")
     return real()
 os.fork = fork
-launcher.main()
+launched.main()
 """
 
 

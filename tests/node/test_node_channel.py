@@ -13,10 +13,10 @@ from node_world import World
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
+from teleconch.codec import string
 from teleconch.node.session import SessionChannel
 from teleconch.ssh import limits
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 

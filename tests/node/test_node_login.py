@@ -19,7 +19,7 @@ from node_world import Client, World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.errors import BadParameter
-from teleconch.node import variables
+from teleconch.node.launch import variables
 from teleconch.node.start import LoginRules
 
 pytestmark = [pytest.mark.program("ssh"), pytest.mark.root]

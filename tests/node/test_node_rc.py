@@ -12,7 +12,7 @@ import pytest_twisted
 from node_world import World
 
 from teleconch.ca.ssh import PERMITS
-from teleconch.node import rc
+from teleconch.node.launch import rc
 
 pytestmark = [pytest.mark.program("ssh"), pytest.mark.root]
 

@@ -190,7 +190,7 @@ async def test_node_of_an_ordinary_user(world: World, other_user: str) -> None:
         "name, login, root = sys.argv[1:]\n"
         "entry = pwd.getpwnam(name)\n"
         "sys.path.append(root)\n"
-        "from teleconch.node import accounts\n"
+        "from teleconch.node.launch import accounts\n"
         "os.setgroups(os.getgrouplist(name, entry.pw_gid)); os.setgid(entry.pw_gid); os.setuid(entry.pw_uid)\n"
         "account = accounts.look_up(login)\n"
         "try: accounts.check(account); accounts.become(account); print('in', os.getuid() == account.uid)\n"

@@ -16,8 +16,8 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
+from teleconch.codec import string, uint32
 from teleconch.errors import TeleconchError
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import RequestRefused, SSHProblem
 

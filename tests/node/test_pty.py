@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from teleconch.codec import string
 from teleconch.errors import BadParameter
 from teleconch.node.pty import PtyRequest, Terminal, WindowSize, parse_modes, parse_request, parse_size
-from teleconch.ssh.codec import string
 
 UINT32 = st.integers(0, 2**32 - 1)
 MODES = st.dictionaries(st.integers(1, 159), UINT32, max_size=80)

@@ -16,7 +16,7 @@ import pytest
 import pytest_twisted
 from node_world import World
 
-from teleconch.node import records
+from teleconch.node.launch import records
 
 
 @pytest.fixture

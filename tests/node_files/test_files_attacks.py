@@ -23,13 +23,14 @@ pytestmark = [pytest.mark.root, pytest.mark.program("sftp", "scp", "ssh", "usera
 DUMPABLE = """
 import ctypes, sys
 sys.path.append(sys.argv[1])
-from teleconch.node import accounts, launcher
+from teleconch.node import launched
+from teleconch.node.launch import accounts
 real = accounts.become
 def become(account):
     real(account)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 accounts.become = become
-launcher.main()
+launched.main()
 """
 
 

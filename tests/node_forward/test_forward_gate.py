@@ -12,12 +12,13 @@ from forward_world import ask, children
 from node_world import ME, World
 from twisted.internet import task
 
+from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied
 from teleconch.node.forward.gate import NEEDS, Gate
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from teleconch.ssh.reader import Reader
 
 PORT, AGENT = "permit-port-forwarding", "permit-agent-forwarding"
 COOKIE = boolean(False) + string(b"MIT-MAGIC-COOKIE-1") + string(b"00" * 16) + uint32(0)

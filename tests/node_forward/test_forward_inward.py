@@ -14,10 +14,11 @@ from forward_world import ask, children, free_port, listeners, listens, master, 
 from node_world import World, running_node
 from twisted.internet.defer import Deferred
 
+from teleconch.codec import string, uint32
 from teleconch.node.forward import forwarding
 from teleconch.node.forward.bind import CLIENT_SPECIFIED, NO, YES
-from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import RequestRefused
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import RelayChannel
 
 pytestmark = pytest.mark.program("ssh")

@@ -17,8 +17,8 @@ from node_world import ME, World
 from twisted.internet import reactor, task
 from twisted.internet.threads import deferToThread
 
+from teleconch.codec import string, uint32
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ChannelRefused
 
 pytestmark = pytest.mark.program("ssh")

@@ -18,12 +18,12 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from teleconch.ca.authority import new_authority
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied
 from teleconch.proxy import server
 from teleconch.resources.secret import Secret
 from teleconch.ssh import client, messages
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 
 

@@ -10,11 +10,11 @@ from twisted.internet.task import Clock
 
 from teleconch.ca.keys import public_blob
 from teleconch.client.link import ENDED, ChannelUser, Link
+from teleconch.codec import boolean, string, uint32
 from teleconch.ssh import messages as m
 from teleconch.ssh import signatures, states
 from teleconch.ssh.auth_client import Signer
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import boolean, string, uint32
 from teleconch.ssh.server import SSHServerTransport
 
 # Bodies that can be read: what is wrong with these messages is their moment alone. The others have none.

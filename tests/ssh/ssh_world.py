@@ -20,12 +20,13 @@ from twisted.python.failure import Failure
 
 from teleconch.ca import authority, keys
 from teleconch.ca import ssh as ca_ssh
+from teleconch.codec import string, uint32
 from teleconch.ssh.auth_client import Signer
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.checker import CertificateChecker
 from teleconch.ssh.client import ClientOptions, SSHClientTransport, connect
-from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import ChannelRefused
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory, SSHServerTransport
 

@@ -14,10 +14,10 @@ from twisted.logger import capturedLogs
 
 from teleconch.ca.keys import public_blob
 from teleconch.client.handshake import Handshake
+from teleconch.codec import boolean, string, uint32
 from teleconch.ssh import limits, signatures
 from teleconch.ssh import messages as m
 from teleconch.ssh.account import Account, account_of
-from teleconch.ssh.codec import boolean, string, uint32
 from teleconch.ssh.problems import ProtocolProblem
 
 

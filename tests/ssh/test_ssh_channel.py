@@ -11,10 +11,10 @@ from ssh_world import BLOCK, ClientSession, Pair, options, pattern
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
+from teleconch.codec import string, uint32
 from teleconch.ssh import limits
 from teleconch.ssh import messages as m
 from teleconch.ssh.client import ClientOptions
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 

@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hostile_server import QUIET, Hostile, LinkClient, MakeClient, at, end, in_session, inject, twisted_client
 from ssh_world import Pair, user_cert
 
+from teleconch.codec import name_list, string, uint32
 from teleconch.ssh import limits, signatures, states
 from teleconch.ssh import messages as m
-from teleconch.ssh.codec import Reader, name_list, string, uint32
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.server import SSHServerTransport
 
 

@@ -10,9 +10,9 @@ from ssh_world import BLOCK, ClientSession, Pair, execute, login, make_factory, 
 from twisted.internet import reactor, task
 from twisted.internet.defer import maybeDeferred
 
+from teleconch.codec import string
 from teleconch.ssh import algorithms, limits, states
 from teleconch.ssh.client import ClientOptions
-from teleconch.ssh.codec import string
 from teleconch.ssh.limits import Limits
 
 SIZE = 6_000_000

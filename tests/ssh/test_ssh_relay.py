@@ -18,9 +18,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from teleconch.codec import string, uint32
 from teleconch.ssh import limits
 from teleconch.ssh.account import Account
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.relay import RelayChannel, RelayProtocol
 

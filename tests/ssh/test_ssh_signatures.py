@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ssh_world import HOST_CERT, HOST_PEM, USER_CERT
 
 from teleconch.ca.keys import public_blob
+from teleconch.codec import string
 from teleconch.ssh import signatures
-from teleconch.ssh.codec import string
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.problems import ProtocolProblem
 

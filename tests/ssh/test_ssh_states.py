@@ -9,10 +9,10 @@ import pytest
 from ssh_world import ClientSession, Memory, Pair, make_client
 from twisted.internet.task import Clock
 
+from teleconch.codec import string, uint32
 from teleconch.ssh import algorithms, states
 from teleconch.ssh import messages as m
 from teleconch.ssh.client import ClientOptions, SSHClientTransport
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.server import ServerOptions
 
 # A body with which a message that is legal here does no harm.

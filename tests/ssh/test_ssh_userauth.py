@@ -27,13 +27,14 @@ from zope.interface import implementer
 
 from teleconch.ca import authority, keys
 from teleconch.ca.keys import public_blob
+from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied
 from teleconch.ssh import messages as m
 from teleconch.ssh import signatures, states
 from teleconch.ssh.auth_client import Signer, UserAuthClient
 from teleconch.ssh.checker import CertificateChecker, CertificateCredentials, IInteractiveCredentials
-from teleconch.ssh.codec import Reader, boolean, string, uint32
 from teleconch.ssh.limits import Limits
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.transport import server_extensions
 
 OTHER_CA = authority.new_authority("user", "other", NOW)

@@ -29,9 +29,9 @@ from twisted.internet.task import LoopingCall
 from teleconch.api.connection import endpoint_of, open_connection
 from teleconch.api.tls import TLSCredentials, member_tls
 from teleconch.client.identity import read_identity
+from teleconch.codec import string, uint32
 from teleconch.ssh import client
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string, uint32
 
 STEPS = 50  # of the rate's clock, a second
 FIRST = 1000.0  # a second, until it has begun as many as it wants to hold

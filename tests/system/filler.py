@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 
+from teleconch.codec import string, uint32
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientOptions, connect
-from teleconch.ssh.codec import string, uint32
 
 SESSIONS = 500
 VARIABLES_OF = 80  # sessions, which would be 21 MB

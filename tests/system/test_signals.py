@@ -79,7 +79,7 @@ class Running:
     def launcher(self) -> int:
         children = Path(f"/proc/{self.daemon.process.pid}/task/{self.daemon.process.pid}/children").read_text()
         (pid,) = (
-            pid for pid in children.split() if b"node.launcher" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pid for pid in children.split() if b"node.launch" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )  # fmt: skip
         return int(pid)
 

@@ -3,9 +3,11 @@
 from twisted.application.service import ServiceMaker
 
 auth = ServiceMaker(
-    "teleport-auth", "teleconch.service.auth", "The certificate authority and API of a cluster", "teleport-auth"
+    "teleport-auth", "teleconch.service.twistd_auth", "The certificate authority and API of a cluster", "teleport-auth"
 )
-node = ServiceMaker("teleport-node", "teleconch.service.node", "The SSH server of a cluster's node", "teleport-node")
+node = ServiceMaker(
+    "teleport-node", "teleconch.service.twistd_node", "The SSH server of a cluster's node", "teleport-node"
+)
 proxy = ServiceMaker(
-    "teleport-proxy", "teleconch.service.proxy", "The SSH and HTTPS gateway of a cluster", "teleport-proxy"
+    "teleport-proxy", "teleconch.service.twistd_proxy", "The SSH and HTTPS gateway of a cluster", "teleport-proxy"
 )

@@ -9,11 +9,12 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from teleconch.client.copy.tree import CopyProblem, Status
+from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientConnection
-from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused
+from teleconch.ssh.reader import Reader
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE = 1, 2, 3, 4, 5, 6
 LSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, MKDIR, REALPATH, STAT = 7, 9, 10, 11, 12, 14, 16, 17

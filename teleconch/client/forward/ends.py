@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
 from teleconch.client.forward.specs import Place
-from teleconch.ssh.codec import string, uint32
+from teleconch.codec import string, uint32
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 
 DIAL_SECONDS: Final = 30.0

@@ -12,12 +12,13 @@ from twisted.internet.error import ConnectError, ConnectionLost
 from teleconch.client.forward.ends import FromNode, dial
 from teleconch.client.forward.socks import NotSocks, Socks, Wanted
 from teleconch.client.forward.specs import Forward, Place
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientConnection
-from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import RelayChannel, relay
 
 AGENT_REQUEST = b"auth-agent-req@openssh.com"

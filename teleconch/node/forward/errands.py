@@ -25,7 +25,7 @@ from zope.interface import implementer
 from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError, Unavailable
 from teleconch.node.forward.child import MESSAGE_MAX
 from teleconch.node.forward.listening import close_all
-from teleconch.node.launcher import text
+from teleconch.node.launch.launcher import text
 from teleconch.node.process import Launcher, Process
 from teleconch.node.start import IReactorNode, Request, Started
 from teleconch.ssh.account import Account

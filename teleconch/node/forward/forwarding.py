@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.access.permit import AccessPermit
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, LimitExceeded, TeleconchError
 from teleconch.node.forward import bind, gate
 from teleconch.node.forward.errands import Errands, NoMeans
@@ -24,9 +25,9 @@ from teleconch.node.start import IReactorNode
 from teleconch.ssh import messages
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import Reader, string, uint32
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
+from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import RelayChannel, relay
 
 LISTENERS_MAX: Final = 100  # of one connection, all kinds together

@@ -10,12 +10,12 @@ from typing import Any, Final
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, NotFound, TeleconchError, Unavailable
 from teleconch.node.forward import gate, x11
 from teleconch.node.forward.forwarding import Forwarding
 from teleconch.node.forward.inward import Listener
 from teleconch.node.start import Request
-from teleconch.ssh.codec import string, uint32
 from teleconch.ssh.problems import ProtocolProblem
 
 XAUTH_DEADLINE: Final = 30.0  # seconds; xauth itself waits up to 20 for its lock

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from teleconch.errors import BadParameter
-from teleconch.ssh.codec import Reader
+from teleconch.ssh.reader import Reader
 
 PROGRAM: Final = "/usr/bin/xauth"
 COMMAND: Final = b"exec /usr/bin/xauth -q -"

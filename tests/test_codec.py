@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.ssh import codec
+from teleconch import codec
 from teleconch.ssh.problems import ProtocolProblem
+from teleconch.ssh.reader import Reader
 
 
 @given(st.binary(max_size=100), st.integers(0, 2**32 - 1), st.booleans(), st.lists(st.binary(min_size=1, max_size=9)))
@@ -32,16 +33,17 @@ def test_numbers(number: int) -> None:
     assert number == 0 or not (wire[4] == 0 and wire[5] < 0x80)
 
 
-@given(st.binary(max_size=40))
-def test_garbage_is_one_kind_of_error(data: bytes) -> None:
-    """Nothing that a peer sends makes a reader raise anything but a protocol problem, or read past the end."""
+@given(st.sampled_from([(codec.Reader, codec.Malformed), (Reader, ProtocolProblem)]), st.binary(max_size=40))
+def test_garbage_is_one_kind_of_error(reading: tuple[type[codec.Reader], type[Exception]], data: bytes) -> None:
+    """Nothing that a peer sends makes a reader raise anything but its own problem, or read past the end."""
+    kind, problem = reading
     for read in ("byte", "boolean", "uint32", "string", "mpint", "name_list"):
-        reader = codec.Reader(data)
+        reader = kind(data)
         try:
             while True:
                 getattr(reader, read)()
-        except ProtocolProblem:
+        except problem:
             pass
-    reader = codec.Reader(data + b"x")
-    with pytest.raises(ProtocolProblem):
+    reader = kind(data + b"x")
+    with pytest.raises(problem):
         reader.end()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct, error
-from typing import Final
-
-from teleconch.ssh.problems import ProtocolProblem
+from typing import ClassVar, Final
 
 _U32: Final = Struct(">I")
 uint32 = _U32.pack
@@ -32,10 +30,16 @@ def name_list(names: tuple[bytes, ...]) -> bytes:
     return string(b",".join(names))
 
 
+class Malformed(Exception):
+    """Bytes are not what their format says."""
+
+
 class Reader:
-    """Reads a payload from front to back; what does not fit raises :class:`ProtocolProblem`."""
+    """Reads fields from front to back; bytes that do not fit raise :attr:`problem`."""
 
     __slots__ = ("_at", "_data")
+
+    problem: ClassVar[type[Exception]] = Malformed
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = data
@@ -43,7 +47,7 @@ class Reader:
 
     def byte(self) -> int:
         if self._at >= len(self._data):
-            raise ProtocolProblem("a message ends too early")
+            raise self.problem("a message ends too early")
         value = self._data[self._at]
         self._at += 1
         return value
@@ -55,14 +59,14 @@ class Reader:
         try:
             (value,) = _U32.unpack_from(self._data, self._at)
         except error:
-            raise ProtocolProblem("a message ends too early") from None
+            raise self.problem("a message ends too early") from None
         self._at += 4
         return int(value)
 
     def take(self, count: int) -> bytes:
         end = self._at + count
         if end > len(self._data):
-            raise ProtocolProblem("a message ends too early")
+            raise self.problem("a message ends too early")
         value = self._data[self._at : end]
         self._at = end
         return value
@@ -74,7 +78,7 @@ class Reader:
         """A number that is not negative."""
         data = self.string()
         if data and data[0] & 0x80:
-            raise ProtocolProblem("a number is negative")
+            raise self.problem("a number is negative")
         return int.from_bytes(data, "big")
 
     def name_list(self) -> tuple[bytes, ...]:
@@ -89,4 +93,4 @@ class Reader:
     def end(self) -> None:
         """Nothing may follow."""
         if self._at != len(self._data):
-            raise ProtocolProblem("a message is longer than its fields")
+            raise self.problem("a message is longer than its fields")

@@ -12,10 +12,10 @@ import termios
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from teleconch.node import accounts, apart, greeting, records
-from teleconch.node.accounts import Account
-from teleconch.node.attend import Note, attend
-from teleconch.node.pam import Stack
+from teleconch.node.launch import accounts, apart, greeting, records
+from teleconch.node.launch.accounts import Account
+from teleconch.node.launch.attend import Note, attend
+from teleconch.node.launch.pam import Stack
 
 UMASK = 0o022
 REPLY = 3  # the descriptor of the launcher's reply; one for reports of moved files may follow

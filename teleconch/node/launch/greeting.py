@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from teleconch.errors import AccessDenied
-from teleconch.node.accounts import Account
+from teleconch.node.launch.accounts import Account
 
 NOLOGIN: Final = ("/etc/nologin", "/run/nologin")
 MOTD: Final = ("/run/motd.dynamic", "/etc/motd")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from teleconch.api.turns import Turns
 from teleconch.errors import LimitExceeded
+from teleconch.turns import Turns
 
 
 class World:

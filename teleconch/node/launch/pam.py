@@ -12,7 +12,7 @@ import ctypes
 from typing import Final
 
 from teleconch.errors import AccessDenied, Unavailable
-from teleconch.node.variables import starts_programs_otherwise
+from teleconch.node.launch.variables import starts_programs_otherwise
 
 SUCCESS: Final = 0
 BUF_ERR: Final = 5

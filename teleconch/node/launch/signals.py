@@ -14,7 +14,7 @@ import signal
 import time
 from typing import Final, NamedTuple
 
-from teleconch.node import apart
+from teleconch.node.launch import apart
 
 LIMIT: Final = 2.0  # seconds that a sender may take (it needs a fraction of a millisecond), and until the next try
 NOBODY: Final = 65534

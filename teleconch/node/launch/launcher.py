@@ -37,14 +37,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError, Unavailable
-from teleconch.node import accounts, apart, greeting, login, oom, rc, records, variables
-from teleconch.node.attend import END, HARMLESS, Note, follow_parent
 from teleconch.node.files import child as files
-from teleconch.node.forward import child as forwarding
-from teleconch.node.signals import Signals, kill_group
+from teleconch.node.launch import accounts, apart, greeting, login, oom, rc, records, variables
+from teleconch.node.launch.attend import END, HARMLESS, Note, follow_parent
+from teleconch.node.launch.signals import Signals, kill_group
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,8 +54,9 @@ NO_PROCESS = "This node could not start the session: the machine has no process 
 REPLY = 3  # where the reply pipe stands between dup2 and exec
 RETRY = 500  # milliseconds until what needs a process is tried again, or a limit is looked at
 END_LIMIT = 10  # seconds in which a session that PAM has opened may close, once its start is to end
-# What a child does without an exec, as the user; imported while that is allowed.
-SERVED = {"forward": forwarding.main, files.SFTP: files.serve_sftp}
+
+
+Served = Mapping[str, Callable[[], object]]
 
 
 def text(data: bytes) -> str:
@@ -119,8 +120,8 @@ def _go_home(account: accounts.Account) -> None:
         os.chdir("/")
 
 
-def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
-    """Become the user and exec; descriptors 0 to 2 and :data:`REPLY` are in place."""
+def _session(request: dict[str, Any], note: Note | None, served: Served) -> NoReturn:
+    """Become the user and exec, or serve; descriptors 0 to 2 and :data:`REPLY` are in place."""
     entered = login.enter(request, note)
     account = entered.account
     accounts.become(account)
@@ -155,7 +156,7 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
         os.close(REPLY)
         os.environb.clear()
         os.environb.update(environ)
-        SERVED[request["serve"]]()
+        served[request["serve"]]()
         os._exit(0)
     if request["programs"] is not None:
         files.lend_scp(environ, request["programs"], REPLY)
@@ -168,7 +169,7 @@ def _session(request: dict[str, Any], note: Note | None) -> NoReturn:
         raise TeleconchError(sentence) from None
 
 
-def _child(descriptors: list[int], note: Note | None, score: int | None) -> NoReturn:
+def _child(descriptors: list[int], note: Note | None, score: int | None, served: Served) -> NoReturn:
     try:
         oom.give_back(score)
         signal.set_wakeup_fd(-1)
@@ -186,7 +187,7 @@ def _child(descriptors: list[int], note: Note | None, score: int | None) -> NoRe
     except BaseException:  # noqa: BLE001 - nothing may unwind into the launcher's loop
         os._exit(255)
     try:
-        _session(asked, note)
+        _session(asked, note, served)
     except TeleconchError as error:
         _tell(REPLY, code=error.code, error=str(error))
     except BaseException as error:  # noqa: BLE001 - fail closed; the daemon logs it, the peer gets a sentence
@@ -198,9 +199,10 @@ def _child(descriptors: list[int], note: Note | None, score: int | None) -> NoRe
 class Loop:
     """What the launcher does all day."""
 
-    def __init__(self, control: socket.socket, score: int | None) -> None:
+    def __init__(self, control: socket.socket, score: int | None, served: Served) -> None:
         self._control = control
         self._score = score
+        self._served = served
         self._pids: dict[str, int] = {}
         self._ids: dict[int, str] = {}
         self._lines: dict[int, str] = {}  # terminals of logins
@@ -270,7 +272,7 @@ class Loop:
             except OSError:  # the daemon waits no more; to take that for its end would hang up every session
                 pass
         if pid == 0:
-            _child(descriptors, note, self._score)
+            _child(descriptors, note, self._score, self._served)
         line = _line(descriptors[4]) if login else None
         for fd in descriptors:
             os.close(fd)
@@ -337,9 +339,9 @@ def _line(terminal: int) -> str | None:
         return None
 
 
-def main() -> None:
+def main(served: Served) -> None:
     """Entry point: the control socket is descriptor 0. ``argv[2]`` is the sessions' OOM score, if the daemon's is
-    another."""
+    another. ``served`` is what a child does without an exec, by the name in its request."""
     # Ctrl-C and a service's stop are the daemon's; its end is ours. `systemctl kill` signals every process of a unit.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, *HARMLESS):
         signal.signal(number, signal.SIG_IGN)
@@ -350,5 +352,5 @@ def main() -> None:
     os.chdir("/")
     gc.freeze()  # children share these pages longer
     gc.disable()
-    Loop(control, int(sys.argv[2]) if len(sys.argv) > 2 else None).run()
+    Loop(control, int(sys.argv[2]) if len(sys.argv) > 2 else None, served).run()
     sys.exit(0)

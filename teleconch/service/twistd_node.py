@@ -1,0 +1,14 @@
+"""``twistd teleport-node -c FILE``: the node role of a file."""
+
+from __future__ import annotations
+
+from twisted.application.service import IService
+
+from teleconch.service.twistd import Options, role_service
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Options) -> IService:
+    """For twistd."""
+    return role_service(options, "node")
