@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import pytest_twisted
 from node_world import ME, World
+from teleconch.ssh.codec import string
 from twisted.internet import reactor, task
 
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
@@ -19,7 +20,6 @@ from teleconch.node.process import Launcher, Process
 from teleconch.node.start import Request
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.codec import string
 
 FILES = 800
 OF_USER = FILES // starting.OF_USER
