@@ -10,6 +10,7 @@ import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from attrs import frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -259,6 +260,19 @@ def is_certificate(blob: bytes) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
+def _signed(blob: bytes) -> SSHCertificate:
+    """What ``blob`` says, once it is proved that the authority named in it signed it; who that is, and what it says, is
+    for the caller to judge anew each time. Remembered, since a client shows its certificate twice in a login, first
+    without its own signature. Errors are not. ValueError, UnsupportedAlgorithm, InvalidSignature, TrustError.
+    """
+    certificate = load_ssh_public_identity(blob_line(blob).encode())
+    if not isinstance(certificate, SSHCertificate):
+        raise TrustError("A key without a certificate is not accepted; log in with `tsh login`.")
+    certificate.verify_cert_signature()
+    return certificate
+
+
 def _load(blob: bytes, authorities: Iterable[TrustedAuthority], type: str) -> tuple[SSHCertificate, TrustedAuthority]:
     """The certificate, signature verified, and the authority that signed it. TrustError otherwise."""
     if len(blob) > _BLOB_MAX:
@@ -282,10 +296,7 @@ def _load(blob: bytes, authorities: Iterable[TrustedAuthority], type: str) -> tu
             f"The certificate is not signed by a {type} authority of this cluster; check which cluster you use."
         )
     try:
-        certificate = load_ssh_public_identity(blob_line(blob).encode())
-        if not isinstance(certificate, SSHCertificate):
-            raise TrustError("A key without a certificate is not accepted; log in with `tsh login`.")
-        certificate.verify_cert_signature()
+        certificate = _signed(blob)
     except (ValueError, UnsupportedAlgorithm, InvalidSignature):
         raise TrustError(
             "The certificate is damaged or its signature is wrong; log in again with `tsh login`."

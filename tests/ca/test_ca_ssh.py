@@ -137,6 +137,19 @@ def test_host_certificate_as_a_users() -> None:
     denied(forged, "host's certificate")
 
 
+def test_a_certificate_is_judged_each_time_it_is_shown() -> None:
+    """That its signature was good is remembered; whose it is, for whom and until when is not, and no other's is."""
+    blob = user_cert()
+    assert check(blob) == check(blob)
+    denied(blob, "expired", now=NOW + 3600)
+    denied(blob, "does not allow the login", login="kim")
+    denied(blob, "not signed by a user authority of this cluster", trust=(trusted(HOSTS), trusted(OTHERS)))
+    for forged in (blob[:-1] + bytes((blob[-1] ^ 1,)), blob.replace(b"joe", b"eve")):
+        for _ in range(2):
+            denied(forged, "signature is wrong")
+    assert check(blob).user == "joe"
+
+
 def test_a_certificate_as_authority() -> None:
     """A signing key that is itself a certificate is no authority (LESSONS, broken 1: CVE-2025-49825)."""
     ca = forge.ca_key(USERS)
