@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
@@ -215,15 +215,25 @@ class Dialler:
     async def _connect(
         self, end: RelayProtocol, host: str, port: int, ask: Callable[[str, int], tuple[str, int] | None]
     ) -> None:
-        endpoint = HostnameEndpoint(_Careful(self._reactor, ask), host, port, timeout=CONNECT_TIMEOUT)
         try:
-            await endpoint.connect(_One(end))
+            await self._endpoint(host, port, ask).connect(_One(end))
         except DNSLookupError:
             raise ConnectionProblem("its name is not known where the proxy runs") from None
         except _Forbidden as error:
             raise ConnectionProblem(error.why) from None
         except ConnectError as error:
             raise ConnectionProblem(_WHY.get(type(error), "the connection failed")) from None
+
+    def _endpoint(
+        self, host: str, port: int, ask: Callable[[str, int], tuple[str, int] | None]
+    ) -> HostnameEndpoint | TCP4ClientEndpoint | TCP6ClientEndpoint:
+        """What leads to ``host``. _Forbidden, now or when it connects."""
+        literal = plain_ip(host)
+        if literal is None or str(literal) != host:
+            return HostnameEndpoint(_Careful(self._reactor, ask), host, port, timeout=CONNECT_TIMEOUT)
+        # Most nodes register an address, which no thread has to look up.
+        kind = TCP4ClientEndpoint if literal.version == 4 else TCP6ClientEndpoint
+        return kind(self._reactor, host, port, CONNECT_TIMEOUT, ask(host, port))
 
 
 def is_own(literal: str) -> bool:

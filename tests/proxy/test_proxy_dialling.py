@@ -124,6 +124,18 @@ async def test_loopback_is_a_node_beside_the_auth_server_only(listener: Listener
 
 
 @pytest_twisted.ensureDeferred
+async def test_addresses_are_not_looked_up(listener: Listener) -> None:
+    """Most nodes register an address: a dial asks no resolver, and so no thread, for it."""
+    port = await listener.listen()
+    before = reactor.installNameResolver(Rebound())  # which knows nobody
+    try:
+        assert await dialled(Dialler(reactor, ("127.0.0.1:3025",)), f"127.0.0.1:{port}") == "connected"
+        assert "not known" in await dialled(Dialler(reactor, ("127.0.0.1:3025",)), f"web.example.org:{port}")
+    finally:
+        reactor.installNameResolver(before)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_clusters_own_listeners(listener: Listener) -> None:
     """No node is the proxy's own SSH or web port, or the auth server, in whatever spelling."""
     port = await listener.listen()
