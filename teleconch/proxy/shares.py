@@ -195,7 +195,8 @@ class Shares:
             raise LimitExceeded(_TOO_MANY)
         share.line += 1
         try:
-            return await wait().addTimeout(LINE_SECONDS, self.clock)
+            waited = wait()
+            return await (waited if waited.called else waited.addTimeout(LINE_SECONDS, self.clock))
         except TimeoutError:
             raise LimitExceeded(_TOO_MANY) from None
         finally:
