@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import pytest_twisted
 from node_world import ME, World
-from teleconch.ssh.codec import string
 from twisted.internet import reactor, task
 
+from teleconch.codec import string
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
 from teleconch.node import starting
 from teleconch.node.process import Launcher, Process
