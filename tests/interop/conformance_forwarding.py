@@ -11,13 +11,12 @@ import struct
 from pathlib import Path
 
 from conformance import Side, behaviour, until
-from forward_world import ask, checksum, program, talk, upper
+from forward_world import ask, checksum, free_port, program, talk, upper
 from forwarding_clients import (
     EndsFirst,
     Raw,
     beside,
     connected,
-    free_port,
     hear_then_answer,
     master,
     opened,

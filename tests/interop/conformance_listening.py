@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from conformance import Side, behaviour, until
-from forward_world import ask, listeners, program, talk, upper
+from forward_world import ask, free_port, listeners, program, talk, upper
 from forwarding_clients import (
     EndsFirst,
     Raw,
     asked,
     beside,
     connected,
-    free_port,
     hear_then_answer,
     listen,
     master,

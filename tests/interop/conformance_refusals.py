@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 
 from conformance import Side, behaviour, processes, until, usermod
-from forward_world import Address, address_family, ask, program, talk, upper
+from forward_world import Address, address_family, ask, free_port, program, talk, upper
 from forwarding_clients import (
     Raw,
     beside,
     code,
     connected,
-    free_port,
     listen,
     master,
     opened,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
@@ -206,22 +205,6 @@ async def master(side: Side, *options: str, login: str = "", **how: Any) -> Asyn
 
 
 # --- programs --------------------------------------------------------------------------------------------------------
-
-
-def free_port(*hosts: str) -> int:
-    """A port that is free on ``hosts``; on each address of the machine if left out: others use more than 127.0.0.1."""
-    for _ in range(20):
-        with contextlib.ExitStack() as stack:
-            port = 0
-            with contextlib.suppress(OSError):
-                for host in hosts or ("0.0.0.0", "::"):
-                    sock = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
-                    if ":" in host:
-                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                    sock.bind((host, port))
-                    port = sock.getsockname()[1]
-                return port
-    raise AssertionError("no port is free")
 
 
 def plain(text: str | bytes) -> str:

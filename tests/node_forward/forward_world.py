@@ -114,8 +114,16 @@ def ask(address: Address, data: bytes) -> Awaitable[bytes]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port that is free on each address of the machine: others may use more than 127.0.0.1."""
+    for _ in range(20):
+        with socket.socket() as four:
+            four.bind(("0.0.0.0", 0))
+            port = int(four.getsockname()[1])
+            with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as six:
+                six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                six.bind(("::", port))
+                return port
+    raise AssertionError("no port is free")
 
 
 async def until(true: Callable[[], T], seconds: float = 10) -> T:
