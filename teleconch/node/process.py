@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,10 +47,11 @@ class Process:
     """One process of a user. ``started`` fires with :class:`Started` or fails with a :class:`TeleconchError`;
     ``ended`` fires, once it was reaped, with a status as from ``wait()``, or ``None`` when the launcher was lost."""
 
-    def __init__(self, launcher: Launcher, id: int, start: bytes, held: Start) -> None:
+    def __init__(self, launcher: Launcher, id: int, login: str, start: bytes, held: Start) -> None:
         """``start`` is the message that asks for it."""
         self._launcher = launcher
         self._id = id
+        self._login = login
         self._start = start
         self._held = held
         self._facts: Started | None = None
@@ -86,6 +88,7 @@ class Process:
         """The launcher's child is about to exec."""
         self._held.over()
         self._facts = facts
+        self._launcher.uids[self._login] = facts.uid
         self.started.callback(facts)
         early, self._early = self._early, []
         for number in early:
@@ -119,6 +122,8 @@ class Launcher:
         self._starts = Starts()
         self._outgoing: OrderedDict[bytes, _Waiting | None] = OrderedDict()  # messages, and what goes with them
         self._last_id = 0
+        self.uids: dict[str, int] = {}  # of logins that have had a process
+        self.held: Callable[[str, int], None] = lambda user, seconds: None  # see NodeServer
 
     @property
     def pid(self) -> int | None:
@@ -209,7 +214,7 @@ class Launcher:
         kinds = {"login": request.terminal, "attended": self._rules.pam_service is not None}
         words = ["start", str(self._last_id), *(kind for kind in kinds if kinds[kind])]
         message = " ".join(words).encode()
-        process = self._processes[self._last_id] = Process(self, self._last_id, message, held)
+        process = self._processes[self._last_id] = Process(self, self._last_id, request.login, message, held)
         Reply(self._reactor, reading, process.has_started, process.has_failed, process.kill_start)
         self._outgoing[message] = _Waiting(self._last_id, (file, writing, *ends), held)
         self._flush()
@@ -231,6 +236,10 @@ class Launcher:
         waiting.let_go()
         self._processes.pop(waiting.id).ended.callback(NOT_STARTED)
         return True
+
+    def rest(self) -> None:
+        """Until the next start, the daemon holds nothing of any user's."""
+        self.send("rest")
 
     # --- the socket --------------------------------------------------------------------------------------------------
 
@@ -272,10 +281,13 @@ class Launcher:
             if not message:
                 self._drop("its process ended")
                 return
-            _, id, status = message.split()
-            process = self._processes.pop(int(id), None)
+            verb, number, value = message.split(b" ", 2)
+            if verb == b"held":
+                self.held(value.decode("utf-8", "replace"), int(number))
+                continue
+            process = self._processes.pop(int(number), None)
             if process is not None:
-                process.ended.callback(int(status))
+                process.ended.callback(int(value))
 
     def doWrite(self) -> None:
         self._flush()

@@ -118,6 +118,8 @@ class NodeUser(ConchUser):
         """The connection is gone; its channels were closed before."""
         self._place.users.discard(self)
         self.forwarding.close()
+        if not self._place.users:
+            self._place.launcher.rest()
 
     def _refused(
         self, kind: bytes, sentence: str, code: int = messages.OPEN_ADMINISTRATIVELY_PROHIBITED

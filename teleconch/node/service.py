@@ -26,17 +26,21 @@ from teleconch.node.heartbeat import Heartbeat
 from teleconch.node.labels import LabelCommand, Labels
 from teleconch.node.place import Place
 from teleconch.node.process import Launcher
-from teleconch.node.server import NodeRealm
+from teleconch.node.server import NodeRealm, NodeUser
 from teleconch.node.session import SessionChannel
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
+from teleconch.ssh import messages
 from teleconch.ssh.checker import CertificateChecker
+from teleconch.ssh.problems import SSHProblem
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
 
 STOP_DEADLINE: Final = 10.0  # seconds that running sessions get when the node stops
 PARTING_DEADLINE: Final = 1.0  # and then clients, to leave by themselves
+
+HELD_UP: Final = "A FUSE file system of yours held up this node."
 
 log = Logger()
 
@@ -100,6 +104,7 @@ class NodeServer(Service):
         self._host_key: tuple[str, str, HostKey] | None = None
         self._port: IListeningPort | None = None
         self.launcher = Launcher(reactor, rules)
+        self.launcher.held = self._was_held
         self.place: Place[SessionChannel] = Place(
             reactor,
             self.launcher,
@@ -170,6 +175,26 @@ class NodeServer(Service):
             for authority in self._member.authorities()
             if authority.type == "user" and authority.cluster == self._member.cluster
         )
+
+    def _was_held(self, user: str, seconds: int) -> None:
+        """The launcher has freed this process from a file system of ``user``'s (``pulse.whose``): end what they have
+        here."""
+        logins = {login for login, uid in self.launcher.uids.items() if user in (login, str(uid))}
+        ended = [each for each in self.place.users if isinstance(each, NodeUser) and each.login in logins]
+        log.error(
+            "{login} held up this node through a FUSE file system: {connections} connections ended, refused for "
+            "{seconds} s",
+            event="node.held",
+            success=False,
+            login=", ".join(sorted(logins)) or user,
+            user=", ".join(sorted({each.identity.user for each in ended})),
+            server_id=self._member.uuid,
+            connections=len(ended),
+            seconds=seconds,
+        )
+        for each in ended:
+            each.conn.transport.fail(SSHProblem(HELD_UP, messages.DISCONNECT_BY_APPLICATION))
+            each.conn.transport.abortConnection()  # their pipes go now, whether or not the client takes the sentence
 
     # --- life --------------------------------------------------------------------------------------------------------
 

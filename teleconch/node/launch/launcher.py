@@ -21,7 +21,9 @@ Protocol, one datagram each over a ``SOCK_SEQPACKET`` pair; the daemon is truste
 - ``signal ID NUMBER UID PID``: to the process group PID, with the rights of that user. (With PAM, the launcher's child
   stays as root to close the session, and PID is the child's child.)
 - ``kill ID``: for a start that takes too long. What attends it is told to end the process, and is killed after a while.
-- back: ``exit ID STATUS``, STATUS as from ``wait()``.
+- ``rest``: until the next start, the daemon holds nothing of any user's.
+- back: ``exit ID STATUS``, STATUS as from ``wait()``; ``held SECONDS USER`` when USER (a number, or a name of
+  subuid(5)) had kept the daemon waiting (:mod:`teleconch.node.launch.pulse`), and will be refused for SECONDS.
 
 Imports the standard library only: it is run with ``python -I -S``.
 """
@@ -37,12 +39,13 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from teleconch.errors import TeleconchError, Unavailable
 from teleconch.node.files import child as files
-from teleconch.node.launch import accounts, apart, greeting, login, oom, rc, records, variables
+from teleconch.node.launch import accounts, apart, greeting, login, oom, pulse, rc, records, variables
 from teleconch.node.launch.attend import END, HARMLESS, Note, follow_parent
 from teleconch.node.launch.signals import Signals, kill_group
 
@@ -120,9 +123,9 @@ def _go_home(account: accounts.Account) -> None:
         os.chdir("/")
 
 
-def _session(request: dict[str, Any], note: Note | None, served: Served) -> NoReturn:
+def _session(request: dict[str, Any], note: Note | None, served: Served, refusals: pulse.Refusals) -> NoReturn:
     """Become the user and exec, or serve; descriptors 0 to 2 and :data:`REPLY` are in place."""
-    entered = login.enter(request, note)
+    entered = login.enter(request, note, refusals)
     account = entered.account
     accounts.become(account)
     if not follow_parent():
@@ -169,8 +172,11 @@ def _session(request: dict[str, Any], note: Note | None, served: Served) -> NoRe
         raise TeleconchError(sentence) from None
 
 
-def _child(descriptors: list[int], note: Note | None, score: int | None, served: Served) -> NoReturn:
+def _child(
+    descriptors: list[int], note: Note | None, score: int | None, served: Served, refusals: pulse.Refusals
+) -> NoReturn:
     try:
+        fcntl.lockf(descriptors[0], fcntl.LOCK_SH)  # until the launcher has closed its copies, below
         oom.give_back(score)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGALRM, *HARMLESS):
@@ -187,7 +193,7 @@ def _child(descriptors: list[int], note: Note | None, score: int | None, served:
     except BaseException:  # noqa: BLE001 - nothing may unwind into the launcher's loop
         os._exit(255)
     try:
-        _session(asked, note, served)
+        _session(asked, note, served, refusals)
     except TeleconchError as error:
         _tell(REPLY, code=error.code, error=str(error))
     except BaseException as error:  # noqa: BLE001 - fail closed; the daemon logs it, the peer gets a sentence
@@ -210,6 +216,11 @@ class Loop:
         self._signals = Signals()
         self._doomed: dict[int, float] = {}  # when what should have ended is killed
         self._unwritten: dict[int, str] = {}  # logouts
+        self._unsent: deque[bytes] = deque()  # to the daemon; one for each process at the most, and few others
+        self._pulse = pulse.Pulse(os.getppid()) if os.geteuid() == 0 else None  # only root has what to end it with
+        self._refusals = pulse.Refusals()
+        self._resting = True
+        self._next_look = 0.0
 
     def run(self) -> None:
         """Serve until the daemon's end of the socket is gone; then hang up what still runs."""
@@ -221,12 +232,15 @@ class Loop:
         poll.register(wake, select.POLLIN)
         try:
             while True:
-                for fd, _ in poll.poll(RETRY if self._signals or self._unwritten or self._doomed else None):
+                poll.modify(self._control, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+                for fd, event in poll.poll(self._patience()):
                     if fd == wake:
                         os.read(wake, 4096)
                         self._reap()
-                    elif not self._obey():
+                    elif event != select.POLLOUT and not self._obey():
                         return
+                self._watch()
+                self._send()
                 self._signals.send()
                 self._try_again()
         except (BrokenPipeError, ConnectionError):
@@ -237,12 +251,49 @@ class Loop:
                     kill_group(pid, number)
             for pid, line in (self._lines | self._unwritten).items():
                 self._log_out(pid, line)
+            if self._pulse is not None:
+                self._pulse.see_off()
+
+    def _patience(self) -> int | None:
+        """Milliseconds until something is to be looked at, whatever comes."""
+        if self._watching():
+            return int(pulse.EVERY * 1000)
+        return RETRY if self._signals or self._unwritten or self._doomed else None
+
+    def _watching(self) -> bool:
+        return self._pulse is not None and not (self._resting and not self._pids)
+
+    def _watch(self) -> None:
+        now = time.monotonic()
+        if self._pulse is None or not self._watching() or now < self._next_look:
+            return
+        user = self._pulse.look()
+        self._next_look = time.monotonic() + pulse.EVERY * 0.9
+        if user is not None:
+            self._report(f"held {self._refusals.add(user)} {user[:128]}")
+
+    def _report(self, message: str) -> None:
+        self._unsent.append(message.encode())
+        self._send()
+
+    def _send(self) -> None:
+        # A daemon that is held reads nothing, and this process must not wait for it.
+        while self._unsent:
+            try:
+                self._control.send(self._unsent[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            self._unsent.popleft()
 
     def _obey(self) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, 256, 6, socket.MSG_CMSG_CLOEXEC)
         if not message:
             return False
-        verb, id, *rest = message.decode("ascii").split()
+        verb, *words = message.decode("ascii").split()
+        self._resting = verb == "rest"
+        if self._resting:
+            return True
+        id, *rest = words
         if verb == "start":
             self._start(id, descriptors, "login" in rest and os.geteuid() == 0, "attended" in rest)
         elif id not in self._pids:
@@ -264,6 +315,9 @@ class Loop:
     def _start(self, id: str, descriptors: list[int], login: bool, attended: bool) -> None:
         try:
             note = Note() if attended else None
+            # A user can hold a pipe up for the one who closes it last. The child waits for this lock, which no fork
+            # hands on and which goes with the first descriptor of the file: so the launcher is never the last.
+            fcntl.lockf(descriptors[0], fcntl.LOCK_EX)
             pid = os.fork()
         except (OSError, ValueError):
             pid = -1
@@ -272,12 +326,12 @@ class Loop:
             except OSError:  # the daemon waits no more; to take that for its end would hang up every session
                 pass
         if pid == 0:
-            _child(descriptors, note, self._score, self._served)
+            _child(descriptors, note, self._score, self._served, self._refusals)
         line = _line(descriptors[4]) if login else None
-        for fd in descriptors:
+        for fd in reversed(descriptors):
             os.close(fd)
         if pid < 0:
-            self._control.send(f"exit {id} {255 << 8}".encode())
+            self._report(f"exit {id} {255 << 8}")
             return
         self._pids[id] = pid
         self._ids[pid] = id
@@ -307,7 +361,7 @@ class Loop:
             line = self._lines.pop(pid, None)
             if line is not None:
                 self._log_out(pid, line)
-            self._control.send(f"exit {id} {status}".encode())
+            self._report(f"exit {id} {status}")
 
     def _log_out(self, pid: int, line: str) -> None:
         # In a child: any user can lock the records for a while.

@@ -16,6 +16,7 @@ from teleconch.node.launch import accounts, apart, greeting, records
 from teleconch.node.launch.accounts import Account
 from teleconch.node.launch.attend import Note, attend
 from teleconch.node.launch.pam import Stack
+from teleconch.node.launch.pulse import Refusals
 
 UMASK = 0o022
 REPLY = 3  # the descriptor of the launcher's reply; one for reports of moved files may follow
@@ -32,13 +33,15 @@ class Entered(NamedTuple):
     new_password: bool  # nothing but a change of the password may run
 
 
-def enter(request: Mapping[str, Any], note: Note | None) -> Entered:
-    """Check, open the PAM session and take the terminal (descriptor 0). NotFound, AccessDenied, Unavailable.
+def enter(request: Mapping[str, Any], note: Note | None, refusals: Refusals) -> Entered:
+    """Check, open the PAM session and take the terminal (descriptor 0). NotFound, AccessDenied, LimitExceeded,
+    Unavailable.
 
     With PAM, this returns in a new child, whose parent stays to close the session and writes the ``note``.
     """
     account = accounts.look_up(request["login"])
     accounts.check(account)
+    refusals.check(account.login, account.uid)
     accounts.check_expiry(account)
     greeting.refuse_nologin(account)
     apart.join_own_keyring()
