@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
@@ -93,6 +96,21 @@ def test_silence_costs_no_tls() -> None:
     honest.abortConnection()
     assert (len(world.admission), dict(world.visitors.protocols), world.inner.lost) == (0, {}, 1)
     assert not world.clock.getDelayedCalls()
+
+
+def test_silence_leaves_nothing_behind() -> None:
+    """What a silent connection held goes with it, not when a collector comes, which holds all others up meanwhile."""
+    world = World()
+    gc.collect()
+    gc.disable()
+    try:
+        transport = world.come("192.0.2.1")
+        left = weakref.ref(transport.protocol)
+        transport.abortConnection()
+        transport.protocol = None  # as a socket's does
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_sources_take_turns() -> None:

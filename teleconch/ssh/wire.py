@@ -38,11 +38,26 @@ class Owner(Protocol):
         """The network takes more."""
 
 
+class _Nobody:
+    """The owner of what is gone: a wire that still held its own would keep both until a collector finds the cycle."""
+
+    def received(self, data: memoryview, end: int) -> int:
+        return end
+
+    def choked(self) -> None:
+        """Nobody is told."""
+
+    drained = choked
+
+
+_NOBODY: Final = _Nobody()
+
+
 class SocketWire:
     """Takes over reading and writing from a ``twisted.internet.tcp.Connection``."""
 
     def __init__(self, owner: Owner, transport: Any) -> None:
-        self._owner = owner
+        self._owner: Owner = owner
         self._transport = transport
         self._socket = transport.socket
         self._left = b""
@@ -201,6 +216,7 @@ class SocketWire:
         self.detach()
         self._backlog.clear()
         self._left = b""
+        self._owner = _NOBODY
 
 
 @implementer(IPushProducer)
@@ -208,7 +224,7 @@ class StreamWire:
     """Any other Twisted transport."""
 
     def __init__(self, owner: Owner, transport: Any) -> None:
-        self._owner = owner
+        self._owner: Owner = owner
         self._transport = transport
         self._left = b""
         self.read_size = READ_SIZE  # without effect: others read
@@ -262,6 +278,7 @@ class StreamWire:
     def gone(self) -> None:
         self._closed = True
         self._left = b""
+        self._owner = _NOBODY
 
 
 Wire = SocketWire | StreamWire

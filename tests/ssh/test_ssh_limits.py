@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import socket
+import weakref
 from typing import Any
 
 import pytest
@@ -184,6 +186,31 @@ def test_a_silent_flood_ends_no_login() -> None:
         for each in crowd:
             each.connectionLost(Failure(ConnectionError()))
         assert len(pair.factory.admission) == 0
+
+
+@pytest.mark.parametrize("line", [b"", b"SSH-2.0-flood\r\n"])
+@pytest_twisted.ensureDeferred
+async def test_strangers_leave_nothing_behind(line: bytes) -> None:
+    """What a connection held goes with it, not when a collector comes, which holds all others up while it looks."""
+    factory = make_factory()
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    gc.collect()
+    gc.disable()
+    try:
+        sockets = [socket.create_connection(("127.0.0.1", port.getHost().port)) for _ in range(5)]
+        while len(factory.connections) < len(sockets):
+            await deferLater(reactor, 0)
+        left = [weakref.ref(each) for each in factory.connections]
+        for each in sockets:
+            each.sendall(line)
+            each.close()
+        while factory.connections:
+            await deferLater(reactor, 0)
+        await deferLater(reactor, 0)
+        assert [each() for each in left] == [None] * len(sockets)
+    finally:
+        gc.enable()
+        await maybeDeferred(port.stopListening)
 
 
 @pytest_twisted.ensureDeferred
