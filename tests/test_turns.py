@@ -55,6 +55,27 @@ def test_one_among_a_crowd():
     assert len(world.turns) == 0
 
 
+def test_thousands_who_need_no_time():
+    """Thousands who wait, and have nothing to do once it is their turn, all get it; so they do where each fails."""
+    for error in (None, ValueError("over")):
+        world, got = World(waiting_max=5000), []
+
+        async def comes(number, turns=world.turns, error=error, got=got):
+            async with turns.turn(f"192.0.2.{number % 7}", str(number)):
+                got.append(number)
+                if error is not None:
+                    raise error
+
+        first = world.comes("192.0.2.1")
+        others = [Deferred.fromCoroutine(comes(number)) for number in range(5000)]
+        world.done()
+        assert first.called
+        assert sorted(got) == list(range(5000))
+        for other in others:
+            assert other.called
+            other.addErrback(lambda failure: failure.trap(ValueError))
+
+
 def test_one_among_150_sources():
     """150 sources at once: nobody is refused, and all are served in the order in which they came."""
     world = World(at_once=4)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -17,6 +17,7 @@ from teleconch import defaults
 from teleconch.api.codec import METHODS, Method, decode_events, decode_result, encode_arguments
 from teleconch.api.connection import ClientBroker, endpoint_of, open_connection
 from teleconch.api.interface import NodeReceiver, Watch
+from teleconch.api.places import Places
 from teleconch.api.tls import ClientTLS
 from teleconch.api.wire import OK, Answer, Exposed, error_answer, read_answer
 from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError
@@ -114,7 +115,7 @@ class AuthClient:
         self._failures = 0
         self._not_before = 0.0
         self._last_problem = ""
-        self._turns = DeferredSemaphore(_CALLS_MAX)
+        self._turns = Places(_CALLS_MAX)
         self._closed = False
 
     # -- the connection

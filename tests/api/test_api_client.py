@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from teleconch.api import client as client_module
 from teleconch.api.client import AuthClient
 from teleconch.api.connection import endpoint_of
 from teleconch.api.tls import FirstContact, member_tls, newcomer_tls, server_credentials
@@ -306,6 +307,20 @@ async def test_closed(world):
     for call in (waiting, spawn(client.status())):
         with pytest.raises(ConnectionProblem, match="closed here"):
             await call
+
+
+@test
+async def test_closed_with_all_that_wait(world, monkeypatch):
+    """However many calls wait when a client is closed, all fail with a sentence."""
+    monkeypatch.setattr(client_module, "_WAITING_MAX", 10_000)
+    client = client_of(world, [Dialled(NOBODY)], clock=Clock(), timeout=1000)
+    calls = [spawn(client.status()) for _ in range(5000)]
+    client.close()
+    for call in calls:
+        with pytest.raises(TeleconchError, match="closed here"):
+            await call
+    assert not client._turns.waiting
+    assert client._turns.tokens == client._turns.limit
 
 
 @test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,28 @@ async def test_agent(world: World, agent: dict[str, str]) -> None:
     assert Path(path).name.startswith("agent.")
     await until(lambda: agent_folders() == before)
     assert world.logged("port", kind="auth-agent-req@openssh.com", success=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_agent_for_hundreds_of_sessions(world: World) -> None:
+    """Hundreds of sessions of one connection that ask for the agent while its process is being started all get it."""
+    connection = await world.connect()
+    launcher = world.node.launcher.pid or 0
+    os.kill(launcher, signal.SIGSTOP)
+    try:
+        answers = []
+        for _ in range(500):
+            session = Channel()
+            session.name = b"session"
+            await connection.open(session)
+            answers.append(connection.sendRequest(session, b"auth-agent-req@openssh.com", b"", wantReply=1))
+        assert not answers[0].called
+    finally:
+        os.kill(launcher, signal.SIGCONT)
+    for answer in answers:
+        await answer
+    connection.close()
+    await connection.disconnected
 
 
 @pytest_twisted.ensureDeferred

@@ -7,12 +7,13 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.access.permit import AccessPermit
+from teleconch.api.places import Places
 from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, LimitExceeded, TeleconchError
 from teleconch.node.forward import bind, gate
@@ -81,7 +82,7 @@ class Forwarding:
         self._paths: dict[bytes, Listener] = {}
         self._taken = 0
         self._agent: bytes | None = None
-        self._agent_lock = DeferredLock()
+        self._agent_lock = Places(1)
         self._closed = False
 
     @property
