@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -99,11 +100,14 @@ class Run:
 
     def doRead(self) -> None:
         """The command has ended. What it left in its group is ended too, as long as the group's number is its own."""
+        self._read_end(END_LIMIT)
+
+    def _read_end(self, seconds: float) -> None:
         self._reactor.removeReader(self)
         os.close(self._pidfd)
         self._pidfd = -1
         self._kill()
-        status = self._wait()
+        status = self._wait(seconds)
         for source in self._sources:
             for _ in range(OUTPUT_MAX // 1024):  # what still waits; a child that left the group may print for ever
                 if source.closed or source.empty():
@@ -115,22 +119,27 @@ class Run:
             problem = f"it ended with {status}{f': {words}' if words else ''}."
         self._finish(problem)
 
-    def _wait(self) -> int | None:
+    def _wait(self, seconds: float) -> int | None:
         """The status; at a stop the command was killed just now, and may be held by whom it has become."""
         try:
-            return self._popen.wait(END_LIMIT)
+            return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def connectionLost(self, reason: Failure) -> None:
         pass
 
-    def stop(self) -> None:
-        """End it without a word. Idempotent."""
+    def kill(self) -> None:
+        """Have it end, and wait for nothing; :meth:`stop` follows."""
         self._done = None
         if self._pidfd >= 0:
             self._kill()
-            self.doRead()
+
+    def stop(self, until: float) -> None:
+        """Let go of it without a word, at the latest at ``until`` (monotonic). Idempotent."""
+        self.kill()
+        if self._pidfd >= 0:
+            self._read_end(max(0.0, until - time.monotonic()))
         else:
             self._finish(None)
 

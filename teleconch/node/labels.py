@@ -7,6 +7,7 @@ once, and a change of its value is told with a ping at once. A command that fail
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -15,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from teleconch.errors import BadParameter, quoted
-from teleconch.node.label_run import Run
+from teleconch.node.label_run import END_LIMIT, Run
 from teleconch.node.start import IReactorNode
 
 VALUE_MAX: Final = 255
@@ -71,9 +72,12 @@ class Labels:
             each.start()
 
     def stop(self) -> None:
-        """End what runs. Idempotent."""
+        """End what runs, all at the same time: together they may take as long as one. Idempotent."""
         for each in self._commands:
-            each.stop()
+            each.kill()
+        until = time.monotonic() + END_LIMIT
+        for each in self._commands:
+            each.stop(until)
 
 
 class _Repeated:
@@ -96,13 +100,17 @@ class _Repeated:
         limit = min(RUN_MAX, self._command.period)
         self._running = Run(self._reactor, self._command.command, limit, self._has_run)
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        if self._running is not None:
+            self._running.kill()
+
+    def stop(self, until: float) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None
         running, self._running = self._running, None
         if running is not None:
-            running.stop()
+            running.stop(until)
 
     def _has_run(self, output: bytes, problem: str | None) -> None:
         self._running = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from twisted.internet import reactor, task
 from twisted.logger import globalLogPublisher
 
 from teleconch.errors import BadParameter
+from teleconch.node.label_run import END_LIMIT
 from teleconch.node.labels import VALUE_MAX, LabelCommand, Labels, one_line
 
 
@@ -203,3 +205,30 @@ async def test_change_pings(tmp_path: Path) -> None:
     await _turns(lambda: pings[-1][0].labels == {"colour": "green"})
     assert len(pings) == count + 1
     await world.close()
+
+
+def test_held_commands_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that cannot be ended hold up a stop as long as one of them does, however many there are."""
+    now, waited, killed = 0.0, [], []
+
+    def wait(self: subprocess.Popen[bytes], timeout: float) -> None:
+        nonlocal now
+        waited.append(timeout)
+        now += timeout
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+    commands = [LabelCommand(f"c{number}", ("sleep", "60"), 60) for number in range(5)]
+    labels = Labels(reactor, {}, commands)  # type: ignore[arg-type]
+    labels.start()
+    running = [each._running._popen for each in labels._commands if each._running is not None]
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "wait", wait)
+        patched.setattr(time, "monotonic", lambda: now)
+        patched.setattr(os, "killpg", lambda pid, number: killed.append((pid, len(waited))))
+        labels.stop()
+    for process in running:
+        process.kill()
+        process.wait()
+    assert len(waited) == 5
+    assert sum(waited) <= END_LIMIT
+    assert {(process.pid, 0) for process in running} <= set(killed), "all are told before one is waited for"
