@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import random
@@ -124,6 +125,7 @@ async def _soak(world: World, user: str, sessions: int, growth: int) -> None:
             world.events.clear()
         await _settled(world)
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what libc keeps for later tells how busy the machine was, not what is held
         sizes.append((_resident("self"), _resident(world.node.launcher.pid or 0)))
     for _ in range(500):
         after = _inventory(world, user)
