@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -11,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from teleconch.admission import Admission, Bounds, Queue, Room, source_of
+from teleconch.ssh.limits import Limits
 
 
 class Connection:
@@ -178,3 +180,21 @@ def test_queue_is_what_it_says(acts: list[tuple[int, int, bool]]) -> None:
             queue.remove(leaving)
             plain = [each for each in plain if each[0] != leaving]
         assert len(queue) == len(plain)
+
+
+@pytest.mark.parametrize("per_identity", [0, 2])
+def test_no_login_ends_one_that_is_in(per_identity: int) -> None:
+    """At a full SSH server whoever has logged in stays, however many more log in as the same user or others."""
+    limits = Limits(max_connections=9, max_connections_per_user=per_identity)
+    admission = Admission(limits.bounds(), lambda: 0.0, "test")
+    known = []
+    for number in range(200):
+        if not admission.may_connect(at(f"10.0.0.{number % 5}")):
+            continue
+        (one,) = crowd(admission, [f"10.0.0.{number % 5}"])
+        if admission.authenticated(one, ("alice", "bob")[number % 2]):
+            known.append(one)
+        else:
+            admission.gone(one)
+    assert len(known) == (2 * per_identity or 9)
+    assert not any(one.aborted for one in known)
