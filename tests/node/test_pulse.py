@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+import shlex
+import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,10 +16,11 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import running_node
+from node_world import Client, running_node
 from twisted.internet import reactor, task
 
 from teleconch.errors import LimitExceeded
+from teleconch.node.forward.outward import SocketEnd
 from teleconch.node.launch import pulse
 from teleconch.node.launch.pulse import Control, Pulse, Refusals, Waiting, subordinates, whose
 
@@ -57,6 +62,95 @@ async def _until(holds: Callable[[], object]) -> None:
             return
         await task.deferLater(reactor, 0.01)
     raise AssertionError("it does not come")
+
+
+# Gives a TCP socket away that takes its time to close: 60 s, since its peer reads nothing.
+LINGERING = """
+import array, os, socket, struct, sys, time
+listening = socket.create_server(("127.0.0.1", 0))
+given = socket.create_connection(listening.getsockname())
+peer = listening.accept()
+given.setblocking(False)
+try:
+    while True:
+        given.send(bytes(65536))
+except BlockingIOError:
+    given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+def give(to):
+    to.sendmsg([b"hi"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [given.fileno()]))])
+    given.close()
+"""
+RECEIVES = """
+import signal
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+ours, theirs = socket.socketpair()
+give(theirs)
+print(time.monotonic(), flush=True)
+ours.recv(2)
+print(time.monotonic())
+"""
+LISTENS = """
+at = socket.socket(socket.AF_UNIX)
+at.bind(os.path.expanduser("~/socket"))
+at.listen()
+print("ready", flush=True)
+to = at.accept()[0]
+give(to)
+time.sleep(60)
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_socket_that_lingers() -> None:
+    """A socket that comes with what is read, and is closed here, holds a process up only until the launcher looks."""
+    client = Client(b"")
+    client.done.addTimeout(30, reactor)
+    line = [sys.executable, "-c", LINGERING + RECEIVES]
+    process = reactor.spawnProcess(client, line[0], line, os.environ)
+    await client.until(b"\n")
+    look = Pulse(process.pid).look
+    while not client.done.called:
+        look()
+        await task.deferLater(reactor, 0.05)
+    assert (await client.done).out.count(b"\n") == 2
+
+
+@pytest.mark.program("ssh")
+@pytest.mark.root
+@pytest_twisted.ensureDeferred
+async def test_socket_that_is_given_to_a_forwarding(tmp_path: Path, other_user: str) -> None:
+    """The node closes at once what a user's program sends it over a Unix socket."""
+    world = await running_node(tmp_path)
+    world.allow(other_user, "root")
+    here = tmp_path / "here"
+    script = f"exec /usr/bin/python3 -I -S -c {shlex.quote(LINGERING + LISTENS)}"
+    try:
+        forward = ("-L", f"{here}:/home/{other_user}/socket")
+        holder = world.start(script, options=forward, login=other_user, stdin=None)
+        await holder.until(b"ready")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(here))
+            client.setblocking(False)
+            await _until(lambda: select.select([client], [], [], 0)[0])
+            assert client.recv(9) == b"hi"
+        assert (await world.ssh("echo in")).out == b"in\n"
+    finally:
+        await world.close()
+
+
+def test_what_is_sent_is_closed() -> None:
+    """A socket that was sent to a forwarding is set not to linger, and every descriptor is closed."""
+    end = SocketEnd(reactor, lambda: None)
+    given, other = socket.socketpair()
+    reading, writing = os.pipe()
+    with given, other:
+        given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+        for sent in (given.fileno(), writing):
+            end.fileDescriptorReceived(os.dup(sent))
+        assert not given.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER)
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
 
 
 @pytest.fixture

@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorSocket, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IFileDescriptorReceiver, IReactorSocket, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from teleconch.node.start import IReactorNode
 from teleconch.ssh import limits
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 
 LINGER: Final = limits.RELAY_LINGER  # seconds that a program gets to take what was sent before a close
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
 
 
+@implementer(IFileDescriptorReceiver)
 class SocketEnd(RelayProtocol):
     """The relay's end at a socket of the user's. ``gone`` is called once when the socket is closed."""
 
@@ -38,6 +44,15 @@ class SocketEnd(RelayProtocol):
             self._last_call.cancel()
         super().connectionLost(reason)
         self._gone()
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """Nobody asked for one. A socket that is set to linger would keep the process that closes it last."""
+        try:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                with socket.socket(fileno=os.dup(descriptor)) as sock:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        finally:
+            os.close(descriptor)
 
     def abort(self) -> None:
         """Close at once, unless it is closed."""

@@ -9,6 +9,9 @@ So the launcher looks every :data:`EVERY` seconds whether the daemon waits, unmo
 a disk has another name). After :data:`LIMIT` seconds it aborts connections that have requests waiting, user by user,
 first those where nothing moves, until the daemon moves. Root's connections are never aborted: no user can make one.
 
+A TCP socket that a user has sent over a Unix socket, with SO_LINGER set, makes whoever closes it last wait as long as
+the user likes, and the kernel closes what nobody took. A signal ends that wait, and the daemon gets one.
+
 All that is read here answers at once, whatever users do. (``/proc/PID/stack``, ``maps`` or ``cmdline`` of a user's
 process would not.) Runs in the launcher, and so imports the standard library only.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
@@ -34,7 +38,14 @@ REFUSED_MAX: Final = 3600
 FORGOTTEN: Final = 24 * 3600  # seconds after which a first time is a first time again
 
 _CONNECTIONS: Final = "/sys/fs/fuse/connections"
-_LOCKS: Final = ("pipe", "tty", "pty", "ldisc", "ldsem")  # in the names of kernel functions that wait for such a lock
+_LOCKS: Final = (
+    b"pipe",
+    b"tty",
+    b"pty",
+    b"ldisc",
+    b"ldsem",
+)  # in the names of kernel functions that wait for such a lock
+_LINGERS: Final = b"wait_woken"  # closing a socket; the daemon's first thread waits there for nothing else
 _PF_EXITING: Final = 4  # linux/sched.h
 _FSOPEN, _FSCONFIG, _FSMOUNT, _CREATE, _CLOEXEC = 430, 431, 432, 6, 1  # linux/mount.h; one number on all machines
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -170,6 +181,7 @@ class Pulse:
         self._process = f"{proc}/{pid}"
         self._main = str(pid)
         self._control = control
+        self._pid = pid
         self._last: frozenset[tuple[str, bytes]] = frozenset()
         self._since = 0.0
 
@@ -188,6 +200,9 @@ class Pulse:
         if now - self._since < LIMIT:
             return None
         self._since = now
+        if self._stat(self._main)[:1] == [b"S"]:
+            os.kill(self._pid, signal.SIGCHLD)  # which means no more than "look whether a child has ended"
+            return None
         try:
             control = self._control()
         except OSError:  # no FUSE, or not ours to end
@@ -225,12 +240,13 @@ class Pulse:
             return b""
 
     def _held(self, tasks: Iterable[str]) -> frozenset[tuple[str, bytes]]:
-        """Tasks that wait for a lock of a pipe or terminal, and how often each has slept so far."""
+        """Tasks that wait for a pipe's or terminal's lock or for a socket to close, and how often each has slept."""
         held = set()
         for task in tasks:
-            if self._stat(task)[:1] != [b"D"]:
-                continue
-            if not any(name in self._read(task, "wchan").decode("latin-1") for name in _LOCKS):
+            state, where = self._stat(task)[:1], self._read(task, "wchan")
+            if not (
+                (state == [b"D"] and any(name in where for name in _LOCKS)) or (state == [b"S"] and where == _LINGERS)
+            ):
                 continue
             lines = self._read(task, "status").splitlines()
             held.add((task, b"".join(line for line in lines if b"ctxt_switches" in line)))
