@@ -10,6 +10,7 @@ from typing import final
 
 from attrs import frozen
 
+from teleconch.access.kinds import Kind, denied, granted
 from teleconch.errors import AccessDenied
 from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.node import Node
@@ -25,15 +26,19 @@ class _Sealed:
 @final
 @frozen(init=False)
 class AccessPermit(_Sealed):
-    """``identity`` may open sessions as the OS user ``login``, until ``expires`` (epoch seconds)."""
+    """``identity`` may ask for ``kinds`` as the OS user ``login`` on the host with the UUID ``node``, until ``expires``
+    (epoch seconds)."""
 
     identity: SSHIdentity
     login: str
-    pty: bool
-    port_forwarding: bool
-    agent_forwarding: bool
-    user_rc: bool
+    node: str
+    kinds: frozenset[Kind]
     expires: float
+
+    def check(self, kind: Kind) -> None:
+        """AccessDenied, with a sentence for the user, unless ``kind`` is granted."""
+        if kind not in self.kinds:
+            raise denied(kind)
 
 
 @final
@@ -45,20 +50,26 @@ class DialPermit(_Sealed):
     node: Node
 
 
-def permit_session(identity: SSHIdentity, login: str, now: float) -> AccessPermit:
-    """What ``identity`` may do as ``login``. AccessDenied with a sentence otherwise."""
-    if now >= identity.valid_before:
-        raise AccessDenied("The certificate has expired; log in again with `tsh login`.")
+@final
+@frozen(init=False)
+class APIPermit(_Sealed):
+    """``identity`` may have the proxy lead it to the auth server's API."""
+
+    identity: SSHIdentity
+
+
+def permit_access(identity: SSHIdentity, login: str, node: str, now: float) -> AccessPermit:
+    """What ``identity`` may do as ``login`` on the host with the UUID ``node``. AccessDenied with a sentence where that
+    is nothing."""
+    _check_alive(identity, now)
     if login not in identity.logins:
         raise AccessDenied(f"{identity.user} may not log in as {login}; allowed: {', '.join(identity.logins)}.")
     permit = AccessPermit.__new__(AccessPermit)
     permit.__attrs_init__(
         identity=identity,
         login=login,
-        pty="permit-pty" in identity.extensions,
-        port_forwarding="permit-port-forwarding" in identity.extensions,
-        agent_forwarding="permit-agent-forwarding" in identity.extensions,
-        user_rc="permit-user-rc" in identity.extensions,
+        node=node,
+        kinds=granted(identity.extensions),
         expires=identity.valid_before,
     )
     return permit
@@ -66,10 +77,29 @@ def permit_session(identity: SSHIdentity, login: str, now: float) -> AccessPermi
 
 def permit_dial(identity: SSHIdentity, node: Node, now: float) -> DialPermit:
     """Whether the proxy dials ``node`` for ``identity``: a live certificate of the node's own cluster."""
-    if now >= identity.valid_before:
-        raise AccessDenied("The certificate has expired; log in again with `tsh login`.")
+    _check_alive(identity, now)
+    _check_granted(identity, Kind.JUMP)
     if identity.cluster != node.cluster:
         raise AccessDenied(f"{node.nodename} belongs to the cluster {node.cluster}; log in there.")
     permit = DialPermit.__new__(DialPermit)
     permit.__attrs_init__(identity=identity, node=node)
     return permit
+
+
+def permit_api(identity: SSHIdentity, now: float) -> APIPermit:
+    """Whether the proxy leads ``identity`` to the auth server's API: with a live certificate."""
+    _check_alive(identity, now)
+    _check_granted(identity, Kind.AUTH_API)
+    permit = APIPermit.__new__(APIPermit)
+    permit.__attrs_init__(identity=identity)
+    return permit
+
+
+def _check_alive(identity: SSHIdentity, now: float) -> None:
+    if now >= identity.valid_before:
+        raise AccessDenied("The certificate has expired; log in again with `tsh login`.")
+
+
+def _check_granted(identity: SSHIdentity, kind: Kind) -> None:
+    if kind not in granted(identity.extensions):
+        raise denied(kind)

@@ -1,6 +1,6 @@
 """The node's SSH server: who may come in, and which channels they may open.
 
-One gate decides every kind of channel: :meth:`NodeUser.lookupChannel` asks ``access`` for a permit each time, so that a
+One gate (``node.gate``) decides about everything that is asked, each time by the permit of that moment, so that a
 certificate that has ended opens nothing more on a connection that still stands.
 """
 
@@ -16,12 +16,13 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
-from teleconch.access.permit import AccessPermit, permit_session
+from teleconch.access.permit import AccessPermit, permit_access
 from teleconch.errors import AccessDenied, LimitExceeded
 from teleconch.node import shares
 from teleconch.node.environment import address
 from teleconch.node.forward.forwarding import Forwarding
 from teleconch.node.forward.session import SessionForwarding
+from teleconch.node.gate import Gate
 from teleconch.node.place import Place
 from teleconch.node.session import SessionChannel
 from teleconch.resources.identity import SSHIdentity
@@ -45,30 +46,32 @@ class NodeUser(ConchUser):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
+        self.user = identity.user
         self.login = login
         self._peer = peer
         self._place = place
         self._now = now
         self._no_more_sessions = False
+        self._fields = {
+            "user": identity.user,
+            "login": login,
+            "server_id": place.host_uuid,
+            "addr_remote": "{}:{}".format(*address(peer)),
+        }
+        self.gate = Gate(self.permit, self._fields)
         self.forwarding = Forwarding(
-            self.permit,
+            self.gate,
             lambda: self.conn,
             reactor=place.reactor,
             launcher=place.launcher,
             login=login,
-            fields={
-                "user": identity.user,
-                "login": login,
-                "server_id": place.host_uuid,
-                "addr_remote": "{}:{}".format(*address(peer)),
-            },
-            gateway_ports=place.gateway_ports,
             check_share=self.check_share,
+            gateway_ports=place.gateway_ports,
         )
 
     def permit(self) -> AccessPermit:
         """What may be done at this moment. AccessDenied."""
-        return permit_session(self.identity, self.login, self._now())
+        return permit_access(self.identity, self.login, self._place.host_uuid, self._now())
 
     def descriptors(self) -> int:
         """About how many of the daemon's descriptors this connection holds."""
@@ -88,7 +91,7 @@ class NodeUser(ConchUser):
     def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel | Awaitable[Channel]:
         """A channel of ``kind``, or ChannelRefused."""
         try:
-            permit = self.permit()
+            permit = self.gate.ask()
         except AccessDenied as error:
             raise self._refused(kind, str(error)) from error
         try:
@@ -101,7 +104,7 @@ class NodeUser(ConchUser):
                 raise self._refused(kind, "The client has said that it opens no more sessions, and opened one.")
             host = self.conn.transport.getHost()
             forwarding = SessionForwarding(self.forwarding)
-            return SessionChannel(permit, self._place, self._peer, host, forwarding, self.permit)
+            return SessionChannel(permit, self.gate, self._place, self._peer, host, forwarding)
         if kind in Forwarding.CHANNELS:
             return self.forwarding.lookup(kind, data)
         raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
@@ -129,11 +132,8 @@ class NodeUser(ConchUser):
             kind=kind[:64].decode("ascii", "replace"),
             event="session.start" if kind == b"session" else "port",
             success=False,
-            user=self.identity.user,
-            login=self.login,
-            server_id=self._place.host_uuid,
-            addr_remote="{}:{}".format(*address(self._peer)),
             error=sentence,
+            **self._fields,
         )
         return ChannelRefused(code, sentence)
 

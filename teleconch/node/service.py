@@ -29,7 +29,7 @@ from teleconch.node.process import Launcher
 from teleconch.node.server import NodeRealm, NodeUser
 from teleconch.node.session import SessionChannel
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules
-from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
@@ -114,7 +114,7 @@ class NodeServer(Service):
             accept_env=tuple(accept_env),
             gateway_ports=gateway_ports,
         )
-        checker = CertificateChecker(self._user_authorities, now)
+        checker = CertificateChecker(lambda: user_authorities(member.authorities(), member.cluster), now)
         self.factory = SSHServerFactory(
             reactor,
             Portal(NodeRealm(self.place, now), [checker]),
@@ -168,13 +168,6 @@ class NodeServer(Service):
             return ""
         host: Any = self._port.getHost()
         return f"{given}{colon}{host.port}" if given else _shown(host)
-
-    def _user_authorities(self) -> tuple[TrustedAuthority, ...]:
-        return tuple(
-            authority
-            for authority in self._member.authorities()
-            if authority.type == "user" and authority.cluster == self._member.cluster
-        )
 
     def _was_held(self, user: str, seconds: int) -> None:
         """The launcher has freed this process from a file system of ``user``'s (``pulse.whose``): end what they have

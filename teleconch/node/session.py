@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -25,6 +24,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.access.kinds import Kind
 from teleconch.access.permit import AccessPermit
 from teleconch.codec import boolean, string
 from teleconch.errors import AccessDenied, BadParameter, TeleconchError, quoted
@@ -33,8 +33,8 @@ from teleconch.node.environment import ENTRY_COST, Requested, SessionFacts, addr
 from teleconch.node.files.child import SFTP
 from teleconch.node.files.programs import is_scp
 from teleconch.node.files.transfers import Transfers
-from teleconch.node.forward.gate import X11_REQUEST
-from teleconch.node.forward.session import SessionForwarding
+from teleconch.node.forward.session import X11_REQUEST, SessionForwarding
+from teleconch.node.gate import Gate, asked
 from teleconch.node.launch import rc
 from teleconch.node.place import Place
 from teleconch.node.process import Process
@@ -67,18 +67,19 @@ class SessionChannel(Channel):
     def __init__(
         self,
         permit: AccessPermit,
+        gate: Gate,
         place: Place[SessionChannel],
         peer: IAddress,
         host: IAddress,
         forwarding: SessionForwarding,
-        still: Callable[[], object] = lambda: None,
     ) -> None:
-        """``still`` raises AccessDenied when the permit has ended: a channel may be kept for long before it is used."""
+        """``permit`` opened the channel. It may be kept for long before it is used, so ``gate`` is asked again for each
+        thing that is asked for."""
         if not isinstance(permit, AccessPermit):
             raise TypeError("a session needs a permit")
         super().__init__()
         self.id_text = place.new_id()
-        self._permit = permit
+        self._gate = gate
         self._place = place
         self._facts = SessionFacts(
             session_id=self.id_text,
@@ -96,7 +97,6 @@ class SessionChannel(Channel):
             "addr_remote": "{}:{}".format(*address(peer)),
         }
         self._forwarding = forwarding
-        self._still = still
         self._requested = Requested(place.accept_env)
         self._terminal: pty.Terminal | None = None
         self._process: Process | None = None
@@ -116,8 +116,10 @@ class SessionChannel(Channel):
         """A terminal, before the process (RFC 4254 section 6.2)."""
         if self._begun or self._terminal is not None:
             return False
-        if not self._permit.pty:
-            return self._refuse("The certificate does not allow a terminal; ask for one with permit-pty.")
+        try:
+            self._gate.ask(Kind.PTY)
+        except AccessDenied as error:
+            return self._refuse(str(error))
         if not self.charge(TERMINAL_COST):
             return self._refuse(NO_MEMORY)
         try:
@@ -189,7 +191,7 @@ class SessionChannel(Channel):
         if self._begun:
             return self._refuse("A session runs one thing: open another session for the next.")
         try:
-            self._still()
+            permit = self._gate.ask(*((Kind.SFTP,) if serve == SFTP else asked(command)))
         except AccessDenied as error:
             return self._refuse(str(error))
         if not self.charge(RUNNING_COST):
@@ -197,7 +199,7 @@ class SessionChannel(Channel):
         self._begun = True
         self._place.live.add(self)
         try:
-            self._process = self._launch(command, serve)
+            self._process = self._launch(permit, command, serve)
         except (TeleconchError, OSError) as error:
             self._place.reactor.callLater(0, self._not_started, error)  # behind the answer to this request
             return True
@@ -209,7 +211,7 @@ class SessionChannel(Channel):
         Deferred.fromCoroutine(self._watch(self._process, shown, serve)).addErrback(self._broken)
         return True
 
-    def _launch(self, command: bytes | None, serve: str | None) -> Process:
+    def _launch(self, permit: AccessPermit, command: bytes | None, serve: str | None) -> Process:
         """Start the process on terminal or pipes. Whatever fails, no descriptor of the process's side is left."""
         terminal, place = self._terminal, self._place
         programs = None
@@ -225,13 +227,13 @@ class SessionChannel(Channel):
             variables[b"TERM"] = terminal.request.term.encode("ascii")
             ends = self._wires.on_terminal(terminal)
         request = Request(
-            self._permit.login,
+            permit.login,
             command,
             variables,
             terminal is not None,
             serve,
             programs,
-            rc=rc.USER if self._permit.user_rc and serve is None else rc.SYSTEM,
+            rc=rc.USER if Kind.USER_RC in permit.kinds and serve is None else rc.SYSTEM,
             cookie=self._forwarding.cookie,
         )
         report = None if self._transfers is None else self._transfers.take_child_end()

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
-from teleconch.access.permit import DialPermit
+from teleconch.access.permit import APIPermit, DialPermit
 from teleconch.defaults import AUTH_PORT, NODE_PORT
 from teleconch.errors import ConnectionProblem
 from teleconch.proxy.directory import split_address
@@ -198,8 +198,9 @@ class Dialler:
                 found.update(str(plain_ip(str(answer[4][0]))) for answer in answers)
         return frozenset(found)
 
-    async def auth(self, gone: Callable[[], None]) -> AuthEnd:
-        """An end at the first auth server that can be reached; ``gone`` is called when it closed. ConnectionProblem."""
+    async def auth(self, permit: APIPermit, gone: Callable[[], None]) -> AuthEnd:
+        """An end for a permitted user at the first auth server that can be reached; ``gone`` is called when it closed.
+        ConnectionProblem."""
         for host, port in self._auth:
             end = AuthEnd(gone)
             if str(plain_ip(host)) == _LOOPBACK_6:

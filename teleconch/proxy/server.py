@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
-from teleconch.access.permit import DialPermit, permit_dial
+from teleconch.access.permit import APIPermit, DialPermit, permit_api, permit_dial
 from teleconch.errors import AccessDenied, ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.proxy.channels import JumpChannel, ProxySession
 from teleconch.proxy.dial import Dialler
@@ -51,9 +51,10 @@ class Road:
     shares: Shares
     api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, those on their way among them
 
-    async def auth_api(self, user: str) -> RelayProtocol:
-        """An end at the auth server for ``user``. LimitExceeded for one who holds too many: the auth server counts
-        them all as this proxy's, and would end those of others."""
+    async def auth_api(self, permit: APIPermit) -> RelayProtocol:
+        """An end at the auth server. LimitExceeded for a user who holds too many: the auth server counts them all as
+        this proxy's, and would end those of others."""
+        user = permit.identity.user
         if self.api_ends[user] >= API_AT_ONCE:
             raise LimitExceeded("You have too many connections to the auth server open: end some of them.")
         self.api_ends[user] += 1
@@ -69,7 +70,7 @@ class Road:
 
         try:
             await self.shares.pace(user)
-            return await self.dialler.auth(gone)
+            return await self.dialler.auth(permit, gone)
         except BaseException:
             gone()
             raise
@@ -83,6 +84,7 @@ class ProxyUser:
     def __init__(self, road: Road, identity: SSHIdentity, login: str, peer: object) -> None:
         self._road = road
         self.identity = identity
+        self.user = identity.user
         self.login = login
         self.peer = str(getattr(peer, "host", ""))
         self._dialling: set[Deferred[Any]] = set()
@@ -159,7 +161,8 @@ class ProxyUser:
     async def auth_api(self) -> RelayProtocol:
         """An end at the auth server. The user's own TLS runs inside: the proxy adds no power and reads nothing."""
         try:
-            return await self._waiting(lambda: self._road.auth_api(self.identity.user))
+            permit = permit_api(self.identity, self._road.now())
+            return await self._waiting(lambda: self._road.auth_api(permit))
         except TeleconchError as error:
             self._refused("proxy.auth", error, "auth-api")
             raise

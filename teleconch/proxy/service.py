@@ -19,7 +19,7 @@ from teleconch.proxy.router import Router
 from teleconch.proxy.server import ProxyRealm, Road
 from teleconch.proxy.shares import Shares
 from teleconch.proxy.watch import DirectoryWatch, NodeSource
-from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
 from teleconch.ssh.checker import CertificateChecker
@@ -82,7 +82,8 @@ class ProxyServer(Service):
             shares=Shares(reactor),
         )
         self._own_ports = road.dialler.own_ports
-        portal = Portal(ProxyRealm(road), [CertificateChecker(member.authorities, now)])
+        checker = CertificateChecker(lambda: user_authorities(member.authorities(), member.cluster), now)
+        portal = Portal(ProxyRealm(road), [checker])
         self._factory = SSHServerFactory(reactor, portal, self._host_keys, options, "proxy")
 
     def startService(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from attrs import frozen
@@ -39,3 +40,8 @@ class TrustedAuthority:
     ssh_public_keys: tuple[str, ...]
     tls_certs: tuple[str, ...]
     rotated: float | None = None
+
+
+def user_authorities(known: Iterable[TrustedAuthority], cluster: str) -> tuple[TrustedAuthority, ...]:
+    """Those that say who the users of ``cluster`` are. Others may be known too; they let nobody in."""
+    return tuple(each for each in known if each.type == "user" and each.cluster == cluster)

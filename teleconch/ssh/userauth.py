@@ -61,7 +61,10 @@ class AuthTransport(Protocol):
 
 
 class UserAuthServer(SSHService):
-    """Runs until someone has authenticated. Requests are answered one after the other."""
+    """Runs until someone has authenticated. Requests are answered one after the other.
+
+    The portal's avatars have a ``user``: who they are, for the log and for what is counted by user.
+    """
 
     name = b"ssh-userauth"
     transport: AuthTransport  # type: ignore[assignment]  # Conch names its own
@@ -173,6 +176,7 @@ class UserAuthServer(SSHService):
     async def _login(self, login: bytes, credentials: CertificateCredentials | InteractiveCredentials) -> None:
         offer = isinstance(credentials, CertificateCredentials) and credentials.signature is None
         try:
+            avatar: Any
             _interface, avatar, logout = await self._portal.login(credentials, None, IConchUser)
         except ValidPublicKey:
             if not offer:
@@ -200,8 +204,7 @@ class UserAuthServer(SSHService):
             raise SSHProblem("authentication needs a signature", messages.DISCONNECT_BY_APPLICATION)
         self._logged = True
         self._wait_no_more()
-        user = getattr(getattr(avatar, "identity", None), "user", "") or _text(login)
-        self.transport.start_connection(avatar, logout, user)
+        self.transport.start_connection(avatar, logout, avatar.user)
 
     # -- questions (RFC 4256) --
 

@@ -12,9 +12,11 @@ from forward_world import ask, children
 from node_world import ME, World
 from twisted.internet import task
 
+from teleconch.access.kinds import Kind
+from teleconch.access.permit import AccessPermit
 from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied
-from teleconch.node.forward.gate import NEEDS, Gate
+from teleconch.node.gate import Gate, asked
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
@@ -77,17 +79,84 @@ async def test_matrix(world: World, granted: tuple[str, ...]) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    """A kind that is forgotten in the table is denied; a kind without a test is noticed."""
-    carried = {b"forwarded-tcpip", b"forwarded-streamlocal@openssh.com", b"auth-agent@openssh.com", b"x11"}
-    assert set(NEEDS) == set(ASKED) | carried
+    """A kind without a test is noticed."""
+    carried = {Kind.FORWARDED_TCPIP, Kind.FORWARDED_STREAMLOCAL, Kind.AGENT, Kind.X11}
+    of_proxies = {Kind.JUMP, Kind.AUTH_API}  # tests/proxy
+    not_built = {Kind.JOIN}
+    forwarding = {Kind(kind.decode()) for kind in ASKED}
+    assert set(Kind) == forwarding | carried | set(IN_SESSIONS) | of_proxies | not_built | {Kind.USER_RC}
 
 
-@pytest.mark.parametrize(("kind", "state"), list(itertools.product(NEEDS, ("raises", "nothing", "looks like one"))))
-def test_gate_without_a_permit(kind: bytes, state: str) -> None:
+IN_SESSIONS: dict[Kind, tuple[bytes, bytes]] = {
+    Kind.PTY: (b"pty-req", string(b"xterm") + uint32(80) + uint32(24) + uint32(0) + uint32(0) + string(b"\0")),
+    Kind.SHELL: (b"shell", b""),
+    Kind.EXEC: (b"exec", string(b"true")),
+    Kind.SFTP: (b"subsystem", string(b"sftp")),
+    Kind.SCP_UPLOAD: (b"exec", string(b"scp -t /tmp")),
+    Kind.SCP_DOWNLOAD: (b"exec", string(b"scp -f /tmp/none")),
+}
+
+
+@pytest.mark.parametrize("kind", IN_SESSIONS)
+@pytest_twisted.ensureDeferred
+async def test_sessions(world: World, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    """What a session asks for is there with its permit and only with it, whatever the channel was opened with."""
+    real = AccessPermit.check
+
+    def check(permit: AccessPermit, wanted: Kind) -> None:
+        if wanted is kind:
+            raise AccessDenied(f"no {wanted}")
+        real(permit, wanted)
+
+    connection = await world.connect()
+    for others in (*(other for other in IN_SESSIONS if other is not kind), kind):
+        with monkeypatch.context() as patched:
+            patched.setattr(AccessPermit, "check", check)
+            channel = Channel()
+            channel.name = b"session"
+            await connection.open(channel)
+            name, data = IN_SESSIONS[others]
+            try:
+                allowed = await connection.sendRequest(channel, name, data, wantReply=1)  # type: ignore[misc]
+            except RequestRefused:
+                allowed = False
+            assert allowed == (others is not kind), others
+    (refused,) = [event for event in world.events if event.get("error") == f"no {kind}"]
+    assert (refused["event"], refused["success"]) == ("session.start", False)
+    connection.close()
+    await connection.disconnected
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds"),
+    [
+        (None, {Kind.SHELL}),
+        (b"", {Kind.EXEC}),
+        (b"true -t", {Kind.EXEC}),
+        (b"scpx -t /", {Kind.EXEC}),
+        (b"scp -t /", {Kind.SCP_UPLOAD}),
+        (b"scp -r -p -d -t -- -f", {Kind.SCP_UPLOAD}),
+        (b"scp -rpt /", {Kind.SCP_UPLOAD}),
+        (b"scp  -v -f x -t", {Kind.SCP_DOWNLOAD}),
+        (b"scp -ft /", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+        (b"scp a b:c", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+        (b"scp $F /", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+    ],
+)
+def test_what_a_command_is(command: bytes | None, kinds: set[Kind]) -> None:
+    """An scp is told by its flags; one that says nothing needs both rights."""
+    assert set(asked(command)) == kinds
+
+
+@pytest.mark.parametrize(("kind", "state"), list(itertools.product(Kind, ("raises", "nothing", "looks like one"))))
+def test_gate_without_a_permit(kind: Kind, state: str) -> None:
     """An ended permit, or what only looks like a permit, opens nothing."""
 
     class Alike:
-        port_forwarding = agent_forwarding = True
+        kinds = frozenset(Kind)
+
+        def check(self, kind: Kind) -> None:
+            """Grants all."""
 
     def permit() -> Any:
         if state == "raises":

@@ -84,6 +84,7 @@ class Member:
     def __init__(self) -> None:
         now = time.time()
         self.user_ca = new_authority("user", CLUSTER, now)
+        self.also = ()
         self.host_ca = new_authority("host", CLUSTER, now)
         self.key, public = new_ssh_key()
         self.certificate = self.host_certificate(public, "proxy", ("127.0.0.1", "localhost"), "proxy")
@@ -108,7 +109,7 @@ class Member:
         return self.key, self.certificate
 
     def authorities(self):
-        return trusted(self.user_ca), trusted(self.host_ca)
+        return trusted(self.user_ca), trusted(self.host_ca), *self.also
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> Path:

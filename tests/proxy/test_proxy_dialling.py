@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from teleconch.access.permit import permit_dial
+from teleconch.access.permit import permit_api, permit_dial
 from teleconch.errors import BadParameter, ConnectionProblem, NotFound
 from teleconch.proxy.dial import RELAY_SOURCE, Dialler, _relay_source, abort
 from teleconch.proxy.target import Target
@@ -152,7 +152,7 @@ async def test_relays_come_from_an_address_of_their_own(listener: Listener) -> N
     """On the auth server's machine, a user's connection through the proxy is not taken for the machine's own."""
     port = await listener.listen()
     gone: Deferred[None] = Deferred()
-    end = await Dialler(reactor, (f"localhost:{port}",)).auth(lambda: gone.callback(None))
+    end = await Dialler(reactor, (f"localhost:{port}",)).auth(permit_api(JOE, 0), lambda: gone.callback(None))
     while not listener.peers:
         waited: Deferred[None] = Deferred()
         reactor.callLater(0, waited.callback, None)
@@ -171,7 +171,9 @@ async def test_relays_by_ipv6_come_from_another_address_too() -> None:
     for host in ("[::1]", "127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
         factory.accepted = Deferred()
         gone: Deferred[None] = Deferred()
-        end = await Dialler(reactor, (f"{host}:{number}",)).auth(lambda gone=gone: gone.callback(None))
+        end = await Dialler(reactor, (f"{host}:{number}",)).auth(
+            permit_api(JOE, 0), lambda gone=gone: gone.callback(None)
+        )
         own, peer = await factory.accepted
         assert plain_ip(peer) != plain_ip(own)
         assert str(plain_ip(peer)) == RELAY_SOURCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 
 import pytest
 import pytest_twisted
@@ -17,9 +18,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
-from teleconch.ca.authority import new_authority
+from teleconch.ca.authority import new_authority, trusted
 from teleconch.codec import string, uint32
-from teleconch.errors import AccessDenied
+from teleconch.errors import AccessDenied, TeleconchError
 from teleconch.proxy import server
 from teleconch.resources.secret import Secret
 from teleconch.ssh import client, messages
@@ -738,6 +739,17 @@ async def test_certificates(world: World, ports: Ports) -> None:
         await jump(connection, "web")
     connection.close()
     await connection.disconnected
+
+
+@pytest_twisted.ensureDeferred
+async def test_foreign_clusters_user(world: World) -> None:
+    """Another cluster's users stay out, even where their authority is known for other reasons."""
+    other = new_authority("user", "other.test", time.time())
+    world.member.also = (trusted(other),)
+    await world.start()
+    world.user_files("mallory", ("root",), ca=other)
+    with pytest.raises(TeleconchError):
+        await login(world, "mallory")
 
 
 @pytest_twisted.ensureDeferred

@@ -155,6 +155,7 @@ class Avatar:
 
     def __init__(self, identity: Any) -> None:
         self.identity = identity
+        self.user = getattr(identity, "user", "somebody")
         self.slow: list[Deferred[bool]] = []
         self.closed_channels = 0
         self.logged_out = 0

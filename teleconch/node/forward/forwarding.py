@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -12,15 +12,15 @@ from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from teleconch.access.permit import AccessPermit
+from teleconch.access.kinds import Kind
 from teleconch.api.places import Places
 from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, LimitExceeded, TeleconchError
-from teleconch.node.forward import bind, gate
+from teleconch.node.forward import bind
 from teleconch.node.forward.errands import Errands, NoMeans
-from teleconch.node.forward.gate import Gate
 from teleconch.node.forward.inward import Accepted, Listener
 from teleconch.node.forward.outward import DirectChannel, adopt
+from teleconch.node.gate import Gate
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
 from teleconch.ssh import messages
@@ -43,31 +43,28 @@ log = Logger()
 
 
 class Forwarding:
-    """``permit`` gives the permit of the moment, ``connection`` the connection once it stands, ``fields`` what each
-    line of the log says about user and place. :meth:`close` it when the connection is gone."""
+    """``gate`` is asked about each kind, ``connection`` gives the connection once it stands. :meth:`close` it when the
+    connection is gone."""
 
-    CHANNELS: Final = (gate.DIRECT_TCPIP, gate.DIRECT_STREAMLOCAL)
-    REQUESTS: Final = (
-        gate.TCPIP_FORWARD,
-        gate.STREAMLOCAL_FORWARD,
-        b"cancel-tcpip-forward",
-        b"cancel-streamlocal-forward@openssh.com",
-    )
+    CHANNELS: Final = {kind.encode(): kind for kind in (Kind.DIRECT_TCPIP, Kind.DIRECT_STREAMLOCAL)}
+    REQUESTS: Final = {kind.encode(): kind for kind in (Kind.TCPIP_FORWARD, Kind.STREAMLOCAL_FORWARD)} | {
+        b"cancel-tcpip-forward": None,
+        b"cancel-streamlocal-forward@openssh.com": None,
+    }
 
     def __init__(
         self,
-        permit: Callable[[], AccessPermit],
+        gate: Gate,
         connection: Callable[[], Connection],
         *,
         reactor: IReactorNode,
         launcher: Launcher,
         login: str,
-        fields: Mapping[str, str],
+        check_share: Callable[[], None],
         gateway_ports: str = bind.NO,
-        check_share: Callable[[], None] = lambda: None,
     ) -> None:
         """``check_share`` raises LimitExceeded where the user may have no more of the daemon's descriptors."""
-        self.gate = Gate(permit, fields)
+        self.gate = gate
         self.reactor = reactor
         self.launcher = launcher
         self.login = login
@@ -92,11 +89,12 @@ class Forwarding:
 
     # --- channels toward the node's side -----------------------------------------------------------------------------
 
-    async def lookup(self, kind: bytes, data: bytes) -> Channel:
+    async def lookup(self, name: bytes, data: bytes) -> Channel:
         """The channel of one of :data:`CHANNELS`, connected. ChannelRefused."""
+        kind = self.CHANNELS[name]
         try:
             reader = Reader(data)
-            if kind == gate.DIRECT_TCPIP:
+            if kind is Kind.DIRECT_TCPIP:
                 host, port = _host(reader.string()), _port(reader.uint32())
                 target = f"{host.decode('latin-1')}:{port}"
                 dial: Callable[[], Awaitable[socket.socket]] = lambda: self.errands.dial(host, port)  # noqa: E731
@@ -128,10 +126,11 @@ class Forwarding:
     async def global_request(self, name: bytes, data: bytes) -> bool | bytes:
         """The answer to one of :data:`REQUESTS`."""
         reader = Reader(data)
+        kind = self.REQUESTS[name]
         try:
-            if name == gate.TCPIP_FORWARD:
+            if kind is Kind.TCPIP_FORWARD:
                 return await self._tcpip_forward(_host(reader.string(), empty=True), _port(reader.uint32(), zero=True))
-            if name == gate.STREAMLOCAL_FORWARD:
+            if kind is Kind.STREAMLOCAL_FORWARD:
                 return await self._streamlocal_forward(_path(reader.string()))
             if name == b"cancel-tcpip-forward":
                 return _cancel(self._ports.get((reader.string(), reader.uint32())))
@@ -140,11 +139,12 @@ class Forwarding:
         except AccessDenied:  # in the log already
             return False
         except (ProtocolProblem, BadParameter) as error:
-            self.gate.refused(name, "nowhere", BadParameter(str(error)))
+            if kind is not None:
+                self.gate.refused(kind, "nowhere", BadParameter(str(error)))
         return False
 
     async def _tcpip_forward(self, host: bytes, port: int) -> bool | bytes:
-        kind, target = gate.TCPIP_FORWARD, f"{host.decode('latin-1')}:{port}"
+        kind, target = Kind.TCPIP_FORWARD, f"{host.decode('latin-1')}:{port}"
         self.gate.check(kind, target)
         try:
             if (host, port) in self._ports:
@@ -158,14 +158,14 @@ class Forwarding:
         ours = string(host) + uint32(chosen)
 
         def accepted(sock: socket.socket, peer: Any) -> None:
-            self.carry(gate.FORWARDED_TCPIP, target, ours + string(str(peer[0]).encode()) + uint32(peer[1]), sock)
+            self.carry(Kind.FORWARDED_TCPIP, target, ours + string(str(peer[0]).encode()) + uint32(peer[1]), sock)
 
         self._ports[host, chosen] = self.listen(sockets, accepted, lambda: self._ports.pop((host, chosen), None))
         self.gate.opened(kind, f"{host.decode('latin-1')}:{chosen}")
         return uint32(chosen) if port == 0 else True
 
     async def _streamlocal_forward(self, path: bytes) -> bool:
-        kind, target = gate.STREAMLOCAL_FORWARD, path.decode("utf-8", "replace")
+        kind, target = Kind.STREAMLOCAL_FORWARD, path.decode("utf-8", "replace")
         self.gate.check(kind, target)
         try:
             sockets = await self.errands_for_listener(self.errands.listen_unix(path))
@@ -174,7 +174,7 @@ class Forwarding:
             return False
 
         def accepted(sock: socket.socket, peer: Any) -> None:
-            self.carry(gate.FORWARDED_STREAMLOCAL, target, string(path) + string(b""), sock)
+            self.carry(Kind.FORWARDED_STREAMLOCAL, target, string(path) + string(b""), sock)
 
         def closing() -> None:
             self._paths.pop(path, None)
@@ -188,19 +188,19 @@ class Forwarding:
 
     async def agent(self) -> bytes:
         """The path of the agent's socket, which is one for the connection. AccessDenied, TeleconchError."""
-        self.gate.check(gate.AGENT_REQUEST, "agent")
+        self.gate.check(Kind.AGENT_REQUEST, "agent")
         await self._agent_lock.acquire()
         try:
             if self._agent is None:
                 sockets, path = await self.errands_for_listener(self.errands.agent())
                 self.listen(sockets, self._agent_wanted)
                 self._agent = path.encode()
-                self.gate.opened(gate.AGENT_REQUEST, path)
+                self.gate.opened(Kind.AGENT_REQUEST, path)
             return self._agent
         except AccessDenied:
             raise
         except TeleconchError as error:
-            self.gate.refused(gate.AGENT_REQUEST, "agent", error)
+            self.gate.refused(Kind.AGENT_REQUEST, "agent", error)
             raise
         finally:
             self._agent_lock.release()
@@ -209,10 +209,10 @@ class Forwarding:
         # The folder lets nobody else in; this is the second bolt.
         _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         if uid not in (0, self.errands.uid):
-            self.gate.refused(gate.AGENT, "agent", AccessDenied(f"The user with the id {uid} is not the agent's."))
+            self.gate.refused(Kind.AGENT, "agent", AccessDenied(f"The user with the id {uid} is not the agent's."))
             sock.close()
             return
-        self.carry(gate.AGENT, "agent", b"", sock)
+        self.carry(Kind.AGENT, "agent", b"", sock)
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Forwarding:
             listener.close()
         return listener
 
-    def carry(self, kind: bytes, target: str, data: bytes, sock: socket.socket) -> None:
+    def carry(self, kind: Kind, target: str, data: bytes, sock: socket.socket) -> None:
         """Open a channel toward the client for a connection that a listener took. Takes over ``sock``."""
         if self._closed or self._taken >= CONNECTIONS_MAX:
             if not self._closed:
@@ -265,20 +265,20 @@ class Forwarding:
             return
         Deferred.fromCoroutine(self._carry(kind, target, data, sock)).addErrback(_log_failure)
 
-    async def _carry(self, kind: bytes, target: str, data: bytes, sock: socket.socket) -> None:
+    async def _carry(self, kind: Kind, target: str, data: bytes, sock: socket.socket) -> None:
         try:
             end = adopt(self.reactor, sock, self._untake)
         except OSError:  # it is gone already
             return
         self._taken += 1
         channel = RelayChannel()
-        channel.name = kind
+        channel.name = kind.encode()
         try:
             await self._connection().open(channel, data)
         except (ChannelRefused, ConnectionLost) as error:
             log.info(
                 "the client took no {kind} for {addr}: {error}",
-                kind=kind.decode("ascii"),
+                kind=str(kind),
                 addr=target,
                 error=str(error) or "the connection is gone",
             )

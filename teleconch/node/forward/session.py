@@ -10,14 +10,17 @@ from typing import Any, Final
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
+from teleconch.access.kinds import Kind
 from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, NotFound, TeleconchError, Unavailable
-from teleconch.node.forward import gate, x11
+from teleconch.node.forward import x11
 from teleconch.node.forward.forwarding import Forwarding
 from teleconch.node.forward.inward import Listener
 from teleconch.node.start import Request
 from teleconch.ssh.problems import ProtocolProblem
 
+X11_REQUEST: Final = Kind.X11_REQUEST.encode()
+_AGENT: Final = Kind.AGENT_REQUEST.encode()
 XAUTH_DEADLINE: Final = 30.0  # seconds; xauth itself waits up to 20 for its lock
 
 log = Logger()
@@ -37,9 +40,9 @@ class SessionForwarding:
 
     def request(self, name: bytes, data: bytes) -> Awaitable[bool] | None:
         """The answer to a channel request, or ``None`` where it is none of forwarding's."""
-        if name == gate.AGENT_REQUEST:
+        if name == _AGENT:
             return self._want_agent()
-        if name == gate.X11_REQUEST:
+        if name == X11_REQUEST:
             return self._want_x11(data)
         return None
 
@@ -70,7 +73,7 @@ class SessionForwarding:
     async def _want_x11(self, data: bytes) -> bool:
         whole = self._whole
         try:
-            whole.gate.check(gate.X11_REQUEST, "display")
+            whole.gate.check(Kind.X11_REQUEST, "display")
         except AccessDenied:
             return False
         try:
@@ -83,7 +86,7 @@ class SessionForwarding:
             sockets, number = await whole.errands_for_listener(whole.errands.display())
         except (TeleconchError, ProtocolProblem) as error:
             problem = error if isinstance(error, TeleconchError) else BadParameter(str(error))
-            whole.gate.refused(gate.X11_REQUEST, "display", problem)
+            whole.gate.refused(Kind.X11_REQUEST, "display", problem)
             return False
         display = asked.display(number)
 
@@ -91,13 +94,13 @@ class SessionForwarding:
             if asked.single:
                 listener.close()
             origin = string(str(peer[0]).encode()) + uint32(peer[1])
-            whole.carry(gate.X11, display.decode("ascii"), origin, sock)
+            whole.carry(Kind.X11, display.decode("ascii"), origin, sock)
 
         listener = self._listener = whole.listen(sockets, accepted)
         if self._closed:
             listener.close()
             return False
-        whole.gate.opened(gate.X11_REQUEST, display.decode("ascii"))
+        whole.gate.opened(Kind.X11_REQUEST, display.decode("ascii"))
         try:
             await self._xauth(asked.xauth(number))
         except TeleconchError as error:  # as with sshd the display stands; its programs will say the rest
