@@ -17,10 +17,10 @@ from teleconch import defaults
 from teleconch.api.codec import METHODS, Method, decode_events, decode_result, encode_arguments
 from teleconch.api.connection import ClientBroker, endpoint_of, open_connection
 from teleconch.api.interface import NodeReceiver, Watch
-from teleconch.api.places import Places
 from teleconch.api.tls import ClientTLS
 from teleconch.api.wire import OK, Answer, Exposed, error_answer, read_answer
 from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError
+from teleconch.places import Places
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
 from teleconch.resources.lockout import Lockout

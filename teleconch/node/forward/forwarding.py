@@ -13,7 +13,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.access.kinds import Kind
-from teleconch.api.places import Places
 from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, LimitExceeded, TeleconchError
 from teleconch.node.forward import bind
@@ -23,6 +22,7 @@ from teleconch.node.forward.outward import DirectChannel, adopt
 from teleconch.node.gate import Gate
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
+from teleconch.places import Places
 from teleconch.ssh import messages
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from teleconch.api.places import Places
+from teleconch.places import Places
 
 
 def test_thousands_who_need_no_time():
