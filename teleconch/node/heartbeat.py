@@ -1,4 +1,4 @@
-"""Pings: the node tells the auth server that it is alive, and what it is (DESIGN, road 2).
+"""Pings: the node tells the auth server that it is alive, and what it is.
 
 States: *reached* (the last ping was answered) and *lost* (it was not). Entering *lost* logs one line, leaving it one
 more; in between the node tries again with back-off and full jitter. A refusal (two nodes with one UUID, a node that

@@ -42,7 +42,7 @@ class NodeEnd(RelayProtocol):
     """The socket to a node. Silent until the node has proved to be an SSH server by its first bytes.
 
     What a registered address leads to may be anything (a rogue node can register the address of a database): no byte of
-    the user's goes there before it began to speak SSH (LESSONS: GHSA-hw4x-mcx5-9q36, CVE-2024-35175).
+    the user's goes there before it began to speak SSH (GHSA-hw4x-mcx5-9q36, CVE-2024-35175).
     """
 
     def __init__(self) -> None:

@@ -60,7 +60,7 @@ class CertificateChecker:
     """Lets in who signs with a certificate of a user authority.
 
     The avatar id is ``(identity, login, peer)``. An offer without signature raises Conch's ``ValidPublicKey`` if the
-    certificate would do, and never gives an identity (LESSONS: CVE-2024-45337).
+    certificate would do, and never gives an identity (CVE-2024-45337).
     """
 
     credentialInterfaces = (ICertificateCredentials,)

@@ -128,7 +128,7 @@ class GlobalRequests:
 class KeepAlive:
     """Asks for a sign of life every ``interval`` seconds; gives up after ``count`` in silence (``interval`` 0: never).
 
-    It asks also while data flows, so that whatever stands between never sees an idle connection (LESSONS: pain 23).
+    It asks also while data flows, so that whatever stands between never sees an idle connection.
     """
 
     def __init__(self, connection: Asker, requests: GlobalRequests, interval: float, count: int) -> None:

@@ -1,7 +1,7 @@
 """User authentication (RFC 4252), the server's side: public keys, offered first and then used to sign, and questions.
 
 ``twisted.cred`` decides. What a request proves stands in its own credentials and nowhere else: no state says that a key
-was offered before, so an offer can never be taken for a proof (LESSONS: CVE-2024-45337).
+was offered before, so an offer can never be taken for a proof (CVE-2024-45337).
 """
 
 from __future__ import annotations

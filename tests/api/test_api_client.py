@@ -94,7 +94,7 @@ async def test_nobody_answers(world):
 
 @test
 async def test_back_off(world):
-    """LESSONS.md, pain 10: while nobody answers, rounds are further and further apart, by chance; calls wait for it."""
+    """While nobody answers, rounds are further and further apart, by chance; calls wait for it."""
     clock, dead = Clock(), Dialled(NOBODY)
     client = client_of(world, [dead], clock=clock, timeout=1000)
     waits = []
@@ -208,7 +208,7 @@ async def test_not_an_auth_server(world):
 
 @test
 async def test_another_clusters_server(world):
-    """LESSONS.md, broken 30: a server with another CA is refused before anything is sent, though its name is right."""
+    """A server with another CA is refused before anything is sent, though its name is right."""
     for name, reason in (("other.example.com", "belongs to cluster other.example.com"), (CLUSTER, "is not the one")):
         other = World(cluster=name)
         await other.start()
@@ -220,7 +220,7 @@ async def test_another_clusters_server(world):
 
 @test
 async def test_a_node_is_no_auth_server(world):
-    """LESSONS.md, broken 30: a member's certificate of the right CA does not make its host an auth server."""
+    """A member's certificate of the right CA does not make its host an auth server."""
     for roles, names in ((("node",), ("teleport.cluster.local",)), (("auth",), ()), (("auth",), ("example.com",))):
         fake = world.tls_credentials("host", str(uuid.uuid4()), roles, names=names)
         world.credentials = server_credentials(fake.certificate, fake.private_key, world.trusted)
@@ -250,7 +250,7 @@ async def test_no_pin(world, log):
 @pytest.mark.parametrize(("off", "told"), [(-3700.0, "is not valid yet"), (31 * 86400.0, "has expired")])
 @test
 async def test_clock_skew(world, off, told):
-    """LESSONS.md, pain 16: a clock that is off is told as that, with by how much at least."""
+    """A clock that is off is told as that, with by how much at least."""
     credentials = world.tls_credentials("host", UUID, ("node",))
     now = lambda: world.now() + off  # noqa: E731
     client = client_of(world, [world.address], tls=member_tls(lambda: credentials, lambda: world.trusted, now))

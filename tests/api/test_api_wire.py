@@ -116,7 +116,7 @@ async def test_certificate_refused(world, log, case):
 
 @test
 async def test_chain_of_a_member(world):
-    """LESSONS.md, broken 1: a leaf signed by a host's key gains nothing by showing that host's certificate with it."""
+    """A leaf signed by a host's key gains nothing by showing that host's certificate with it."""
     between = world.tls_credentials("host", UUID, ("node",))
     leaf = world.tls_credentials("host", str(uuid.uuid4()), ("admin",), ca=nested(world))
     chain = evolve(leaf, certificate=leaf.certificate + between.certificate)
@@ -383,7 +383,7 @@ async def silent(world, count):
 
 @test
 async def test_half_open_crowd():
-    """LESSONS.md, broken 27: hundreds of half-open connections from one address do not keep a member out."""
+    """Hundreds of half-open connections from one address do not keep a member out."""
     world = World(limits=APILimits(visitors_per_address=64))
     await world.start()
     crowd = await silent(world, 300)
@@ -400,7 +400,7 @@ async def test_half_open_crowd():
 
 @test
 async def test_deadlines(world):
-    """LESSONS.md, broken 16: neither a stalled handshake nor an idle peer without a certificate stays for long."""
+    """Neither a stalled handshake nor an idle peer without a certificate stays for long."""
     (stalled,) = await silent(world, 1)
     idle, _ = await world.raw(world.anonymous_tls())
     member, root = await world.raw(world.trusting(world.tls_credentials("host", UUID, ("node",), end=1e6)))
@@ -567,7 +567,7 @@ async def test_watches_end_with_their_connection(world):
 
 @test
 async def test_slow_reader(world):
-    """LESSONS.md, broken 17: a member that calls and does not read its answers is not served without end."""
+    """A member that calls and does not read its answers is not served without end."""
     served = []
 
     class Wide:

@@ -206,7 +206,7 @@ async def test_refused(world, host, case):
 @pytest.mark.parametrize("skew", [-20 * 60.0, -90.0, 90.0, 20 * 60.0, 40 * DAY])
 @test
 async def test_clock_off(host, skew):
-    """LESSONS.md, pain 16: a clock more than a minute off is told as that, and nothing is written."""
+    """A clock more than a minute off is told as that, and nothing is written."""
     host.skew = skew
     with pytest.raises(ClockSkew, match="clock"):
         await host.started()

@@ -98,7 +98,7 @@ async def test_a_dynamic_token_joins_its_roles_until_it_ends(cluster):
 
 @pytest_twisted.ensureDeferred
 async def test_a_clock_that_is_off_is_told_by_how_much(cluster):
-    """A machine whose clock is wrong hears so, rather than "access denied" later (LESSONS.md, pain 16)."""
+    """A machine whose clock is wrong hears so, rather than "access denied" later."""
     now = cluster.clock.seconds()
     for off, words in ((61, "1m1s ahead of"), (-61, "1m1s behind"), (7200, "2h ahead of"), (-now, "behind")):
         told = await refused(cluster, cluster.server.join(cluster.request(time=now + off)), ClockSkew)

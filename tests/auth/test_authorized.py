@@ -229,7 +229,7 @@ async def test_roles_are_exact(identity):
 )
 @test
 async def test_a_host_speaks_for_itself(node):
-    """LESSONS.md, broken 12: a node cannot ping as another host, for another cluster or in another role."""
+    """A node cannot ping as another host, for another cluster or in another role."""
     server = Reached()
     with pytest.raises(AccessDenied):
         await AuthorizedAPI(server, host("node"), lambda: NOW).heartbeat(node, "one")

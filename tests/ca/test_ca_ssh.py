@@ -131,7 +131,7 @@ def test_another_clusters_authority() -> None:
 
 
 def test_host_certificate_as_a_users() -> None:
-    """A host's certificate is no way in, whichever authority signed it (LESSONS, broken 12)."""
+    """A host's certificate is no way in, whichever authority signed it (CVE-2021-41393)."""
     denied(host_cert(), "not signed by a user authority")
     forged = forge.certificate(forge.ca_key(USERS), JOE, kind=2)
     denied(forged, "host's certificate")
@@ -151,7 +151,7 @@ def test_a_certificate_is_judged_each_time_it_is_shown() -> None:
 
 
 def test_a_certificate_as_authority() -> None:
-    """A signing key that is itself a certificate is no authority (LESSONS, broken 1: CVE-2025-49825)."""
+    """A signing key that is itself a certificate is no authority (CVE-2025-49825)."""
     ca = forge.ca_key(USERS)
     nested = forge.certificate(ca, ca)  # the authority's own key, certified by itself
     denied(forge.certificate(ca, JOE, signing_key=nested), "may not sign")
@@ -170,7 +170,7 @@ def test_signed_by_someone_else_in_the_authoritys_name() -> None:
     "name", [b"joe,root", b"joe root", b"*", b"joe\nroot", b"", b"jo\x00e", b"-joe", "j\u00f6e".encode(), b"\xff"]
 )
 def test_principals_that_no_one_may_have(name: bytes) -> None:
-    """A principal is opaque and plain: separators and wildcards void the certificate (LESSONS, broken 2)."""
+    """A principal is opaque and plain: separators and wildcards void the certificate (CVE-2026-35414)."""
     for principals in ((name,), (b"joe", name)):
         denied(forge.certificate(forge.ca_key(USERS), JOE, principals=principals), "principals")
     with pytest.raises(BadParameter):

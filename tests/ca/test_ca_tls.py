@@ -76,7 +76,7 @@ def test_authorities_that_are_not_ours() -> None:
 
 
 def test_the_cluster_is_bound_to_the_authority() -> None:
-    """A leaf cluster cannot sign for the root cluster (LESSONS, broken 4)."""
+    """A leaf cluster cannot sign for the root cluster."""
     leaf = new_authority("host", "leaf", NOW)
     assert identity_of(host(authority=leaf), (*TRUST, trusted(leaf)), NOW).cluster == "leaf"
 

@@ -305,7 +305,7 @@ async def test_status(cluster):
 @pytest.mark.program("faketime")
 @pytest_twisted.ensureDeferred
 async def test_status_with_clocks_apart(cluster):
-    """Clocks that differ are named, rather than showing up as refused certificates (LESSONS, pain 16)."""
+    """Clocks that differ are named, rather than showing up as refused certificates."""
     line = [sys.executable, "-m", "teleconch.cli.tctl", "-c", str(cluster.folder / "teleport.yaml"), "status"]
     ended = await deferToThread(subprocess.run, ["faketime", "-f", "+20s", *line], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

@@ -91,7 +91,7 @@ VERIFIED, REFUSED = "Permission denied", "Host key verification failed"
 )
 def test_known_hosts(sshd, host, port, outcome):
     """With the exported lines, ssh -o StrictHostKeyChecking=yes knows nodes by name, UUID and cluster name, and
-    proxies; but a host that joined under the name of a public one is not taken for it (LESSONS, pain 17)."""
+    proxies; but a host that joined under the name of a public one is not taken for it."""
     assert outcome in sshd(host, port)
 
 

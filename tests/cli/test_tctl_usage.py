@@ -266,7 +266,7 @@ def test_status_text():
 
 
 def test_clock_text():
-    """Clocks that differ are named with what to do (LESSONS, pain 16)."""
+    """Clocks that differ are named with what to do."""
     assert "is 2m ahead of this machine's" in clock_text(120)
     assert "is 10s behind this machine's" in clock_text(-10)
 

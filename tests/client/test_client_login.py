@@ -37,7 +37,7 @@ def test_status_after_login(world):
 
 
 def test_login_that_holds_asks_nothing(world):
-    """A second `tsh login` only says that the first still holds (LESSONS.md, pain 24); --force logs in anew."""
+    """A second `tsh login` only says that the first still holds; --force logs in anew."""
     done = world.tsh("login")
     assert done.returncode == 0
     assert b"logged in already" in done.stderr

@@ -114,7 +114,7 @@ def test_full_disk(world):
 
 
 def test_slow_reader_costs_no_memory(world):
-    """A reader that rests (LESSONS.md, row 17 of how such systems were broken) makes the sender rest."""
+    """A reader that rests makes the sender rest."""
     process = subprocess.Popen(
         [BIN / "tsh", "ssh", f"{world.login}@alpha", "head -c 200000000 /dev/zero"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=world.env,
@@ -342,7 +342,7 @@ def test_local_command(world):
 
 
 def test_foreign_authority(world, tmp_path):
-    """A proxy that another cluster certified (LESSONS.md, 12 of how such systems were broken) is not talked to."""
+    """A proxy that another cluster certified is not talked to."""
     from teleconch.ca.authority import new_authority, trusted
     from teleconch.client.known_hosts import authority_lines
 

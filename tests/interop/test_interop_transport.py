@@ -253,7 +253,7 @@ async def test_user_certificates_of_each_kind(tmp_path: Path, keys: dict[str, tu
 
 @pytest_twisted.ensureDeferred
 async def test_weak_algorithms_are_refused(ssh: Ssh) -> None:
-    """A client that only has old algorithms does not get in (LESSONS: break 19)."""
+    """A client that only has old algorithms does not get in (CVE-2026-44405)."""
     async with Served() as port:
         for option in (
             "Ciphers=aes128-cbc",
@@ -269,8 +269,7 @@ async def test_weak_algorithms_are_refused(ssh: Ssh) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_openssh_rekeys(ssh: Ssh) -> None:
-    """``ssh -o RekeyLimit`` while both directions run, with our own re-keying and without: nothing is lost
-    (LESSONS: pain 8)."""
+    """``ssh -o RekeyLimit`` while both directions run, with our own re-keying and without: nothing is lost."""
     data = os.urandom(8_000_000)
     for ours in (1 << 20, 1 << 40):
         async with Served(options=options(limits=Limits(rekey_bytes=ours))) as port:

@@ -13,7 +13,7 @@ NEVER = ("LD_PRELOAD", "LD_AUDIT", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "E
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_allow_list(name: bytes, value: bytes) -> None:
-    """Nothing but the listed names passes, whatever bytes a client sends (LESSONS, break 8)."""
+    """Nothing but the listed names passes, whatever bytes a client sends."""
     if Requested().set(name, value):
         assert name in (b"LANG", b"COLORTERM", b"TERM", b"TELEPORT_SESSION") or name.startswith(b"LC_")
         assert b"=" not in name

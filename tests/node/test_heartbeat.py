@@ -73,7 +73,7 @@ def test_pace(lines: list[dict[str, Any]]) -> None:
 
 
 def test_pace_is_jittered() -> None:
-    """Nodes that start together do not stay in step (LESSONS, pain 10)."""
+    """Nodes that start together do not stay in step."""
     early, late = Rig(0.0), Rig(0.99)
     for rig in early, late:
         rig.beat.start()
@@ -176,7 +176,7 @@ def test_two_nodes_of_one_uuid(lines: list[dict[str, Any]]) -> None:
 
 
 def test_clock_skew(lines: list[dict[str, Any]]) -> None:
-    """A clock that is wrong by more than a minute is named once, with the amount (LESSONS, pain 16)."""
+    """A clock that is wrong by more than a minute is named once, with the amount."""
     rig = Rig()
     rig.auth.answer = lambda: Ping(60, rig.clock.seconds() + 1234)
     rig.beat.start()

@@ -553,7 +553,7 @@ def trap(other_user: str) -> Iterator[tuple[Path, Path]]:
 @pytest_twisted.ensureDeferred
 async def test_preloading(tmp_path: Path, other_user: str, trap: tuple[Path, Path]) -> None:
     """A library that a user wants loaded, by env requests or his own file, is loaded by nothing at all, as the node
-    takes none of the variables for it (LESSONS.md, break 8)."""
+    takes none of the variables for it."""
     library, witness = trap
     sudoers = Path("/etc/sudoers.d") / other_user
     rules = LoginRules(user_environment=True)

@@ -141,7 +141,7 @@ async def test_requests_at_odd_moments(connection: Connection) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_data_before_the_command(connection: Connection) -> None:
-    """What a hasty client sends before it says what to run is not dropped (LESSONS, pain 20)."""
+    """What a hasty client sends before it says what to run is not dropped."""
     session = await _session(connection)
     session.write(b"early ")
     session.write(b"bird")
@@ -181,7 +181,7 @@ async def test_command_too_long(connection: Connection) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_client_that_does_not_read(connection: Connection) -> None:
-    """A client that stops reading stops the command; memory stays flat, other sessions go on (LESSONS, break 17)."""
+    """A client that stops reading stops the command; memory stays flat, other sessions go on."""
     session = await _session(connection)
     session.pauseProducing()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

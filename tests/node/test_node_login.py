@@ -221,7 +221,7 @@ async def test_own_variables_open_nothing_of_others(generous: World, other_user:
 
 @pytest_twisted.ensureDeferred
 async def test_clients_variables_by_configuration(generous: World) -> None:
-    """accept_env lets further variables in, and can never let in LD_PRELOAD and its like (LESSONS, break 8)."""
+    """accept_env lets further variables in, and can never let in LD_PRELOAD and its like."""
     names = ("GIT_AUTHOR_NAME", "LD_PRELOAD", "PYTHONPATH", "BASH_ENV", "IFS", "SSH_TTY", "HOME")
     setting = "SetEnv=" + " ".join(f"{name}=/from-client" for name in names)
     result = await generous.ssh("exec env", options=("-o", setting))

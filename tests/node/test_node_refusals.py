@@ -52,7 +52,7 @@ async def test_expired(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_not_yet_valid(world: World) -> None:
-    """A certificate from the future is refused, with a hint at the clocks (LESSONS, pain 16)."""
+    """A certificate from the future is refused, with a hint at the clocks."""
     world.allow(ME, after=600)
     await _refused(world, "not valid before")
 
@@ -96,7 +96,7 @@ async def test_host_certificate(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_nested_certificate(world: World) -> None:
-    """A certificate signed by a key that itself only has a certificate is refused (LESSONS, break 1)."""
+    """A certificate signed by a key that itself only has a certificate is refused (CVE-2025-49825)."""
     private, public = new_ssh_key()
     middle = world.path / "middle"
     middle.touch(0o600)
@@ -127,7 +127,7 @@ async def test_source_address(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_plain_key_and_odd_principals(world: World) -> None:
-    """A plain key, and a certificate whose principals are a list in one, open nothing (LESSONS, break 2)."""
+    """A plain key, and a certificate whose principals are a list in one, open nothing (CVE-2026-35414)."""
     (world.path / "key-cert.pub").unlink()
     await _refused(world, "certificate")
     _keygen(world, "-n", "alice,root x")

@@ -163,7 +163,7 @@ async def test_variables_of_the_session(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_variables_that_a_client_sets(world: World) -> None:
-    """LANG, LC_*, COLORTERM, TELEPORT_SESSION pass; what could change how programs load does not (LESSONS, break 8)."""
+    """LANG, LC_*, COLORTERM, TELEPORT_SESSION pass; what could change how programs load does not."""
     good = {"LANG": "C.UTF-8", "LC_TIME": "C", "COLORTERM": "truecolor", "TELEPORT_SESSION": "x y"}
     bad = ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "BASH_ENV", "ENV", "IFS", "PATH", "HOME", "SSH_TTY", "FOO")
     sent = good | dict.fromkeys(bad, "/tmp/evil")

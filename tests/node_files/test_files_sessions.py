@@ -31,7 +31,7 @@ def _big(folder: Path) -> Path:
 
 @pytest_twisted.ensureDeferred
 async def test_sftp_up_and_down(files: FilesWorld, tmp_path: Path) -> None:
-    """`sftp` puts and gets files; the log tells each with its path, direction and size (LESSONS.md, pain 4)."""
+    """`sftp` puts and gets files; the log tells each with its path, direction and size."""
     data = _contents(tmp_path / "here", 3_000_000)
     result = await files.sftp(f"put {tmp_path}/here {tmp_path}/there", f"get {tmp_path}/there {tmp_path}/back")
     assert (result.code, result.err) == (0, b"")
@@ -138,7 +138,7 @@ async def test_transfer_cut_off(files: FilesWorld, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("protocol", ["-O", "-s"])
 async def test_scp(files: FilesWorld, tmp_path: Path, protocol: str) -> None:
-    """`scp` copies up and down in both of its protocols, and the log tells of each file (LESSONS.md, pain 4, 19)."""
+    """`scp` copies up and down in both of its protocols, and the log tells of each file."""
     data = _contents(tmp_path / "one", 2_000_000)
     there = tmp_path / "there"
     there.mkdir()
@@ -155,7 +155,7 @@ async def test_scp(files: FilesWorld, tmp_path: Path, protocol: str) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("protocol", ["-O", "-s"])
 async def test_scp_globs_and_words(files: FilesWorld, tmp_path: Path, protocol: str) -> None:
-    """Patterns, tildes and quotes mean what they mean with sshd (LESSONS.md, pain 19)."""
+    """Patterns, tildes and quotes mean what they mean with sshd."""
     folder = tmp_path / "f"
     folder.mkdir()
     for name in "a1", "a2", "b1", "with space":

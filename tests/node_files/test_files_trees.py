@@ -1,4 +1,4 @@
-"""Whole trees, up and down, by each way to copy: what arrives is what was sent (issue 4; LESSONS.md, pain 19)."""
+"""Whole trees, up and down, by each way to copy: what arrives is what was sent."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_many_trees(files: FilesWorld, tmp_path: Path, way: str, seed: int
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("way", WAYS)
 async def test_three_gibibytes(files: FilesWorld, tmp_path: Path, way: str) -> None:
-    """A file of 3 GiB comes whole (LESSONS.md, pain 8, 19)."""
+    """A file of 3 GiB comes whole."""
     here = tmp_path / "here"
     here.mkdir()
     with open(here / "big", "wb") as file:

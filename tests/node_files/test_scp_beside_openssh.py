@@ -140,8 +140,7 @@ def devices(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", SINKS)
 def test_sink(tmp_path: Path, name: str) -> None:
-    """`scp -O file HOST:` does with files what it does with sshd, also where something is wrong (LESSONS.md, pain 19,
-    break 20)."""
+    """`scp -O file HOST:` does with files what it does with sshd, also where something is wrong."""
     arguments, sent = SINKS[name]
     results = []
     for program in OPENSSH, OURS:
@@ -180,7 +179,7 @@ SOURCES: dict[str, tuple[tuple[str, ...], bytes]] = {
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_source(tmp_path: Path, name: str) -> None:
-    """`scp -O HOST:file .` gets what it gets from sshd, also where something is wrong (LESSONS.md, pain 19)."""
+    """`scp -O HOST:file .` gets what it gets from sshd, also where something is wrong."""
     arguments, answers = SOURCES[name]
     results = []
     for program in OPENSSH, OURS:

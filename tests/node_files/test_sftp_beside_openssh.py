@@ -290,7 +290,7 @@ def _both(tmp_path: Path, talk: Talk, user: int | None = None) -> None:
 
 @pytest.mark.parametrize("name", TALKS)
 def test_same_answers(tmp_path: Path, name: str) -> None:
-    """Whatever an SFTP client asks, it gets what OpenSSH's server answers (LESSONS.md, pain 19)."""
+    """Whatever an SFTP client asks, it gets what OpenSSH's server answers."""
     _both(tmp_path, TALKS[name])
 
 

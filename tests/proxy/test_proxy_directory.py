@@ -131,7 +131,7 @@ class _Counted(dict):
 
 
 def test_lookups_are_flat() -> None:
-    """A connect takes the same number of steps with one node as with ten thousand (LESSONS.md, pain 9)."""
+    """A connect takes the same number of steps with one node as with ten thousand."""
     assert directory_module._Index  # counted below
     steps = []
     for count in (1, 10_000):

@@ -79,7 +79,7 @@ def test_found(host: str, port: int, nodename: str) -> None:
     ],
 )
 def test_only_registered_nodes(host: str, port: int) -> None:
-    """Nothing but a registered node is dialled: not loopback, not metadata, not auth (LESSONS: GHSA-hw4x-mcx5-9q36)."""
+    """Nothing but a registered node is dialled: not loopback, not metadata, not auth (GHSA-hw4x-mcx5-9q36)."""
     with pytest.raises(NotFound, match=r"is registered in example\.test: see `tsh ls`"):
         router(WEB, DB, CACHE).resolve(Target(host, port))
 
@@ -91,7 +91,7 @@ def test_wrong_port() -> None:
 
 
 def test_two_nodes_of_one_name() -> None:
-    """A name that two nodes have is refused with both, never led to one of them (LESSONS.md, pain 25)."""
+    """A name that two nodes have is refused with both, never led to one of them."""
     twins = node(7, "twin", "10.0.0.7:3022"), status(node(8, "twin", "10.0.0.8:3122"), online=False)
     for port in (0, 22, 3022, 80):
         with pytest.raises(BadParameter) as refused:

@@ -280,7 +280,7 @@ class Closes(Peer):
 )
 @pytest_twisted.ensureDeferred
 async def test_only_ssh_is_relayed(world: World, ports: Ports, logged, monkeypatch, peer, says: str) -> None:
-    """A registered address that leads to something else gets no byte of a user's (LESSONS: CVE-2024-35175)."""
+    """A registered address that leads to something else gets no byte of a user's (CVE-2024-35175)."""
     monkeypatch.setattr("teleconch.proxy.dial.VERSION_TIMEOUT", 0.3)
     addr, peers = await ports.listen(peer)
     world.nodes.put(node(1, "web", addr))

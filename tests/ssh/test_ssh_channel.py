@@ -103,7 +103,7 @@ def test_a_reader_that_rests_stops_the_writer() -> None:
 
 
 def test_a_process_that_does_not_read_stops_the_client() -> None:
-    """A client that pushes to a process that does not read is stopped by the window (LESSONS: break 17)."""
+    """A client that pushes to a process that does not read is stopped by the window."""
     pair = entered()
     channel = session(pair, b"mute")
     asked: list[bool] = []

@@ -130,7 +130,7 @@ def test_a_host_that_lies() -> None:
 
 
 def test_algorithms_that_are_gone() -> None:
-    """SHA-1, MD5, CBC, 3DES, DSA and RSA with SHA-1 cannot be switched on (LESSONS: break 19)."""
+    """SHA-1, MD5, CBC, 3DES, DSA and RSA with SHA-1 cannot be switched on (CVE-2026-44405)."""
     a = algorithms
     spoken = b",".join((*a.KEX, *a.KEX_ALSO, *a.CIPHERS, *a.MACS, *a.MACS_ALSO, *a.HOST_KEYS))
     for weak in (b"sha1", b"md5", b"cbc", b"3des", b"dss", b"arcfour", b"none", b"group1", b"ssh-rsa"):

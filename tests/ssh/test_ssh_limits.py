@@ -1,4 +1,4 @@
-"""What strangers can take: connections, time, memory, log lines (LESSONS: breaks 16, 27)."""
+"""What strangers can take: connections, time, memory, log lines (CVE-2022-21716, CVE-2026-7776)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key exchanges while data flows (LESSONS: pain 8)."""
+"""Key exchanges while data flows."""
 
 from __future__ import annotations
 

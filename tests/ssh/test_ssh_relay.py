@@ -224,7 +224,7 @@ async def test_the_outer_connection_breaks() -> None:
 @pytest_twisted.ensureDeferred
 async def test_flat_memory_and_others_stay_quick() -> None:
     """A target that never reads, a process that never reads and a client that never reads cost a fixed amount of
-    memory, and another user's session answers at once (LESSONS: break 17)."""
+    memory, and another user's session answers at once."""
     world = World()
     connection = await world.start()
     world.targets.mute = True

@@ -76,7 +76,7 @@ def test_an_algorithm_is_for_its_kind_of_key() -> None:
 
 
 def test_sha1_and_dsa_do_not_exist() -> None:
-    """``ssh-rsa`` signatures (SHA-1), DSA keys and short RSA keys are worth nothing (LESSONS: break 19)."""
+    """``ssh-rsa`` signatures (SHA-1), DSA keys and short RSA keys are worth nothing (CVE-2026-44405)."""
     blob = signatures.public_blob(RSA)
     old = string(b"ssh-rsa") + string(RSA.sign(b"data", padding.PKCS1v15(), hashes.SHA1()))
     assert not signatures.verify(blob, old, b"data", b"ssh-rsa")

@@ -93,7 +93,7 @@ def test_server_ends_on_messages_that_are_not_legal(state: str) -> None:
 
 def test_only_the_exchange_before_the_first_keys() -> None:
     """Prefix truncation (Terrapin) needs an extra packet before the first keys; under strict KEX it ends the connection
-    (LESSONS: break 13)."""
+    (CVE-2023-48795)."""
     for number in (m.IGNORE, m.DEBUG, m.UNIMPLEMENTED):
         for state in (states.START, states.KEYS, states.NEW):
             pair = client_at(state)
@@ -130,7 +130,8 @@ def test_only_the_exchange_during_a_rekey() -> None:
 
 
 def test_extensions_only_at_their_moment() -> None:
-    """EXT_INFO counts right behind the first NEWKEYS; later it ends the connection (LESSONS: break 14)."""
+    """EXT_INFO counts right behind the first NEWKEYS; later it ends the connection
+    (CVE-2023-46445)."""
     for before, good in (((), True), ((m.IGNORE,), False), ((m.EXT_INFO,), False)):
         pair = client_at(states.SERVICE)
         for number in before:

@@ -149,7 +149,7 @@ def test_an_offer_is_no_login() -> None:
 
 def test_offered_with_one_key_signed_with_another() -> None:
     """Offering alice's certificate and then signing with another key gives nothing, whatever was offered before
-    (LESSONS: break 3, CVE-2024-45337)."""
+    (CVE-2024-45337)."""
     pair, talking = talk()
     request(pair, CERT_TYPE, CERT_BLOB)
     request(pair, b"ssh-ed25519", public_blob(OTHER_LINE), OTHER_PEM)
@@ -248,7 +248,7 @@ def test_six_tries() -> None:
 
 def test_a_full_agent_is_no_attack() -> None:
     """Someone with 20 keys in the agent still gets in with the certificate that comes last, without a warning for each
-    key (LESSONS: pain 21)."""
+    key."""
     pair, _talking = talk()
     with capturedLogs() as log:
         for number in range(20):

@@ -1,4 +1,4 @@
-"""Whoever does not read costs a fixed amount of memory; nobody else's session waits for him (LESSONS, broken 17)."""
+"""Whoever does not read costs a fixed amount of memory; nobody else's session waits for him."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_a_token_for_another_role(apart: Apart, tmp_path: Path) -> None:
 
 @pytest.mark.program("faketime")
 def test_a_clock_that_is_off(apart: Apart, tmp_path: Path) -> None:
-    """A new node whose clock is minutes off is told so, with the amount (LESSONS, pain 16)."""
+    """A new node whose clock is minutes off is told so, with the amount."""
     for offset in ("-5m", "+5m"):
         apart.cluster.node = free_ports(20)[-1]
         path = apart.cluster.write(tmp_path / f"bad{offset}.yaml", "bad", "ssh", extra=apart.join())

@@ -32,7 +32,7 @@ def statuses(answer: bytes) -> list[bytes]:
 
 @pytest_twisted.ensureDeferred
 async def test_pipelining(web: Web) -> None:
-    """Requests sent in one go are answered each once, in order, with its own body (LESSONS: CVE-2024-41671)."""
+    """Requests sent in one go are answered each once, in order, with its own body (CVE-2024-41671)."""
     await web.start()
     login = b'{"user": "a"}'
     sent = (
@@ -113,7 +113,7 @@ async def idle(web: Web) -> _Idle:
 
 @pytest_twisted.ensureDeferred
 async def test_handshake_deadline(web: Web, monkeypatch) -> None:
-    """Peers that connect and say nothing are dropped, and keep nobody else waiting (LESSONS: CVE-2026-7776)."""
+    """Peers that connect and say nothing are dropped, and keep nobody else waiting (CVE-2026-7776)."""
     monkeypatch.setattr(site, "HANDSHAKE_DEADLINE", 0.4)
     await web.start()
     silent = [await idle(web) for _ in range(50)]

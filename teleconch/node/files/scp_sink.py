@@ -1,7 +1,7 @@
 """scp's sink (``scp -t``): writes the files that a client sends.
 
 Names come from the client and stay in the directory that they are for: one with ``/``, ``.``, ``..`` or nothing in it
-ends the transfer, as do lines that are no protocol (LESSONS.md, break 20).
+ends the transfer, as do lines that are no protocol.
 """
 
 from __future__ import annotations
