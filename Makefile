@@ -34,7 +34,7 @@ lint: .venv/lint
 
 soak: .venv/test
 	@./tests/programs
-	$(PYTEST) -m soak --soak
+	$(PYTEST) -m soak --soak -o faulthandler_timeout=0
 
 bench: .venv/bench
 	@./tests/programs
