@@ -18,6 +18,7 @@ from teleconch.errors import ConnectionProblem, TeleconchError
 if TYPE_CHECKING:
     from teleconch.client.session import SessionRequest
     from teleconch.client.terminal import RawTerminal
+    from teleconch.ssh.channel import Channel
     from teleconch.ssh.client import ClientConnection
 
 Say = Callable[[str, str], None]
@@ -116,43 +117,35 @@ async def _session(
     given: Given,
     warn: Callable[[str], None],
 ) -> int:
+    from attrs import evolve
+
+    from teleconch.client.reactor_console import ReactorConsole
+    from teleconch.client.session_channel import SessionChannel
+
+    escape = b"~" if given.escape is None else given.escape
+    console = ReactorConsole(reactor, evolve(request, agent=agent), raw, warn, escape, bool(given.background))
+    session = console.session
+    signal.signal(signal.SIGWINCH, lambda _number, _frame: reactor.callFromThread(session.resize))
+    try:
+        await _open(connection, SessionChannel(session, console, console.window))
+        return await console.over
+    finally:
+        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+        console.close()
+
+
+async def _open(connection: ClientConnection, channel: Channel) -> None:
+    """ConnectionProblem."""
     from twisted.internet.error import ConnectionLost
 
-    from teleconch.client.session import Session
-    from teleconch.client.session_channel import SessionChannel
     from teleconch.ssh.problems import ChannelRefused
 
-    session = Session(
-        request,
-        raw if request.terminal and os.isatty(0) else None,
-        warn,
-        b"~" if given.escape is None else given.escape,
-    )
-    channel = SessionChannel(reactor, session, agent, warn, request.window)
-    if given.background:
-        session.begun = lambda: go_on_in_background(detach=True)
-    session.link = channel
-    session.rekey = connection.transport.rekey
-    session.ways = lambda: [
-        f"{each.name.decode()} {getattr(each, 'place', '')}" for each in connection.channels.values()
-    ]
-    signal.signal(signal.SIGWINCH, lambda _number, _frame: reactor.callFromThread(session.resized))
     try:
         await connection.open(channel)
-        await channel.over
     except ChannelRefused as refused:
         raise ConnectionProblem(f"The node opens no session: {refused.sentence}") from None
     except ConnectionLost as lost:
         raise ConnectionProblem("The node closed the connection; try again.") from lost
-    finally:
-        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
-        session.output.close()
-        session.error.close()
-    if session.problem is not None:
-        raise session.problem
-    if session.status is None:
-        raise ConnectionProblem("The connection to the node was lost.")
-    return session.status
 
 
 async def _here(reactor: Any, command: str, connection: ClientConnection) -> int:
@@ -202,19 +195,13 @@ async def run_on_all(place: Proxy, nodes: list[Any], port: int, command: str, sa
 
 
 async def _lines(place: Proxy, uuid: str, port: int, command: str, name: str) -> int:
-    from twisted.internet.error import ConnectionLost
-
-    from teleconch.client.lines import LinesChannel
-    from teleconch.ssh.problems import ChannelRefused
+    from teleconch.client.lines import LinesScreen
+    from teleconch.client.session_channel import SessionChannel
 
     connection = await place.to_node(uuid, port)
-    channel = LinesChannel(command, name, sys.stdout.buffer, sys.stderr.buffer)
+    screen = LinesScreen(command, name, sys.stdout.buffer, sys.stderr.buffer)
     try:
-        await connection.open(channel)
-        return await channel.over
-    except ChannelRefused as refused:
-        raise ConnectionProblem(f"The node opens no session: {refused.sentence}") from None
-    except ConnectionLost as lost:
-        raise ConnectionProblem("The node closed the connection; try again.") from lost
+        await _open(connection, SessionChannel(screen.session))
+        return await screen.over
     finally:
         connection.transport.loseConnection()

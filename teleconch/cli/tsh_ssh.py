@@ -140,7 +140,7 @@ def _run(command: SSHCommand) -> int:
     _end_on_signals()
     from teleconch.ca.keys import public_blob
     from teleconch.cli.tsh_request import session_request
-    from teleconch.client.background import go_on_in_background
+    from teleconch.client.console import Console
     from teleconch.client.road import Key, Road
     from teleconch.client.terminal import RawTerminal
     from teleconch.ssh.signatures import load_private_key
@@ -154,6 +154,9 @@ def _run(command: SSHCommand) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     request = session_request(command, lambda text: _warn(given, text))
     with connected, RawTerminal(0) as raw:
+        wanted = None if given.local else request
+        escape = b"~" if given.escape is None else given.escape
+        console = Console(wanted, raw, lambda text: _warn(given, text), escape, bool(given.background))
         road = Road(
             connected,
             address[0],
@@ -161,14 +164,10 @@ def _run(command: SSHCommand) -> int:
             port,
             key,
             lambda name: _host_check(standing, name, insecure),
-            None if given.local else request,
-            raw if request.terminal and os.isatty(0) else None,
-            lambda text: _warn(given, text),
+            wanted,
+            console,
             phases.done,
-            b"~" if given.escape is None else given.escape,
         )
-        if given.background:
-            road.session.begun = lambda: go_on_in_background(detach=True)
         gc.freeze()  # what was loaded stays: the collector need not look at it again
         gc.enable()
         status = road.run()

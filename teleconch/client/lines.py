@@ -6,11 +6,9 @@ import os
 from typing import BinaryIO, Final
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from teleconch.codec import string
-from teleconch.errors import AccessDenied, ConnectionProblem
-from teleconch.ssh.channel import Channel
+from teleconch.client.session import Session, SessionRequest, Terminal
+from teleconch.errors import TeleconchError
 
 LINE_MAX: Final = 64 * 1024  # a longer line is broken
 
@@ -40,64 +38,50 @@ class Lines:
             self.write(b"\n")
 
 
-class LinesChannel(Channel):
-    """A session that runs ``command`` without input. ``over`` fires with its exit status, or a TeleconchError."""
+class LinesScreen:
+    """The :class:`~teleconch.client.session.Screen` of ``command``, which gets no input and no terminal.
 
-    name = b"session"
+    ``over`` fires with the exit status; a TeleconchError, or the OSError of what nobody reads any more.
+    """
+
+    interactive = False
 
     def __init__(self, command: str, name: str, out: BinaryIO, error: BinaryIO) -> None:
-        super().__init__()
-        self._command = command
-        self._out, self._error = Lines(name, out), Lines(name, error)
-        self._status: int | None = None
-        self._problem: Exception | None = None
+        self.session = Session(SessionRequest(command, terminal=False), self)
         self.over: Deferred[int] = Deferred()
+        self._out, self._error = Lines(name, out), Lines(name, error)
 
-    def channelOpen(self, specificData: bytes) -> None:
-        answer = self.conn.sendRequest(self, b"exec", string(os.fsencode(self._command)), wantReply=1)
-        assert answer is not None
-        answer.addErrback(self._refused)
-        self.loseWriteConnection()
+    def terminal(self) -> Terminal:
+        return Terminal()
 
-    def _refused(self, failure: Failure) -> None:
-        if self._status is None:
-            self._problem = AccessDenied(
-                "The node refused to start the command for this login; its administrator sees why."
-            )
-        self.loseConnection()
+    def terminal_given(self) -> None:
+        """None was asked for."""
+
+    def begun(self) -> None:
+        self.session.end_input()
+
+    def output(self, data: bytes) -> None:
+        self._show(self._out, data)
+
+    def error(self, data: bytes) -> None:
+        self._show(self._error, data)
 
     def _show(self, lines: Lines, data: bytes) -> None:
         try:
             lines.write(data)
         except OSError as error:
-            self._problem = error
-            self.loseConnection()
+            self.session.fail(error)
+        self.session.consumed(len(data))
 
-    def dataReceived(self, data: bytes) -> None:
-        self._show(self._out, data)
+    def warn(self, sentence: str) -> None:
+        """All that a session warns of concerns terminals and agents."""
 
-    def extReceived(self, dataType: int, data: bytes) -> None:
-        if dataType == 1:
-            self._show(self._error, data)
-
-    def request_exit_status(self, data: bytes) -> bool:
-        self._status = int.from_bytes(data[:4], "big") & 0xFF
-        return True
-
-    def request_exit_signal(self, data: bytes) -> bool:
-        name = data[4 : 4 + min(int.from_bytes(data[:4], "big"), 32)].decode("ascii", "replace")
-        self._problem = ConnectionProblem(f"The command was ended by the signal {name}.")
-        return True
-
-    def closed(self) -> None:
+    def ended(self) -> None:
         try:
             self._out.end()
             self._error.end()
-        except OSError as error:
-            self._problem = error
-        if self._problem is not None:
-            self.over.errback(Failure(self._problem))
-        elif self._status is None:
-            self.over.errback(Failure(ConnectionProblem("The connection was lost.")))
+            status = self.session.result()
+        except (OSError, TeleconchError):
+            self.over.errback()
         else:
-            self.over.callback(self._status)
+            self.over.callback(status)

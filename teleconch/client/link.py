@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from teleconch.client.handshake import ENDED, Handshake
 from teleconch.codec import boolean, string, uint32
@@ -14,17 +14,42 @@ from teleconch.ssh import limits, messages
 from teleconch.ssh.problems import ProtocolProblem
 from teleconch.ssh.reader import Reader
 
-__all__ = ["ENDED", "ChannelUser", "Link"]
+__all__ = ["ENDED", "ChannelUser", "Link", "SessionLink"]
 
 WINDOW: Final = limits.CHANNEL_WINDOW
 _CHANNEL: Final = 0  # the number of our one channel
 
 
+class SessionLink(Protocol):
+    """What a session sends by: the one channel of a :class:`Link`, or one of several on a reactor's connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send data, as far as the node's window reaches; the rest waits."""
+
+    def write_eof(self) -> None:
+        """No more data comes after what was written."""
+
+    def close(self) -> None:
+        """Close the channel after what was written."""
+
+    def credit(self, count: int) -> None:
+        """``count`` bytes of the channel's data were consumed: as much may come again."""
+
+    def send_request(self, name: bytes, data: bytes, wants_answer: bool) -> None:
+        """A channel request; the answer comes as :meth:`ChannelUser.answered`."""
+
+    def rekey(self) -> None:
+        """Change the keys of the connection."""
+
+    def ways(self) -> list[str]:
+        """What goes through the connection, a line each."""
+
+
 class ChannelUser:
     """What the one channel tells. Every call comes out of :meth:`Link.feed`."""
 
-    def opened(self) -> None:
-        """It may be written to."""
+    def opened(self, link: Any) -> None:
+        """It may be written to, by ``link``. The first call, unless it is refused."""
 
     def refused(self, sentence: str) -> None:
         """The server does not open it."""
@@ -126,7 +151,7 @@ class Link(Handshake):
         if number == messages.CHANNEL_OPEN_CONFIRMATION and self._remote is None:
             self._remote, self._window_out, self._packet_out = reader.uint32(), reader.uint32(), reader.uint32()
             self._packet_out = max(1, min(self._packet_out, limits.CHANNEL_PACKET))
-            self._channel.opened()
+            self._channel.opened(self)
         elif number == messages.CHANNEL_OPEN_FAILURE and self._remote is None:
             reader.uint32()
             self._closed = True
@@ -251,6 +276,10 @@ class Link(Handshake):
         self._send(
             bytes((messages.CHANNEL_REQUEST,)) + uint32(self._remote) + string(name) + boolean(wants_answer), data
         )
+
+    def ways(self) -> list[str]:
+        """What goes through the connection."""
+        return [self._kind.decode()]
 
     # --- time ---
 

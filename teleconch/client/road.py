@@ -1,19 +1,25 @@
-"""The loop of ``tsh ssh``: one socket to the proxy, two links one inside the other, standard input and output."""
+"""The loop of ``tsh ssh``: one socket to the proxy, two links one inside the other, and the console.
+
+::
+
+    stdin  --> Console --> Session --> inner Link --> Way, outer Link --> socket --> proxy ==> node
+    stdout <-- Console <-- Session <-- inner Link <-- Way, outer Link <-- socket
+"""
 
 from __future__ import annotations
 
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from teleconch.client.link import ENDED, WINDOW, Link
-from teleconch.client.session import Session, SessionRequest, Way
-from teleconch.client.terminal import RawTerminal
-from teleconch.codec import string
+from teleconch.client.console import Console
+from teleconch.client.link import ENDED, Link
+from teleconch.client.session import SessionRequest
+from teleconch.client.way import Way
+from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem, NotFound, TeleconchError
 
 KEEPALIVE: Final = 30.0  # seconds; load balancers cut connections that are silent for a minute
@@ -32,9 +38,9 @@ class Key:
 
 
 class Road:
-    """From this process to a session on a node. ``check(host)`` gives what a host's key has to pass.
+    """From this process to the session of ``console``, for which the node is asked as ``request`` says.
 
-    ``reached(what)`` is told of each step; ``raw`` is the terminal to make raw for a PTY, if there is one.
+    ``check(host)`` gives what a host's key has to pass. ``reached(what)`` is told of each step.
     """
 
     def __init__(
@@ -46,29 +52,26 @@ class Road:
         key: Key,
         check: Callable[[str], Callable[[bytes], None]],
         request: SessionRequest | None,
-        raw: RawTerminal | None,
-        warn: Callable[[str], None],
+        console: Console,
         reached: Callable[[str], None] = lambda _: None,
-        escape: bytes = b"~",
     ) -> None:
         self._socket = connected
         self._proxy, self._host = proxy, host
         self._reached = reached
-        self.session = Session(request, raw, warn, escape)
-        self._way = Way()
+        self._console, self._session = console, console.session
+        kind, target = request.channel if request is not None else (b"session", b"")
+        window = console.window
+        self._inner = Link(key.login, key.private, key.certificate, check(host), self._session, kind, target, window)
+        self._way = Way(self._inner)
         # RFC 4254 section 7.2; no originator: nobody needs to know
-        target = string(host.encode()) + struct.pack(">I", port) + string(b"127.0.0.1") + struct.pack(">I", 0)
-        self._outer = Link(key.login, key.private, key.certificate, check(proxy), self._way, b"direct-tcpip", target)
-        kind, onward = request.channel if request is not None else (b"session", b"")
-        window = request.window if request is not None else WINDOW
-        self._inner = Link(key.login, key.private, key.certificate, check(host), self.session, kind, onward, window)
-        self._way.outer, self._way.inner, self.session.link = self._outer, self._inner, self._inner
+        node = string(host.encode()) + uint32(port) + string(b"127.0.0.1") + uint32(0)
+        self._outer = Link(key.login, key.private, key.certificate, check(proxy), self._way, b"direct-tcpip", node)
         self._out = b""
         self._steps: list[tuple[str, Callable[[], bool]]] = [
             ("logged in to the proxy", lambda: self._outer.entered),
             ("way to the node open", lambda: self._way.open),
             ("logged in to the node", lambda: self._inner.entered),
-            ("command started", lambda: self.session.started),
+            ("command started", lambda: self._session.started),
         ]
 
     def run(self) -> int:
@@ -89,12 +92,12 @@ class Road:
         return self._result()
 
     def _loop(self, wake: socket.socket, resized: list[int]) -> None:
-        session, way = self.session, self._way
+        console, session, way = self._console, self._session, self._way
         give_up = time.monotonic() + SETUP
         next_tick = time.monotonic() + KEEPALIVE
         self._send()
-        while not session.done and not (self._broken() and not session.output.waiting and not session.error.waiting):
-            reading = session.wants_input and way.has_room and len(self._out) < _OUT_MAX
+        while not console.done and not (self._broken() and not console.waiting):
+            reading = console.wants_input and way.has_room and len(self._out) < _OUT_MAX
             poll = select.poll()
             poll.register(wake, select.POLLIN)
             if not self._broken() and not session.over:
@@ -103,7 +106,7 @@ class Road:
                 poll.register(self._socket, wanted | (select.POLLIN if len(self._out) < 2 * _OUT_MAX else 0))
             if reading:
                 poll.register(0, select.POLLIN)
-            for output in (session.output, session.error):
+            for output in console.outputs:
                 if output.waiting:
                     poll.register(output.fd, select.POLLOUT)
             deadline = next_tick if session.started else min(give_up, next_tick)
@@ -124,20 +127,20 @@ class Road:
         self._send()
 
     def _handle(self, events: dict[int, int], wake: socket.socket, resized: list[int], reading: bool) -> None:
-        session = self.session
+        console = self._console
         if wake.fileno() in events:
             wake.recv(4096)
         if resized:  # before what is typed into the new size
             resized.clear()
-            session.resized()
-        for output in (session.output, session.error):
+            self._session.resize()
+        for output in console.outputs:
             if output.waiting and output.fd in events:
                 output.ready()
-        session.written()
+        console.written()
         if self._socket.fileno() in events and events[self._socket.fileno()] & ~select.POLLOUT:
             self._receive()
         if reading and 0 in events:
-            session.input_ready()
+            console.input_ready()
 
     def _receive(self) -> None:
         try:
@@ -172,14 +175,10 @@ class Road:
         return self._outer.state == ENDED or self._inner.state == ENDED or self._way.over
 
     def _result(self) -> int:
-        session = self.session
-        session.output.close()
-        session.error.close()
-        if session.problem is not None:
-            raise session.problem
-        if session.status is not None:
-            return session.status
-        raise self._why()
+        self._console.close()
+        if self._session.problem is None and self._session.status is None:
+            raise self._why()
+        return self._session.result()
 
     def _why(self) -> TeleconchError:
         """What ended the road before the command did."""
@@ -192,6 +191,6 @@ class Road:
             return AccessDenied(f"No login at {where}: {problem}")
         if not isinstance(problem, ConnectionProblem):
             return problem
-        if self.session.started:
+        if self._session.started:
             return ConnectionProblem(f"The connection to {where} was lost: {problem}")
         return ConnectionProblem(f"No connection to {where}: {problem}")

@@ -1,35 +1,30 @@
-"""One session on a node (RFC 4254 section 6), joined to the standard input, output and error of this process.
+"""The words of one session on a node (RFC 4254 section 6): what is asked for, what the node answers, how it ends.
 
 ::
 
-    stdin  --> Session --> inner Link --> outer Link --> socket --> proxy ==> node
-    stdout <-- Session <-- inner Link <-- outer Link <-- socket
+    keys   --> Screen --> Session --> SessionLink --> node
+    picture <-- Screen <-- Session <-- SessionLink <-- node
 
-Nothing is read while what it leads to is full: no input while the server's windows are shut, and no window is opened
-again for output that was not written.
+A :class:`Screen` is what the session is shown on and typed at: the console of ``tsh ssh`` (``console``), the lines of
+one of several nodes (``lines``). A link is a channel on either of the two SSH clients (``link``, ``session_channel``).
+Nothing is read from the node faster than the screen shows it: see :meth:`Session.consumed`.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import struct
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, NamedTuple, Protocol
 
 from attrs import frozen
 
-from teleconch.client import terminal
-from teleconch.client.background import go_on_in_background
-from teleconch.client.link import WINDOW, ChannelUser, Link
-from teleconch.client.stdio import Output, read_input
-from teleconch.client.terminal import Escapes, RawTerminal, modes_of, term_name, window_of
-from teleconch.codec import string
-from teleconch.errors import AccessDenied, ConnectionProblem
+from teleconch.client.link import ChannelUser, SessionLink
+from teleconch.codec import Malformed, Reader, string, uint32
+from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
 
-UNSENT_MAX: Final = 256 * 1024  # bytes on their way to the server above which no input is read
-FAILED: Final = 255  # the status of a session that ~. ended, or Ctrl-C, as of OpenSSH's client
-SCREEN_WINDOW: Final = 128 * 1024  # bytes on their way to a terminal, which Ctrl-C does not stop any more
+LEFT: Final = 255  # the status of a session that ~. ended, or Ctrl-C, as of OpenSSH's client
+_BREAK: Final = 1000  # milliseconds (RFC 4335)
+_SIGNAL_NAME_MAX: Final = 32
 
 
 @frozen
@@ -37,6 +32,7 @@ class SessionRequest:
     """``command`` None is a login shell. ``terminal``: ask for a PTY; that none is given is an error if ``forced``.
 
     ``subsystem``: ``command`` is the name of one. ``place``: no session, but a way to that host and port (``-W``).
+    ``agent``: let the node use the user's ssh-agent.
     """
 
     command: str | None
@@ -45,6 +41,7 @@ class SessionRequest:
     environment: tuple[tuple[str, str], ...] = ()
     subsystem: bool = False
     place: tuple[str, int] | None = None
+    agent: bool = False
 
     @property
     def channel(self) -> tuple[bytes, bytes]:
@@ -52,161 +49,141 @@ class SessionRequest:
         if self.place is None:
             return b"session", b""
         host, port = self.place
-        return b"direct-tcpip", string(host.encode()) + struct.pack(">I", port) + string(b"127.0.0.1") + bytes(4)
+        return b"direct-tcpip", string(host.encode()) + uint32(port) + string(b"127.0.0.1") + uint32(0)
+
+
+class Terminal(NamedTuple):
+    """What the node is told of a terminal.
+
+    ``size``: columns, rows, and width and height in pixels. ``modes`` as RFC 4254 section 8 has them.
+    """
+
+    name: str = "dumb"
+    size: tuple[int, int, int, int] = (80, 24, 0, 0)
+    modes: bytes = b"\0"
+
+
+class Screen(Protocol):
+    """What a session is shown on and typed at."""
 
     @property
-    def window(self) -> int:
-        """How many bytes may be on their way here."""
-        return SCREEN_WINDOW if self.terminal and os.isatty(1) else WINDOW
+    def interactive(self) -> bool:
+        """Whether a person's keys go to a terminal on the node, Ctrl-C among them."""
+
+    def terminal(self) -> Terminal:
+        """The terminal as it is now."""
+
+    def terminal_given(self) -> None:
+        """The node has made a terminal: from now on it does the echo and the line editing."""
+
+    def begun(self) -> None:
+        """The shell or command runs: what is typed may be sent."""
+
+    def output(self, data: bytes) -> None:
+        """Show the output, now or later; then say :meth:`Session.consumed`."""
+
+    def error(self, data: bytes) -> None:
+        """The same for what the command writes to standard error."""
+
+    def warn(self, sentence: str) -> None:
+        """Tell the person something; the session goes on."""
+
+    def ended(self) -> None:
+        """The session is over; see :meth:`Session.result`. Called once."""
 
 
 class Session(ChannelUser):
-    """The channel's user: ``link`` is set before it opens. ``status`` or ``problem`` is set when it is over. Without a
-    request the way to the node is all that is wanted.
+    """What ``screen`` asks of a node. Without a request, it is enough that the node is reached.
 
-    ``warn`` takes a sentence for the person at the terminal.
+    ``status`` or ``problem`` is set when it is over.
     """
 
-    link: Any  # a Link, or what stands for one on a reactor
-
-    def __init__(
-        self,
-        request: SessionRequest | None,
-        raw: RawTerminal | None,
-        warn: Callable[[str], None],
-        escape: bytes = b"~",
-    ) -> None:
+    def __init__(self, request: SessionRequest | None, screen: Screen) -> None:
         self.status: int | None = None
-        self.problem: BaseException | None = None
+        self.problem: TeleconchError | OSError | None = None
         self.over = False
         self.started = False
         self._request = request
-        self._raw = raw
-        self._warn = warn
+        self._screen = screen
+        self._link: SessionLink
         self._asked: list[str] = []
-        self._escape = escape
-        self._escapes: Escapes | None = None
-        self.begun: Callable[[], None] = lambda: None  # called once the shell or command runs
-        self.ways: Callable[[], list[str]] = lambda: ["session"]
-        self.rekey: Callable[[], None] = lambda: self.link.rekey()
-        self._reading = True
-        self._own = 0
-        self.output = Output(1)
-        self.error = Output(2)
+        self._input_ended = False
 
-    # --- what the loop asks ---
+    def result(self) -> int:
+        """The exit status, once it is over. A TeleconchError, or the OSError of a screen that could not show."""
+        if self.problem is not None:
+            raise self.problem
+        if self.status is None:
+            raise ConnectionProblem("The connection to the node was lost.")
+        return self.status
 
-    @property
-    def wants_input(self) -> bool:
-        """Whether standard input is to be read now."""
-        return self.started and self._reading and not self.over
+    # -- what the screen does, from begun() on
 
     @property
-    def done(self) -> bool:
-        """Whether all is over and written."""
-        return self.over and not self.output.waiting and not self.error.waiting
+    def takes_input(self) -> bool:
+        """Whether what is typed may be sent now."""
+        return self.started and not self._input_ended and not self.over
 
-    def input_ready(self) -> None:
-        """There is something on standard input."""
-        data = read_input(0)
-        if data is None:
-            return
-        if not data:
-            self._reading = False
-            self.link.write_eof()
-            return
-        if self._escapes is not None:
-            data, actions = self._escapes.feed(data)
-            if data and terminal.LEAVE not in actions:
-                self.link.write(data)
-            for action in actions:
-                self._act(action)
-            return
-        self.link.write(data)
+    def send(self, data: bytes) -> None:
+        """What was typed."""
+        self._link.write(data)
 
-    def _act(self, action: str) -> None:
-        """Do what an escape asks for."""
-        if action == terminal.LEAVE:
-            self._show("", "")
-            self.status, self.over = FAILED, True
-        elif action == terminal.BREAK:
-            self._show(action, "")
-            self.link.send_request(b"break", struct.pack(">I", 1000), False)
-        elif action == terminal.REKEY:
-            self.rekey()
-        elif action == terminal.SUSPEND:
-            self._show("^Z", "[suspend tsh]")
-            self._suspend()
-        elif action == terminal.LIST:
-            lines = "".join(f"  #{number} {way}\n" for number, way in enumerate(self.ways()))
-            self._show(action, f"\nThe following connections are open:\n{lines}")
-        elif action == terminal.BACKGROUND:
-            self._show(action, "[backgrounded]")
-            self._background()
-        elif action == terminal.COMMANDS:
-            self._show(action, "[no command line here: start tsh again with -L, -R or -D]")
-        elif action == terminal.EXPLAIN and self._escapes is not None:
-            self._show(action, f"\n{self._escapes.help}")
+    def end_input(self) -> None:
+        """Nothing more will be typed."""
+        self._input_ended = True
+        self._link.write_eof()
 
-    def _show(self, action: str, text: str) -> None:
-        """The escape as it was typed, and what is to be said of it."""
-        typed = f"{self._escapes.shown}{action}" if action and self._escapes is not None else ""
-        text = f"{typed} {text}".strip() + "\n"
-        text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-        self._own += len(shown := text.replace("\n", "\r\n").replace(" \r", "\r").encode())
-        self.error.write(shown)
+    def consumed(self, count: int) -> None:
+        """``count`` bytes of output were shown or dropped: the node may send as much again."""
+        self._link.credit(count)
 
-    def _suspend(self) -> None:
-        """Stop this process until its shell lets it go on."""
-        if self._raw is None:
-            return
-        self._raw.restore()
-        os.kill(os.getpid(), signal.SIGTSTP)
-        self._raw.enter()
-        self.resized()
-
-    def _background(self) -> None:
-        """Go on without the terminal; a shell there gets its end of input, as from OpenSSH's client."""
-        if self._raw is None:
-            return
-        self._raw.restore()
-        go_on_in_background(detach=False)
-        self._raw = self._escapes = None
-        self._reading = False
-        self.link.write(b"\x04")
-        self.link.write_eof()
-
-    def written(self) -> None:
-        """Some output was written: the server may send as much again."""
-        consumed = self.output.consumed() + self.error.consumed()
-        own = min(consumed, self._own)  # what escapes showed did not come from the server
-        self._own -= own
-        self.link.credit(consumed - own)
-        error = self.output.error or self.error.error
-        if error is not None and not self.over:
-            self._fail(error)
-            self.link.close()
-
-    def resized(self) -> None:
+    def resize(self) -> None:
         """The terminal has a new size."""
         if self.started and self._request is not None and self._request.terminal and not self.over:
-            self.link.send_request(b"window-change", self._window(), False)
+            self._link.send_request(b"window-change", struct.pack(">IIII", *self._screen.terminal().size), False)
 
-    # --- asking ---
+    def send_break(self) -> None:
+        """What a serial line calls a break (RFC 4335)."""
+        self._link.send_request(b"break", uint32(_BREAK), False)
 
-    def opened(self) -> None:
+    def rekey(self) -> None:
+        """Change the keys of the connection."""
+        self._link.rekey()
+
+    def ways(self) -> list[str]:
+        """All that goes through the connection, this session too."""
+        return self._link.ways()
+
+    def leave(self) -> None:
+        """End the session here and now, whatever the node does."""
+        self.status = LEFT
+        self._end()
+
+    def fail(self, problem: TeleconchError | OSError) -> None:
+        """End the session, as the screen cannot show it any more."""
+        if not self.over:
+            self._fail(problem)
+            self._link.close()
+
+    # -- asking
+
+    def opened(self, link: SessionLink) -> None:
+        self._link = link
         request = self._request
         if request is None:
             self.status = 0
-            self.link.close()
+            link.close()
             return
         if request.place is not None:
             self._start()
             return
+        if request.agent:
+            self._ask("agent", b"auth-agent-req@openssh.com", b"")
         for name, value in request.environment:
-            self.link.send_request(b"env", string(name.encode()) + string(os.fsencode(value)), False)
+            link.send_request(b"env", string(name.encode()) + string(os.fsencode(value)), False)
         if request.terminal:
-            self._ask("terminal", b"pty-req", string(os.fsencode(term_name())) + self._window() + string(modes_of(0)))
+            name, size, modes = self._screen.terminal()
+            self._ask("terminal", b"pty-req", string(os.fsencode(name)) + struct.pack(">IIII", *size) + string(modes))
         if request.command is None:
             self._ask("a shell", b"shell", b"")
         elif request.subsystem:
@@ -216,119 +193,73 @@ class Session(ChannelUser):
 
     def _ask(self, what: str, name: bytes, data: bytes) -> None:
         self._asked.append(what)
-        self.link.send_request(name, data, True)
-
-    def _window(self) -> bytes:
-        return window_of(next((fd for fd in (0, 1, 2) if os.isatty(fd)), 0))
+        self._link.send_request(name, data, True)
 
     def _start(self) -> None:
         self.started = True
-        self.begun()
+        self._screen.begun()
 
     def answered(self, success: bool) -> None:
         what = self._asked.pop(0)
-        if what == "terminal":
+        if what == "agent":
+            if not success:
+                self._screen.warn("The node does not forward your ssh-agent: your roles may not allow it.")
+        elif what == "terminal":
             if success:
-                if self._raw is not None:
-                    self._raw.enter()
-                    self._escapes = Escapes(self._escape)
+                self._screen.terminal_given()
             elif self._request is not None and self._request.forced:
-                self._fail(AccessDenied("The node gives you no terminal: your roles may not allow one."))
-                self.link.close()
+                self.fail(AccessDenied("The node gives you no terminal: your roles may not allow one."))
             else:
-                self._warn("The node gives you no terminal: your roles may not allow one. Going on without.")
+                self._screen.warn("The node gives you no terminal: your roles may not allow one. Going on without.")
         elif success:
             self._start()
         else:
-            self._fail(AccessDenied(f"The node refused to start {what} for this login; its administrator sees why."))
-            self.link.close()
+            self.fail(AccessDenied(f"The node refused to start {what} for this login; its administrator sees why."))
+
+    # -- what comes
 
     def refused(self, sentence: str) -> None:
         self._fail(AccessDenied(sentence))
-        self.over = True
-
-    def _fail(self, problem: BaseException) -> None:
-        if self.problem is None and self.status is None:
-            self.problem = problem
-
-    # --- what comes ---
+        self._end()
 
     def data(self, data: bytes) -> None:
-        self.output.write(data)
-        self.written()
+        self._screen.output(data)
 
     def error_data(self, data: bytes) -> None:
-        self.error.write(data)
-        self.written()
+        self._screen.error(data)
 
     def request(self, name: bytes, data: bytes) -> None:
-        if name == b"exit-status" and len(data) >= 4 and self.problem is None:
-            self.status = int.from_bytes(data[:4], "big") & 0xFF
-        elif name == b"exit-signal":
-            length = min(int.from_bytes(data[:4], "big"), 32)
-            kind = data[4 : 4 + length].decode("ascii", "replace")
-            if kind == "INT" and self._escapes is not None:  # whoever pressed Ctrl-C knows
-                self.status = FAILED
-            self._fail(ConnectionProblem(f"The command was ended by the signal {kind}."))
+        """``exit-status``: uint32 status. ``exit-signal``: string name, boolean core, string text, string language."""
+        try:
+            if name == b"exit-status":
+                status = Reader(data).uint32() & 0xFF
+                if self.problem is None:
+                    self.status = status
+            elif name == b"exit-signal":
+                self._killed(Reader(data).string()[:_SIGNAL_NAME_MAX].decode("ascii", "replace"))
+        except Malformed:
+            pass  # as if the node had not told how the command ended
+
+    def _killed(self, kind: str) -> None:
+        if kind == "INT" and self._screen.interactive:  # whoever pressed Ctrl-C knows
+            self.status = LEFT
+        self._fail(ConnectionProblem(f"The command was ended by the signal {kind}."))
 
     def eof(self) -> None:
         if self._request is not None and self._request.place is not None:
-            self._reading = False
-            self.link.close()
+            self._input_ended = True
+            self._link.close()
 
     def closed(self) -> None:
         if self._request is not None and self._request.place is not None and self.started and self.problem is None:
             self.status = 0
-        self.over = True
+        self._end()
 
+    def _fail(self, problem: TeleconchError | OSError) -> None:
+        if self.problem is None and self.status is None:
+            self.problem = problem
 
-class Way(ChannelUser):
-    """The channel at the proxy that leads to the node: what comes is for the ``inner`` link, what that sends goes out.
-
-    ``refusal`` is the proxy's sentence where it does not lead there.
-    """
-
-    outer: Link
-    inner: Link
-
-    def __init__(self) -> None:
-        self.refusal = ""
-        self.open = False
-        self._over = False
-
-    def opened(self) -> None:
-        self.open = True
-        self.pass_on()
-
-    def refused(self, sentence: str) -> None:
-        self.refusal = sentence or "The proxy does not lead to this node."
-        self._over = True
-
-    def data(self, data: bytes) -> None:
-        self.inner.feed(data)
-        self.outer.credit(len(data))
-        self.pass_on()
-
-    def pass_on(self) -> None:
-        """Send what the inner link has to send."""
-        if self.open:
-            self.outer.write(self.inner.take())
-
-    def error_data(self, data: bytes) -> None:
-        self.outer.credit(len(data))
-
-    def eof(self) -> None:
-        self.inner.lost()
-
-    def closed(self) -> None:
-        self._over = True
-        self.inner.lost()
-
-    @property
-    def over(self) -> bool:
-        return self._over
-
-    @property
-    def has_room(self) -> bool:
-        """Whether more input may be read: what was read before is on its way."""
-        return self.inner.unsent + self.outer.unsent < UNSENT_MAX
+    def _end(self) -> None:
+        if not self.over:
+            self.over = True
+            self._screen.ended()

@@ -13,7 +13,6 @@ from collections import deque
 from typing import Final
 
 READ_SIZE: Final = 128 * 1024
-HIGH: Final = 256 * 1024  # unwritten bytes above which the session rests
 _SMALL: Final = 4096  # PIPE_BUF: what a pipe that is ready takes without blocking
 _GONE: Final = -1
 
@@ -64,10 +63,6 @@ class Output:
     def waiting(self) -> bool:
         """Whether :meth:`ready` is to be called when ``fd`` can be written to."""
         return bool(self._waiting)
-
-    @property
-    def full(self) -> bool:
-        return self._size > HIGH
 
     def consumed(self) -> int:
         """Bytes that were consumed since the last call."""

@@ -70,13 +70,13 @@ def size_of(fd: int) -> tuple[int, int]:
     return (columns or 80, rows or 24)
 
 
-def window_of(fd: int) -> bytes:
+def window_of(fd: int) -> tuple[int, int, int, int]:
     """Columns, rows, width and height in pixels, as ``pty-req`` and ``window-change`` carry them."""
     try:
         _, _, width, height = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
     except OSError:
         width = height = 0
-    return struct.pack(">IIII", *size_of(fd), width, height)
+    return (*size_of(fd), width, height)
 
 
 def modes_of(fd: int) -> bytes:

@@ -35,7 +35,7 @@ class Recorder(ChannelUser):
     def answered(self, success):
         self.running = success
 
-    def opened(self):
+    def opened(self, link):
         self.link.send_request(b"exec", string(self.command), True)
 
     def data(self, data):

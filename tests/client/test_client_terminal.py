@@ -43,7 +43,7 @@ def test_size_and_modes(terminal):
     termios.tcsetwinsize(terminal, (33, 101))
     assert size_of(terminal) == (101, 33)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 808, 660))
-    assert window_of(terminal) == struct.pack(">IIII", 101, 33, 808, 660)
+    assert window_of(terminal) == (101, 33, 808, 660)
     modes = modes_of(terminal)
     assert modes[-1] == 0
     found = {modes[i]: struct.unpack(">I", modes[i + 1 : i + 5])[0] for i in range(0, len(modes) - 1, 5)}
