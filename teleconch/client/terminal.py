@@ -9,56 +9,9 @@ import termios
 from types import TracebackType
 from typing import Final
 
-_MODES: Final = {  # RFC 4254 section 8: opcode -> (field of termios, flag)
-    30: (0, termios.IGNPAR),
-    31: (0, termios.PARMRK),
-    32: (0, termios.INPCK),
-    33: (0, termios.ISTRIP),
-    34: (0, termios.INLCR),
-    35: (0, termios.IGNCR),
-    36: (0, termios.ICRNL),
-    38: (0, termios.IXON),
-    39: (0, termios.IXANY),
-    40: (0, termios.IXOFF),
-    41: (0, termios.IMAXBEL),
-    42: (0, getattr(termios, "IUTF8", 0x4000)),
-    50: (3, termios.ISIG),
-    51: (3, termios.ICANON),
-    53: (3, termios.ECHO),
-    54: (3, termios.ECHOE),
-    55: (3, termios.ECHOK),
-    56: (3, termios.ECHONL),
-    57: (3, termios.NOFLSH),
-    58: (3, termios.TOSTOP),
-    59: (3, termios.IEXTEN),
-    60: (3, termios.ECHOCTL),
-    61: (3, termios.ECHOKE),
-    70: (1, termios.OPOST),
-    72: (1, termios.ONLCR),
-    73: (1, termios.OCRNL),
-    74: (1, termios.ONOCR),
-    75: (1, termios.ONLRET),
-    90: (2, termios.CS7),
-    91: (2, termios.CS8),
-    92: (2, termios.PARENB),
-    93: (2, termios.PARODD),
-}
-_CHARACTERS: Final = {
-    1: termios.VINTR,
-    2: termios.VQUIT,
-    3: termios.VERASE,
-    4: termios.VKILL,
-    5: termios.VEOF,
-    6: termios.VEOL,
-    7: termios.VEOL2,
-    8: termios.VSTART,
-    9: termios.VSTOP,
-    10: termios.VSUSP,
-    12: termios.VREPRINT,
-    13: termios.VWERASE,
-    14: termios.VLNEXT,
-}
-_SPEED: Final = 38400
+from teleconch.ssh import modes
+
+_SPEED: Final = 38400  # bits a second, as every terminal of today says
 
 
 def size_of(fd: int) -> tuple[int, int]:
@@ -80,20 +33,12 @@ def window_of(fd: int) -> tuple[int, int, int, int]:
 
 
 def modes_of(fd: int) -> bytes:
-    """A terminal's modes as ``pty-req`` carries them (RFC 4254 section 8); none for what is no terminal."""
+    """A terminal's modes as ``pty-req`` carries them (RFC 4254 section 8); none for what is not a terminal."""
     try:
         attributes = termios.tcgetattr(fd)
     except termios.error:
-        return b"\0"
-    parts = [bytes((opcode,)) + struct.pack(">I", _SPEED) for opcode in (128, 129)]
-    for opcode, index in _CHARACTERS.items():
-        value = attributes[6][index]
-        code = value[0] if isinstance(value, bytes) else int(value)
-        parts.append(bytes((opcode,)) + struct.pack(">I", code or 255))  # 255: no character does this
-    for opcode, (field, flag) in _MODES.items():
-        on = attributes[field] & termios.CSIZE == flag if flag in (termios.CS7, termios.CS8) and field == 2 else None
-        parts.append(bytes((opcode,)) + struct.pack(">I", int(bool(attributes[field] & flag) if on is None else on)))
-    return b"".join(parts) + b"\0"
+        return modes.encode({})
+    return modes.encode(modes.read(attributes, _SPEED))
 
 
 class RawTerminal:

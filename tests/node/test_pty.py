@@ -6,34 +6,30 @@ import os
 import struct
 import termios
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from teleconch.codec import string
 from teleconch.errors import BadParameter
-from teleconch.node.pty import PtyRequest, Terminal, WindowSize, parse_modes, parse_request, parse_size
+from teleconch.node.pty import PtyRequest, Terminal, WindowSize, parse_request, parse_size
+from teleconch.ssh.modes import encode
 
 UINT32 = st.integers(0, 2**32 - 1)
 MODES = st.dictionaries(st.integers(1, 159), UINT32, max_size=80)
 TERMS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=64)
 
 
-def _encode(modes: dict[int, int]) -> bytes:
-    return b"".join(struct.pack(">BL", *pair) for pair in modes.items())
-
-
 @given(TERMS, st.tuples(UINT32, UINT32, UINT32, UINT32), MODES)
 def test_round_trip(term: str, size: tuple[int, int, int, int], modes: dict[int, int]) -> None:
     """Whatever a client encodes as RFC 4254 says arrives as it was meant."""
-    data = string(term.encode()) + struct.pack(">4L", *size) + string(_encode(modes) + b"\0")
+    data = string(term.encode()) + struct.pack(">4L", *size) + string(encode(modes))
     assert parse_request(data) == PtyRequest(term, WindowSize(*size), modes)
 
 
 @given(st.binary(max_size=200))
 def test_garbage(data: bytes) -> None:
     """Garbage is refused and nothing else happens."""
-    for parse in (parse_request, parse_size, parse_modes):
+    for parse in (parse_request, parse_size):
         try:
             parse(data)
         except BadParameter:
@@ -47,14 +43,6 @@ def test_any_modes_can_be_set(modes: dict[int, int], size: tuple[int, int, int, 
     before = len(os.listdir("/proc/self/fd"))
     Terminal(PtyRequest("xterm", WindowSize(*size), modes)).close()
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_modes_end() -> None:
-    """Modes end at opcode 0 and at the first one that RFC 4254 leaves undefined."""
-    assert parse_modes(b"\x35\0\0\0\1\0\x36") == {53: 1}
-    assert parse_modes(b"\x35\0\0\0\1\xa0\x36") == {53: 1}
-    with pytest.raises(BadParameter):
-        parse_modes(b"\x35\0\0")
 
 
 def test_modes_that_matter() -> None:
