@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from teleconch.ca.keys import public_blob
+from teleconch.codec import Reader, string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.resources.secret import Secret
 
@@ -28,10 +29,6 @@ def agent_path() -> str | None:
     return os.environ.get("SSH_AUTH_SOCK") or None
 
 
-def _string(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
-
-
 def add_key(path: str, private_key: Secret, cert: str, comment: str, lifetime: int) -> bool:
     """Put a key with its certificate into the agent at ``path`` for ``lifetime`` seconds. Whether the agent took it.
 
@@ -42,21 +39,20 @@ def add_key(path: str, private_key: Secret, cert: str, comment: str, lifetime: i
         return False
     seed = key.private_bytes_raw()
     public = key.public_key().public_bytes_raw()
-    text = _string(comment.encode())
     certificate = (
-        _string(b"ssh-ed25519-cert-v01@openssh.com")
-        + _string(public_blob(cert))
-        + _string(public)
-        + _string(seed + public)
-        + text
+        string(b"ssh-ed25519-cert-v01@openssh.com")
+        + string(public_blob(cert))
+        + string(public)
+        + string(seed + public)
+        + string(comment.encode())
     )
-    constraint = _CONSTRAIN_LIFETIME + max(1, lifetime).to_bytes(4, "big")
+    constraint = _CONSTRAIN_LIFETIME + uint32(max(1, lifetime))
     return _ask(path, bytes((_ADD_ID_CONSTRAINED,)) + certificate + constraint)
 
 
 def remove_key(path: str, cert: str) -> bool:
     """Take a certificate and its key out of the agent. Whether it was there. ConnectionProblem."""
-    return _ask(path, bytes((_REMOVE_IDENTITY,)) + _string(public_blob(cert)))
+    return _ask(path, bytes((_REMOVE_IDENTITY,)) + string(public_blob(cert)))
 
 
 def _ask(path: str, message: bytes) -> bool:
@@ -64,8 +60,8 @@ def _ask(path: str, message: bytes) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
             agent.settimeout(_TIMEOUT)
             agent.connect(path)
-            agent.sendall(_string(message))
-            length = int.from_bytes(_read(agent, 4), "big")
+            agent.sendall(string(message))
+            length = Reader(_read(agent, 4)).uint32()
             if not 0 < length <= _ANSWER_MAX:
                 raise ConnectionProblem(f"The ssh-agent at {path} does not speak the agent protocol.")
             return _read(agent, length)[0] == _SUCCESS

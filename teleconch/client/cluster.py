@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from teleconch.api.tls import TLSCredentials, member_tls
 from teleconch.client.identity import Identity
 from teleconch.client.profile import Profiles, home
 from teleconch.client.standing import Standing
+from teleconch.codec import string
 from teleconch.defaults import PAGE_SIZE
 from teleconch.errors import BadParameter, ConnectionProblem, NotFound, quoted
 from teleconch.resources.node import NodeStatus
@@ -62,12 +62,9 @@ class ApiEndpoint:
 
     async def _connect(self, factory: Any) -> Any:
         channel = self.channel = ApiChannel()
-        subsystem = b"auth-api"
         try:
             await self._proxy.open(channel)
-            answer = self._proxy.sendRequest(
-                channel, b"subsystem", struct.pack(">I", len(subsystem)) + subsystem, wantReply=1
-            )
+            answer = self._proxy.sendRequest(channel, b"subsystem", string(b"auth-api"), wantReply=1)
             assert answer is not None
             await answer
         except (ChannelRefused, RequestRefused) as refused:
