@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives import serialization
 
 from teleconch.api.codec import decode_value, encode_value
 from teleconch.api.tls import TLSCredentials
+from teleconch.atomic import clear, make_directory, write_file, write_first
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import BadParameter, TrustError, Unavailable
 from teleconch.resources.host import HostCertificates
@@ -37,7 +37,6 @@ from teleconch.resources.names import check_uuid
 from teleconch.resources.secret import Secret
 
 _MEMBERSHIP: Final = "membership.json"
-_ASIDE: Final = ".aside-"
 FORMAT: Final = 1  # of membership.json
 
 
@@ -76,17 +75,11 @@ class HostFiles:
         """This host's UUID, made on the first call ever by any role."""
         path = self._data_dir / "host_uuid"
         with _told(path):
-            _make_directory(self._data_dir)
+            make_directory(self._data_dir)
             _not_for_all(self._data_dir)
             if not path.exists():
-                aside = _write_aside(path, f"{uuid.uuid4()}\n".encode())
-                try:
-                    os.link(aside, path)  # unlike a rename, fails where another role was first
-                    _sync_directory(self._data_dir)
-                except FileExistsError:
-                    pass
-                finally:
-                    os.unlink(aside)
+                with suppress(FileExistsError):  # another role was first
+                    write_first(path, f"{uuid.uuid4()}\n".encode())
             text = path.read_text("utf-8", "replace").strip()
         try:
             return check_uuid(text)
@@ -117,9 +110,8 @@ class HostFiles:
 
     def _key(self, path: Path, make: Any) -> Secret:
         with _told(path):
-            _make_directory(self.directory)
-            for left in self.directory.glob(f"{_ASIDE}*"):  # of a process that was killed
-                left.unlink(missing_ok=True)
+            make_directory(self.directory)
+            clear(self.directory)
             if not path.exists():
                 write_file(path, make().reveal().encode())
             return Secret(path.read_text())
@@ -202,44 +194,6 @@ def certified(certificates: HostCertificates, keys: HostKeys) -> bool:
         and ssh.public_key() == wanted_ssh
         and tls.public_key().public_bytes(*form) == wanted_tls.public_bytes(*form)
     )
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Replace the file as a whole, mode 0600; on disk when this returns. OSError."""
-    aside = _write_aside(path, data)
-    try:
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
-    _sync_directory(path.parent)
-
-
-def _write_aside(path: Path, data: bytes) -> str:
-    descriptor, aside = tempfile.mkstemp(prefix=_ASIDE, dir=path.parent)  # 0600
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        os.unlink(aside)
-        raise
-    return aside
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _make_directory(path: Path) -> None:
-    if not path.is_dir():
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_directory(path.parent)
 
 
 def _not_for_all(path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from teleconch.client.files import write_file
+from teleconch.atomic import write_file
 from teleconch.client.known_hosts import MARK, authority_lines, parse_authorities
 from teleconch.errors import BadParameter
 from teleconch.resources.authority import TrustedAuthority

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from teleconch.atomic import make_directory, write_file, write_link
 from teleconch.client.address import ProxyAddress, split_address
-from teleconch.client.files import make_directory, write_file, write_link
 from teleconch.client.identity import Identity
 from teleconch.client.known_hosts import authority_lines, parse_authorities
 from teleconch.defaults import PROXY_PORT, WEB_PORT
-from teleconch.errors import BadParameter, NotFound
+from teleconch.errors import BadParameter, NotFound, TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.names import check_user_name
 from teleconch.resources.secret import Secret
@@ -203,7 +203,12 @@ class Profiles:
         if profile.user.startswith(".") or profile.user in ("certs.pem", "known_hosts"):
             raise BadParameter(f"tsh cannot keep files for a user named {profile.user}: ask for another user name.")
         directory = self.keys_directory(profile)
-        make_directory(directory)
+        try:
+            make_directory(directory)
+        except FileExistsError as error:
+            raise TeleconchError(
+                f"{error.filename} is in the way: a directory is needed there; move that file."
+            ) from None
         for path in (self.directory, directory.parent, directory):
             if path.stat().st_uid == os.geteuid():
                 path.chmod(0o700)

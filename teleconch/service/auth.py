@@ -13,9 +13,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch import defaults
-from teleconch.api.hostfiles import HostFiles, write_file
+from teleconch.api.hostfiles import HostFiles
 from teleconch.api.server import APIServerFactory
 from teleconch.api.tls import TLSCredentials
+from teleconch.atomic import write_file
 from teleconch.auth.authorities import stored_cluster
 from teleconch.auth.authorized import AuthorizedAPI
 from teleconch.auth.certificates import TLSIdentity

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from teleconch.api.hostfiles import write_file
+from teleconch.atomic import write_file
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.service import log as logs
 from teleconch.service.init import leave_first_place

@@ -21,8 +21,9 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import Clock
 
 from teleconch import defaults
-from teleconch.api.hostfiles import HostFiles, write_file
+from teleconch.api.hostfiles import HostFiles
 from teleconch.api.membership import Membership
+from teleconch.atomic import write_file
 from teleconch.ca.keys import public_blob
 from teleconch.ca.ssh import certificate_summary, check_host_certificate
 from teleconch.errors import (

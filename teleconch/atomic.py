@@ -1,0 +1,121 @@
+"""Files that are whole or not there: written aside, synced, and renamed into place.
+
+``kill -9``, a full disk or a lost machine leave the old file or the new one. What was written aside may be left, as
+``.aside-*`` in the same folder, open to its owner only as far as the file would be.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+ASIDE: Final = ".aside-"
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace ``path`` by a new file of ``mode``, less the umask, from its first moment; on disk when this returns.
+
+    A link at ``path`` is replaced, not followed. OSError with ``path``: then what was there before is there still.
+    """
+    with _about(path):
+        aside = _write_aside(path, data, mode)
+        try:
+            os.replace(aside, path)
+        except BaseException:
+            _remove(aside)
+            raise
+        _sync_directory(path.parent)
+
+
+def write_first(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """The same, where there is no file yet. FileExistsError where another was first; a rename would take its place."""
+    with _about(path):
+        aside = _write_aside(path, data, mode)
+        try:
+            os.link(aside, path, follow_symlinks=False)
+        finally:
+            _remove(aside)
+        _sync_directory(path.parent)
+
+
+def write_link(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, in one step; what was there before is replaced. OSError."""
+    with _about(path):
+        aside = _aside(path)
+        os.symlink(target, aside)
+        try:
+            os.replace(aside, path)
+        except BaseException:
+            _remove(aside)
+            raise
+        _sync_directory(path.parent)
+
+
+def make_directory(path: Path, mode: int = 0o700) -> None:
+    """``path`` and what is missing above it. A folder that is there stays as it is. FileExistsError where a file is."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    try:
+        path.mkdir(mode=mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    _sync_directory(path.parent)
+
+
+def clear(directory: Path) -> None:
+    """Remove what writers that were killed have left aside. Call it where nobody else writes. OSError."""
+    for left in directory.glob(f"{ASIDE}*"):
+        left.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(ASIDE + os.urandom(8).hex())
+
+
+def _write_aside(path: Path, data: bytes, mode: int) -> Path:
+    aside = _aside(path)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        _remove(aside)
+        raise
+    return aside
+
+
+def _remove(aside: Path) -> None:
+    with suppress(OSError):  # what went wrong before is what is told
+        os.unlink(aside)
+
+
+def _sync_directory(path: Path) -> None:
+    """So that the new name is on disk, too."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder that may be written, and not be read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that does not sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Errors are about ``path``: nobody knows the name aside."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
