@@ -107,7 +107,6 @@ async def _copy(
     from teleconch.client.copy.copying import Copying, End
     from teleconch.client.copy.local import LocalTree
     from teleconch.client.copy.tree import CopyProblem
-    from teleconch.ssh.problems import ProtocolProblem
 
     standing, insecure = standing_of_flags(), bool(given().insecure)
     trees: dict[str, Tree] = {"": LocalTree()}
@@ -128,8 +127,6 @@ async def _copy(
             copying.fail(str(problem))
     except ConnectionProblem as problem:
         copying.fail(str(problem))
-    except ProtocolProblem as problem:
-        copying.fail(f"The node does not speak SFTP as it should: {problem}.")
     finally:
         place.close()
     return 1 if copying.failures else 0

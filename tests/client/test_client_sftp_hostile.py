@@ -2,14 +2,16 @@
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import succeed
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
 
 from teleconch.client.copy.sftp import SftpChannel, SftpTree
 from teleconch.client.copy.tree import CopyProblem
 from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
+from teleconch.sftp.packets import Reader
 from teleconch.ssh.problems import ProtocolProblem
-from teleconch.ssh.reader import Reader
 
 
 class Node(SftpChannel):
@@ -54,8 +56,26 @@ async def test_wrong_answers():
     with pytest.raises(CopyProblem, match="another amount"):
         await file.read(0, 3)
     for answer in (HANDLE, (105, b"\0"), (103, string(b""))):
-        with pytest.raises((ConnectionProblem, ProtocolProblem)):
+        with pytest.raises(ConnectionProblem, match="does not speak SFTP"):
             await SftpTree(Node(answer), "node").stat(b"x")
+
+
+@given(st.integers(1, 255) | st.sampled_from((101, 102, 103, 104, 105)), st.binary(max_size=64))
+def test_garbage(kind, fields):
+    """Whatever a node answers, the copy goes on or ends with a sentence about it."""
+
+    async def ask(name):
+        try:
+            await getattr(SftpTree(Node((kind, fields), OK, OK), "node"), name)(b"x")
+        except (ConnectionProblem, CopyProblem):
+            pass
+        except IndexError:
+            assert name == "names"  # it goes on to ask
+
+    failures = []
+    for name in ("stat", "is_link", "real", "names", "open_source"):
+        Deferred.fromCoroutine(ask(name)).addErrback(failures.append)
+    assert not failures
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\5\x65\0\0\0\7", b"\0\0\0\2\x65\0"])

@@ -15,7 +15,7 @@ from conformance_logins import _own_file
 from file_clients import PAST, Sftp, readable, remote, requests, said, sentence_of, tree, volume
 from raw_sftp import string, uint32, uint64
 
-from teleconch.node.files import packets as p
+from teleconch.sftp import packets as p
 
 REQUESTS = "Files: SFTP requests"
 EXTENSIONS = "Files: SFTP extensions"

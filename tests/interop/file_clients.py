@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ProcessExitedAlready
 
-from teleconch.node.files import packets as p
+from teleconch.sftp import packets as p
 from teleconch.ssh.channel import Channel
 
 PAST = 1_000_000_000

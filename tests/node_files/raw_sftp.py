@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import teleconch
-from teleconch.node.files import packets
+from teleconch.sftp import packets
 
 OPENSSH = "/usr/lib/openssh/sftp-server"
 ROOT = str(Path(teleconch.__file__).resolve().parents[1])

@@ -14,7 +14,7 @@ import pytest
 from node_world import ME
 from raw_sftp import Peer, code, string, tree, uint32, uint64
 
-from teleconch.node.files import packets as p
+from teleconch.sftp import packets as p
 
 pytestmark = pytest.mark.program("/usr/lib/openssh/sftp-server")
 

@@ -11,36 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_sftp import Peer, code, string, tree, uint32, uint64
 
-from teleconch.node.files import packets as p
-from teleconch.node.files.attributes import Attributes
-from teleconch.node.files.packets import Malformed, Reader
-
-numbers = st.integers(0, 2**32 - 1)
-pairs = st.none() | st.tuples(numbers, numbers)
-
-
-@given(st.none() | st.integers(0, 2**64 - 1), pairs, st.none() | numbers, pairs)
-def test_attributes(
-    size: int | None, owner: tuple[int, int] | None, mode: int | None, times: tuple[int, int] | None
-) -> None:
-    """What a client asks to be set is what is set, and nothing else."""
-    reader = Reader(Attributes(size, owner, mode, times).packed())
-    found = Attributes.read(reader)
-    assert (found.size, found.owner, found.mode, found.times, reader.rest()) == (size, owner, mode, times, 0)
-
-
-@given(st.lists(st.binary(max_size=100)), numbers)
-def test_fields(strings: list[bytes], number: int) -> None:
-    """Strings and numbers are read as they were written; a packet that ends early is noticed."""
-    data = b"".join(map(p.string, strings)) + uint32(number) + uint64(number)
-    reader = Reader(memoryview(data))
-    assert [reader.string() for _ in strings] == strings
-    assert (reader.uint32(), reader.uint64(), reader.rest()) == (number, number, 0)
-    short = Reader(data[:-1])
-    assert [short.string() for _ in strings] == strings
-    short.uint32()
-    with pytest.raises(Malformed):
-        short.uint64()
+from teleconch.sftp import packets as p
+from teleconch.sftp.packets import Reader
 
 
 @pytest.fixture(scope="module")

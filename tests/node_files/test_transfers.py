@@ -16,9 +16,9 @@ from twisted.internet import reactor, task
 from twisted.logger import globalLogPublisher
 
 from teleconch.errors import BadParameter
-from teleconch.node.files import packets as p
 from teleconch.node.files.report import PATH_MAX, TOGETHER, _datagram, record
 from teleconch.node.files.transfers import DATAGRAM_MAX, Transfer, Transfers, parse
+from teleconch.sftp import packets as p
 
 
 @given(

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from teleconch.client.copy.tree import CopyProblem, Status
-from teleconch.codec import string, uint32
+from teleconch.codec import Malformed, string, uint32
 from teleconch.errors import ConnectionProblem
+from teleconch.sftp import packets
+from teleconch.sftp.attributes import NONE, Attributes
+from teleconch.sftp.packets import Reader
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientConnection
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused
-from teleconch.ssh.reader import Reader
 
-INIT, VERSION, OPEN, CLOSE, READ, WRITE = 1, 2, 3, 4, 5, 6
-LSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, MKDIR, REALPATH, STAT = 7, 9, 10, 11, 12, 14, 16, 17
-STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED = 101, 102, 103, 104, 105, 200
-_OK, _EOF, _NO_SUCH_FILE = 0, 1, 2
 _SENTENCES: Final = {
-    1: "End of file",
-    2: "No such file or directory",
-    3: "Permission denied",
-    8: "The node does not support that",
+    packets.END_OF_FILE: "End of file",
+    packets.NO_SUCH_FILE: "No such file or directory",
+    packets.PERMISSION_DENIED: "Permission denied",
+    packets.OP_UNSUPPORTED: "The node does not support that",
 }
-_READ_FLAG, _WRITE_FLAGS = 1, 2 | 8 | 16  # write, make, empty
-_SIZE, _IDS, _MODE, _TIMES, _MORE = 1, 2, 4, 8, 0x80000000
-PACKET_MAX: Final = 256 * 1024 + 1024
+_TO_WRITE: Final = packets.WRITABLE | packets.CREATE | packets.TRUNCATE
+ANSWER_MAX: Final = packets.PACKET_MAX + 1024
+ANSWER_MIN: Final = 5  # kind, and id or version
 NAMES_MAX: Final = 1_000_000  # in one directory
+
+T = TypeVar("T")
 
 
 class _Refused(Exception):
@@ -64,13 +65,13 @@ class SftpChannel(Channel):
         return answer
 
     def begin(self) -> None:
-        self.write(uint32(5) + bytes((INIT,)) + uint32(3))
+        self.write(uint32(5) + bytes((packets.INIT,)) + uint32(packets.VERSION_3))
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
         while len(self._data) >= 4:
             size = int.from_bytes(self._data[:4], "big")
-            if not 1 <= size <= PACKET_MAX:
+            if not ANSWER_MIN <= size <= ANSWER_MAX:
                 raise ProtocolProblem("an SFTP packet has a wrong size")
             if len(self._data) < 4 + size:
                 return
@@ -80,7 +81,7 @@ class SftpChannel(Channel):
 
     def _packet(self, kind: int, reader: Reader) -> None:
         number = reader.uint32()
-        if kind == VERSION:
+        if kind == packets.VERSION:
             if not self.version.called:
                 self.version.callback(number)
             return
@@ -100,30 +101,29 @@ class SftpChannel(Channel):
 
 
 def _attributes(mode: int | None, times: tuple[int, int] | None) -> bytes:
-    flags, body = 0, b""
-    if mode is not None:
-        flags, body = flags | _MODE, body + uint32(mode)
-    if times is not None:
-        flags, body = flags | _TIMES, body + uint32(times[0] & 0xFFFFFFFF) + uint32(times[1] & 0xFFFFFFFF)
-    return uint32(flags) + body
+    cut = None if times is None else (times[0] & 0xFFFFFFFF, times[1] & 0xFFFFFFFF)
+    return Attributes(mode=mode, times=cut).packed()
 
 
 def _status(reader: Reader) -> Status:
-    flags = reader.uint32()
-    size = mode = atime = mtime = 0
-    if flags & _SIZE:
-        size = int.from_bytes(reader.take(8), "big")
-    if flags & _IDS:
-        reader.take(8)
-    if flags & _MODE:
-        mode = reader.uint32()
-    if flags & _TIMES:
-        atime, mtime = reader.uint32(), reader.uint32()
-    if flags & _MORE:
-        for _ in range(reader.uint32()):
-            reader.string()
-            reader.string()
-    return Status(size, mode, atime, mtime)
+    found = Attributes.read(reader)
+    return Status(found.size or 0, found.mode or 0, *(found.times or (0, 0)))
+
+
+def _name(reader: Reader) -> bytes:
+    """The first of a NAME."""
+    reader.uint32()
+    return reader.string()
+
+
+def _names(reader: Reader) -> list[bytes]:
+    """All of a NAME: uint32 count, and for each its name, its line for people, its attributes."""
+    found = []
+    for _ in range(reader.uint32()):
+        found.append(reader.string())
+        reader.string()
+        Attributes.read(reader)
+    return found
 
 
 class SftpFile:
@@ -136,24 +136,25 @@ class SftpFile:
 
     async def read(self, offset: int, size: int) -> bytes:
         try:
-            answer = await self._tree.ask(READ, self._handle + offset.to_bytes(8, "big") + uint32(size), DATA)
+            where = self._handle + packets.UINT64.pack(offset) + uint32(size)
+            data = await self._tree.ask(packets.READ, where, packets.DATA, Reader.string)
         except _Refused as refused:
-            if refused.code == _EOF:
+            if refused.code == packets.END_OF_FILE:
                 return b""
             raise self._tree.problem(self._path, refused) from None
-        data = answer.string()
         if not data or len(data) > size:
             raise CopyProblem(f"{self._tree.shown(self._path)}: the node answered with another amount of data.")
         return data
 
     async def write(self, offset: int, data: bytes) -> None:
-        await self._tree.do(self._path, WRITE, self._handle + offset.to_bytes(8, "big") + string(data))
+        where = self._handle + packets.UINT64.pack(offset)
+        await self._tree.do(self._path, packets.WRITE, where + string(data))
 
     async def set_status(self, mode: int | None, times: tuple[int, int] | None) -> None:
-        await self._tree.do(self._path, FSETSTAT, self._handle + _attributes(mode, times))
+        await self._tree.do(self._path, packets.FSETSTAT, self._handle + _attributes(mode, times))
 
     async def close(self) -> None:
-        await self._tree.do(self._path, CLOSE, self._handle)
+        await self._tree.do(self._path, packets.CLOSE, self._handle)
 
 
 class SftpTree:
@@ -190,56 +191,54 @@ class SftpTree:
         sentence = _SENTENCES.get(refused.code) or refused.sentence or "Failure"
         return CopyProblem(f"{self.shown(path)}: {sentence}")
 
-    async def ask(self, kind: int, body: bytes, wanted: int) -> Reader:
-        """The fields of an answer of the kind ``wanted``. _Refused, ConnectionProblem."""
+    async def ask(self, kind: int, body: bytes, wanted: int, read: Callable[[Reader], T]) -> T:
+        """What ``read`` finds in an answer of the kind ``wanted``. _Refused, ConnectionProblem."""
         try:
             given, reader = await self._channel.ask(kind, body)
-            if given == STATUS:
+            if given == packets.STATUS:
                 code = reader.uint32()
                 text = reader.string()[:1024].decode("utf-8", "replace") if code else ""
-                if code or wanted != STATUS:
+                if code or wanted != packets.STATUS:
                     raise _Refused(code, text)
+            if given == wanted:
+                return read(reader)
         except ConnectionLost as lost:
             raise ConnectionProblem(f"The connection to {self._node} was lost.") from lost
-        except ProtocolProblem as problem:
+        except Malformed as problem:
             raise ConnectionProblem(f"{self._node} does not speak SFTP: {problem}.") from None
-        if given != wanted:
-            raise ConnectionProblem(f"{self._node} does not speak SFTP as it should.")
-        return reader
+        raise ConnectionProblem(f"{self._node} does not speak SFTP as it should.")
 
-    async def do(self, path: bytes, kind: int, body: bytes, wanted: int = STATUS) -> Reader:
+    async def get(self, path: bytes, kind: int, body: bytes, wanted: int, read: Callable[[Reader], T]) -> T:
         """The same; a refusal is a CopyProblem about ``path``."""
         try:
-            return await self.ask(kind, body, wanted)
+            return await self.ask(kind, body, wanted, read)
         except _Refused as refused:
             raise self.problem(path, refused) from None
 
+    async def do(self, path: bytes, kind: int, body: bytes) -> None:
+        """The same, where there is nothing to read."""
+        await self.get(path, kind, body, packets.STATUS, lambda _: None)
+
     async def stat(self, path: bytes) -> Status | None:
         try:
-            return _status(await self.ask(STAT, string(path), ATTRS))
+            return await self.ask(packets.STAT, string(path), packets.ATTRS, _status)
         except _Refused as refused:
-            if refused.code == _NO_SUCH_FILE:
+            if refused.code == packets.NO_SUCH_FILE:
                 return None
             raise self.problem(path, refused) from None
 
     async def is_link(self, path: bytes) -> bool:
-        return _status(await self.do(path, LSTAT, string(path), ATTRS)).is_link
+        return (await self.get(path, packets.LSTAT, string(path), packets.ATTRS, _status)).is_link
 
     async def real(self, path: bytes) -> bytes:
-        answer = await self.do(path, REALPATH, string(path), NAME)
-        answer.uint32()
-        return answer.string()
+        return await self.get(path, packets.REALPATH, string(path), packets.NAME, _name)
 
     async def names(self, path: bytes) -> list[bytes]:
-        handle = string((await self.do(path, OPENDIR, string(path), HANDLE)).string())
+        handle = string(await self.get(path, packets.OPENDIR, string(path), packets.HANDLE, Reader.string))
         found: list[bytes] = []
         try:
             while True:
-                answer = await self.ask(READDIR, handle, NAME)
-                for _ in range(answer.uint32()):
-                    name = answer.string()
-                    answer.string()
-                    _status(answer)
+                for name in await self.ask(packets.READDIR, handle, packets.NAME, _names):
                     if name in (b".", b".."):
                         continue
                     if not name or b"/" in name or b"\0" in name or len(found) >= NAMES_MAX:
@@ -248,27 +247,27 @@ class SftpTree:
                         )
                     found.append(name)
         except _Refused as refused:
-            if refused.code != _EOF:
+            if refused.code != packets.END_OF_FILE:
                 raise self.problem(path, refused) from None
         finally:
-            await self.do(path, CLOSE, handle)
+            await self.do(path, packets.CLOSE, handle)
         return sorted(found)
 
     async def make_directory(self, path: bytes, mode: int) -> None:
-        await self.do(path, MKDIR, string(path) + _attributes(mode, None))
+        await self.do(path, packets.MKDIR, string(path) + _attributes(mode, None))
 
     async def set_status(self, path: bytes, mode: int | None, times: tuple[int, int] | None) -> None:
-        await self.do(path, SETSTAT, string(path) + _attributes(mode, times))
+        await self.do(path, packets.SETSTAT, string(path) + _attributes(mode, times))
 
     async def open_source(self, path: bytes) -> SftpFile:
-        return await self._open(path, _READ_FLAG, _attributes(None, None))
+        return await self._open(path, packets.READABLE, NONE)
 
     async def open_target(self, path: bytes, mode: int) -> SftpFile:
-        return await self._open(path, _WRITE_FLAGS, _attributes(mode, None))
+        return await self._open(path, _TO_WRITE, _attributes(mode, None))
 
     async def _open(self, path: bytes, flags: int, attributes: bytes) -> SftpFile:
-        answer = await self.do(path, OPEN, string(path) + uint32(flags) + attributes, HANDLE)
-        return SftpFile(self, path, answer.string())
+        wanted = string(path) + uint32(flags) + attributes
+        return SftpFile(self, path, await self.get(path, packets.OPEN, wanted, packets.HANDLE, Reader.string))
 
     async def expand(self, path: bytes) -> bytes:
         if not path.startswith(b"~"):
@@ -277,6 +276,5 @@ class SftpTree:
             return b"."
         if path.startswith(b"~/"):
             return path[2:].lstrip(b"/") or b"."
-        answer = await self.do(path, EXTENDED, string(b"expand-path@openssh.com") + string(path), NAME)
-        answer.uint32()
-        return answer.string()
+        wanted = string(b"expand-path@openssh.com") + string(path)
+        return await self.get(path, packets.EXTENDED, wanted, packets.NAME, _name)

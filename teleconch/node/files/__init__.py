@@ -5,7 +5,7 @@
     daemon (Twisted)                       launcher (root)              child: the user, for good
     ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     node.session ── programs (folder) ───▶ fork, become the user ─────▶ child ─┬─ sftp_server
-         │                                                                     │    packets, attributes, names,
+         │                                                                     │    sftp (packets), names,
     transfers ◀═ report socket: one JSON record for each closed file ═ report  │    handles, operations, extensions
          │                                                                     └─ lend ── the user's shell
     log: events ``sftp`` and ``scp``                                              │ ▲       └ `scp` of our folder

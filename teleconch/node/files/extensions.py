@@ -6,10 +6,12 @@ import os
 import stat
 from struct import Struct
 
-from teleconch.node.files import handles, names, operations, packets
-from teleconch.node.files.attributes import Attributes
+from teleconch.codec import Malformed, string
+from teleconch.node.files import handles, names, operations
 from teleconch.node.files.operations import OK, Client
-from teleconch.node.files.packets import UINT32, UINT64, Malformed, Reader, Refused, string
+from teleconch.sftp import packets
+from teleconch.sftp.attributes import Attributes
+from teleconch.sftp.packets import UINT32, UINT64, Reader, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ def names_of_ids(client: Client, request: Reader) -> bytes:
     """string of uint32 uids, string of uint32 gids: their names, empty where there is none."""
     uids, gids = request.string(), request.string()
     if len(uids) % 4 or len(gids) % 4:
-        raise Malformed
+        raise Malformed("a list of ids is not of numbers")
     found = []
     for ids, name_of in ((uids, client.listing.user), (gids, client.listing.group)):
         named = [(id, name_of(id)) for (id,) in UINT32.iter_unpack(ids)]

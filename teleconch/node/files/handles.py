@@ -6,7 +6,7 @@ import os
 import resource
 
 from teleconch.node.files import report
-from teleconch.node.files.packets import FAILURE, UINT32, Refused
+from teleconch.sftp.packets import FAILURE, UINT32, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

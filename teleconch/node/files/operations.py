@@ -10,16 +10,18 @@ import errno
 import os
 import stat
 
-from teleconch.node.files import attributes, names, packets, report
-from teleconch.node.files.attributes import Attributes, Listing
+from teleconch.codec import string
+from teleconch.node.files import names, report
 from teleconch.node.files.handles import Handles, OpenDirectory, OpenFile
-from teleconch.node.files.packets import UINT32, Reader, Refused, string
+from teleconch.node.files.listing import Listing
+from teleconch.sftp import attributes, packets
+from teleconch.sftp.attributes import Attributes
+from teleconch.sftp.packets import UINT32, Reader, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_READ, _WRITE, _APPEND, _CREATE, _TRUNCATE, _EXCLUSIVE = 1, 2, 4, 8, 16, 32
 _NAMES_ROOM = 32 * 1024 - 1024  # of one NAME packet: every client takes 34,000 bytes (draft section 3)
 _CHUNK = 1024 * 1024
 SIGNED_MAX = (1 << 63) - 1  # the system's off_t
@@ -65,12 +67,12 @@ def open_file(client: Client, request: Reader) -> bytes:
     path = request.path()
     asked = request.uint32()
     wanted = Attributes.read(request)
-    flags = (os.O_RDWR if asked & _READ else os.O_WRONLY) if asked & _WRITE else os.O_RDONLY
+    flags = (os.O_RDWR if asked & packets.READABLE else os.O_WRONLY) if asked & packets.WRITABLE else os.O_RDONLY
     for bit, flag in (
-        (_APPEND, os.O_APPEND),
-        (_CREATE, os.O_CREAT),
-        (_TRUNCATE, os.O_TRUNC),
-        (_EXCLUSIVE, os.O_EXCL),
+        (packets.APPEND, os.O_APPEND),
+        (packets.CREATE, os.O_CREAT),
+        (packets.TRUNCATE, os.O_TRUNC),
+        (packets.EXCLUSIVE, os.O_EXCL),
     ):
         if asked & bit:
             flags |= flag
@@ -78,7 +80,7 @@ def open_file(client: Client, request: Reader) -> bytes:
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, mode)
     except OSError as error:
-        client.report.moved(path, report.WRITE if asked & _WRITE else report.READ, 0, error.strerror)
+        client.report.moved(path, report.WRITE if asked & packets.WRITABLE else report.READ, 0, error.strerror)
         raise
     try:
         handle = client.handles.add(OpenFile(fd, path, flags))

@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 from struct import Struct
 
-from teleconch.node.files import extensions, hung_up, packets
+from teleconch.codec import Malformed, string
+from teleconch.node.files import extensions, hung_up
 from teleconch.node.files.handles import HANDLE_SIZE, OpenFile
 from teleconch.node.files.hung_up import HungUp
 from teleconch.node.files.operations import OK, OPERATIONS, Client, position
-from teleconch.node.files.packets import DATA_MAX, PACKET_MAX, Malformed, Reader, Refused
 from teleconch.node.files.report import Report
+from teleconch.sftp import packets
+from teleconch.sftp.packets import DATA_MAX, PACKET_MAX, Reader, Refused
 
 _IN = 2 * (PACKET_MAX + 4)
 _OUT = PACKET_MAX + 64 * 1024
@@ -123,7 +125,7 @@ class Server:
 
     def _begin(self) -> None:
         body = packets.UINT32.pack(packets.VERSION_3) + b"".join(
-            packets.string(name) + packets.string(version) for name, (version, _) in extensions.EXTENSIONS.items()
+            string(name) + string(version) for name, (version, _) in extensions.EXTENSIONS.items()
         )
         self._send(_LENGTH.pack(len(body) + 1) + bytes((packets.VERSION,)) + body)
         self._begun = True
@@ -163,7 +165,7 @@ class Server:
         opened, offset, length = self._moved(data)
         piece = data[_MOVE.size : _MOVE.size + length]
         if len(piece) != length:
-            raise Malformed
+            raise Malformed("a packet ends too early")
         written = self._put(opened, piece, offset)
         if written != length:  # the disk is full, or a limit is reached: a second write hears which
             written += self._put(opened, piece[written:], offset + written)

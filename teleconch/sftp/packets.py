@@ -10,6 +10,8 @@ import errno
 import struct
 from struct import Struct
 
+from teleconch.codec import Malformed, string
+
 VERSION_3 = 3
 PACKET_MAX = 256 * 1024  # type and all that follows; OpenSSH's limit
 DATA_MAX = PACKET_MAX - 1024  # bytes in one READ or WRITE
@@ -19,6 +21,8 @@ OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR = ra
 REMOVE, MKDIR, RMDIR, REALPATH, STAT, RENAME, READLINK, SYMLINK = range(13, 21)
 STATUS, HANDLE, DATA, NAME, ATTRS = range(101, 106)
 EXTENDED, EXTENDED_REPLY = 200, 201
+
+READABLE, WRITABLE, APPEND, CREATE, TRUNCATE, EXCLUSIVE = 1, 2, 4, 8, 16, 32  # how to OPEN
 
 OK, END_OF_FILE, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE = 0, 1, 2, 3, 4
 BAD_MESSAGE, OP_UNSUPPORTED = 5, 8
@@ -53,10 +57,6 @@ _ANSWER = Struct(">LBL")  # length, type, id
 _uint32_at, _uint64_at = UINT32.unpack_from, UINT64.unpack_from
 
 
-class Malformed(Exception):
-    """The packet ends early, or holds what its type cannot."""
-
-
 class Refused(Exception):
     """A request that is answered with ``code`` and no more ado; ``sentence`` where the usual one says too little."""
 
@@ -79,7 +79,7 @@ class Reader:
         try:
             number: int = _uint32_at(self._data, self._at)[0]
         except struct.error:
-            raise Malformed from None
+            raise Malformed("a packet ends too early") from None
         self._at += 4
         return number
 
@@ -87,7 +87,7 @@ class Reader:
         try:
             number: int = _uint64_at(self._data, self._at)[0]
         except struct.error:
-            raise Malformed from None
+            raise Malformed("a packet ends too early") from None
         self._at += 8
         return number
 
@@ -97,24 +97,19 @@ class Reader:
         at = self._at
         self._at = end = at + size
         if end > len(self._data):
-            raise Malformed
+            raise Malformed("a packet ends too early")
         return bytes(self._data[at:end])
 
     def path(self) -> bytes:
         """A file's name: any bytes but zero."""
         name = self.string()
         if 0 in name:
-            raise Malformed
+            raise Malformed("a path has a zero byte")
         return name
 
     def rest(self) -> int:
         """How many bytes are left."""
         return len(self._data) - self._at
-
-
-def string(data: bytes) -> bytes:
-    """A string's length and bytes."""
-    return UINT32.pack(len(data)) + data
 
 
 def status(code: int, sentence: bytes | None = None) -> bytes:
