@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from teleconch.cli import boundary
-from teleconch.client.address import split_address
-from teleconch.defaults import PROXY_PORT
 
 if TYPE_CHECKING:
     from teleconch.api.client import AuthClient
@@ -22,17 +20,12 @@ def ask_cluster(standing: Standing, insecure: bool, question: Callable[[AuthClie
 
 
 async def _ask(reactor: Any, standing: Standing, insecure: bool, question: Callable[[AuthClient], Awaitable[T]]) -> T:
-    from twisted.internet.threads import deferToThread
+    from teleconch.client.cluster import identity_of
+    from teleconch.client.reach import ProxyConnection
 
-    from teleconch.client import cluster, dial
-    from teleconch.client.tcp import connect_tcp
-
-    identity = cluster.identity_of(standing)
-    credentials = dial.Credentials(standing.private_key, standing.certificate, standing.authorities, insecure)
-    host, port = split_address(standing.profile.ssh_proxy_addr, PROXY_PORT)
-    connected = await deferToThread(connect_tcp, host, port)
-    proxy = await dial.to_proxy(reactor, connected, host, standing.summary.principals[0], credentials)
+    identity_of(standing)  # before anything is dialled
+    proxy = await ProxyConnection.reach(reactor, standing, insecure, standing.summary.principals[0])
     try:
-        return await cluster.ask(reactor, proxy, identity, question)
+        return await proxy.ask(question)
     finally:
-        proxy.transport.loseConnection()
+        proxy.close()

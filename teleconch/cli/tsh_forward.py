@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from teleconch.cli.tsh_command import SSHCommand
 from teleconch.cli.tsh_flags import Given
-from teleconch.cli.tsh_reactor import Place as Proxy
+from teleconch.cli.tsh_request import escape_character
 from teleconch.client.background import go_on_in_background
 from teleconch.client.forward.specs import Forward, Place, parse_dynamic, parse_forward
 from teleconch.errors import ConnectionProblem, TeleconchError
 
 if TYPE_CHECKING:
+    from teleconch.client.reach import ProxyConnection
     from teleconch.client.session import SessionRequest
     from teleconch.client.terminal import RawTerminal
     from teleconch.ssh.channel import Channel
@@ -49,10 +50,11 @@ def _open_to_all(forward: Forward) -> Forward:
 
 async def run(
     reactor: Any,
-    place: Proxy,
+    proxy: ProxyConnection,
     command: SSHCommand,
     host: str,
     port: int,
+    login: str,
     request: SessionRequest,
     raw: RawTerminal,
     say: Say,
@@ -67,7 +69,7 @@ async def run(
     if forwards.agent and not agent:
         warn("There is no ssh-agent to forward: SSH_AUTH_SOCK is not set.")
     inward = Inward(reactor, agent, warn)
-    connection = await place.to_node(host, port, inward)
+    connection = await proxy.to_node(host, port, login, inward)
     closing = await _begin(reactor, connection, forwards, inward, say)
     try:
         if given.local:
@@ -122,7 +124,7 @@ async def _session(
     from teleconch.client.reactor_console import ReactorConsole
     from teleconch.client.session_channel import SessionChannel
 
-    escape = b"~" if given.escape is None else given.escape
+    escape = escape_character(given)
     console = ReactorConsole(reactor, evolve(request, agent=agent), raw, warn, escape, bool(given.background))
     session = console.session
     signal.signal(signal.SIGWINCH, lambda _number, _frame: reactor.callFromThread(session.resize))
@@ -164,7 +166,7 @@ async def _here(reactor: Any, command: str, connection: ClientConnection) -> int
     return await ended
 
 
-async def run_on_all(place: Proxy, nodes: list[Any], port: int, command: str, say: Say) -> int:
+async def run_on_all(proxy: ProxyConnection, nodes: list[Any], port: int, login: str, command: str, say: Say) -> int:
     """Run a command on each node at once; lines of output begin with the node's name. The worst exit status."""
     from twisted.internet.defer import Deferred, FirstError, gatherResults
 
@@ -179,7 +181,7 @@ async def run_on_all(place: Proxy, nodes: list[Any], port: int, command: str, sa
 
     async def one(name: str, uuid: str) -> int:
         try:
-            return await _lines(place, uuid, port, command, name.ljust(width))
+            return await _lines(proxy, uuid, port, login, command, name.ljust(width))
         except TeleconchError as error:
             if not broken:
                 say("ERROR", f"{name}: {error}")
@@ -194,11 +196,11 @@ async def run_on_all(place: Proxy, nodes: list[Any], port: int, command: str, sa
     return max(statuses)
 
 
-async def _lines(place: Proxy, uuid: str, port: int, command: str, name: str) -> int:
+async def _lines(proxy: ProxyConnection, uuid: str, port: int, login: str, command: str, name: str) -> int:
     from teleconch.client.lines import LinesScreen
     from teleconch.client.session_channel import SessionChannel
 
-    connection = await place.to_node(uuid, port)
+    connection = await proxy.to_node(uuid, port, login)
     screen = LinesScreen(command, name, sys.stdout.buffer, sys.stderr.buffer)
     try:
         await _open(connection, SessionChannel(screen.session))

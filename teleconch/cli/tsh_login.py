@@ -12,15 +12,15 @@ from teleconch.cli import boundary
 from teleconch.cli.tables import format_option, write_document
 from teleconch.cli.tsh_params import UserCommand, given, known_profile, parse_ttl, profiles, proxy_flag
 from teleconch.client.address import ProxyAddress
-from teleconch.client.agent import agent_path
-from teleconch.client.login import Login, give_to_agent
+from teleconch.client.agent import agent_path, offer_key
+from teleconch.client.login import Login
 from teleconch.client.login import login as log_in
 from teleconch.client.login import logout as log_out
 from teleconch.client.profile import Profile, Profiles
 from teleconch.client.prompts import ask_secret, ask_text
 from teleconch.client.standing import os_login
 from teleconch.client.status import LoginStatus, status_of
-from teleconch.errors import AlreadyExists, BadParameter, ConnectionProblem, NotFound
+from teleconch.errors import AlreadyExists, BadParameter, NotFound
 
 
 @click.command(cls=UserCommand)
@@ -132,11 +132,10 @@ def _check_clock(done: Login) -> None:
 
 
 def _tell_agent(agent: str, done: Login) -> None:
-    try:
-        if not give_to_agent(agent, done):
-            boundary.say_warning("The ssh-agent did not take the certificate; tsh works without it.")
-    except ConnectionProblem as problem:
-        boundary.say_warning(f"{problem} tsh works without it.")
+    identity, left = done.identity, done.valid_before - time.time()
+    problem = offer_key(agent, done.profile, identity.ssh_private_key, identity.ssh_cert, left)
+    if problem:
+        boundary.say_warning(problem)
 
 
 def _show(store: Profiles, profile: Profile) -> None:

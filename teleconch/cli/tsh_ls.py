@@ -10,7 +10,6 @@ import click
 from teleconch.cli.tables import Column, format_option, labels_text, write_document, write_table
 from teleconch.cli.tsh_api import ask_cluster
 from teleconch.cli.tsh_params import UserCommand, given, profiles, proxy_flag
-from teleconch.errors import BadParameter
 
 if TYPE_CHECKING:
     from teleconch.api.client import AuthClient
@@ -41,19 +40,11 @@ def list_nodes(labels: tuple[str, ...], verbose: bool, output_format: str) -> No
 
 def standing() -> Standing:
     """The login that the flags mean. NotFound, AccessDenied, BadParameter."""
-    from teleconch.client.standing import from_file, remembered
+    from teleconch.client.standing import find_standing
 
     flags = given()
-    if flags.identity is not None:
-        found = from_file(flags.identity, profiles(), proxy_flag(), time.time())
-    else:
-        found = remembered(profiles(), proxy_flag(), flags.text("user"), time.time())
-    cluster = flags.text("cluster")
-    if cluster and cluster != found.profile.cluster:
-        raise BadParameter(
-            f"This proxy serves the cluster {found.profile.cluster}, not {cluster}: log in to that cluster's proxy."
-        )
-    return found
+    user, cluster = flags.text("user"), flags.text("cluster")
+    return find_standing(profiles(), proxy_flag(), user, flags.identity, cluster, time.time())
 
 
 async def _nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:

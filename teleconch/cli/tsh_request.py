@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from teleconch.cli.tsh_command import SSHCommand
-from teleconch.cli.tsh_flags import WrongUsage
+from teleconch.cli.tsh_flags import Given, WrongUsage
 from teleconch.client.session import SessionRequest
 
 _LOCALE = ("LANG", "LC_")
@@ -24,6 +24,11 @@ def session_request(command: SSHCommand, warn: Callable[[str], None]) -> Session
     if asked and wanted and not terminal and "=" not in command.destination:
         warn("The command gets no terminal, since standard input is none: -tt asks for one all the same.")
     return SessionRequest(command.command, terminal, asked > 1, _environment(given), bool(given.subsystem))
+
+
+def escape_character(given: Given) -> bytes:
+    """That of sessions; empty for none."""
+    return b"~" if given.escape is None else bytes(given.escape)
 
 
 def _environment(given: Any) -> tuple[tuple[str, str], ...]:

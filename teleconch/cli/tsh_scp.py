@@ -17,9 +17,9 @@ from teleconch.client.standing import choose_login
 from teleconch.errors import BadParameter, ConnectionProblem, quoted
 
 if TYPE_CHECKING:
-    from teleconch.cli.tsh_reactor import Place
     from teleconch.client.copy.copying import End
     from teleconch.client.copy.tree import Tree
+    from teleconch.client.reach import ProxyConnection
 
 
 @click.command("scp", cls=UserCommand)
@@ -103,22 +103,22 @@ def split_path(path: bytes) -> tuple[str, bytes]:
 async def _copy(
     reactor: Any, specs: list[tuple[str, bytes]], port: int, recursive: bool, preserve: bool, meter: Any
 ) -> int:
-    from teleconch.cli.tsh_reactor import Place
     from teleconch.client.copy.copying import Copying, End
     from teleconch.client.copy.local import LocalTree
     from teleconch.client.copy.tree import CopyProblem
+    from teleconch.client.reach import ProxyConnection
 
     standing, insecure = standing_of_flags(), bool(given().insecure)
     trees: dict[str, Tree] = {"": LocalTree()}
     asked = [host.rpartition("@")[0] or given().text("login") for host, _ in specs if host]
     logins = [choose_login(standing.summary, login) for login in asked]
-    place = await Place.reach(reactor, standing, logins[0], insecure)
+    proxy = await ProxyConnection.reach(reactor, standing, insecure, logins[0])
     copying = Copying(recursive, preserve, meter, meter.fail)
     try:
         ends: list[End] = []
         for host, path in specs:
             if host not in trees:
-                trees[host] = await _tree(place, host, port)
+                trees[host] = await _tree(proxy, host, port)
             ends.append(End(trees[host], path, host))
         target = End(ends[-1].tree, await ends[-1].tree.expand(ends[-1].path), ends[-1].node)
         try:
@@ -128,19 +128,23 @@ async def _copy(
     except ConnectionProblem as problem:
         copying.fail(str(problem))
     finally:
-        place.close()
+        proxy.close()
     return 1 if copying.failures else 0
 
 
-async def _tree(place: Place, host: str, port: int) -> Tree:
+async def _tree(proxy: ProxyConnection, host: str, port: int) -> Tree:
     from teleconch.client.copy.sftp import SftpTree
 
     login, _, node = host.rpartition("@")
     if not node or node.startswith("-"):
         raise BadParameter(f"{quoted(host)} is no [LOGIN@]NODE.")
-    login = choose_login(place.standing.summary, login or given().text("login"))
-    uuid = await place.node_with_label(node) if "=" in node else node
-    return await SftpTree.begin(await place.to_node(uuid, port, login=login), host)
+    login = choose_login(proxy.standing.summary, login or given().text("login"))
+    if "=" in node:
+        from teleconch.client.cluster import node_with_label
+
+        label = node
+        node = await proxy.ask(lambda client: node_with_label(client, label))
+    return await SftpTree.begin(await proxy.to_node(node, port, login), host)
 
 
 class Silence:

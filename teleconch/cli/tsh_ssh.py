@@ -11,8 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from teleconch.cli.tsh_command import SSHCommand
 from teleconch.cli.tsh_flags import WrongUsage
@@ -20,7 +19,7 @@ from teleconch.cli.tsh_reactor import SIGNALS, Interrupted
 from teleconch.client.address import ProxyAddress, parse_proxy, split_address
 from teleconch.client.tcp import Dialling
 from teleconch.defaults import PROXY_PORT
-from teleconch.errors import BadParameter, TeleconchError, quoted
+from teleconch.errors import TeleconchError, quoted
 
 if TYPE_CHECKING:
     from teleconch.client.session import SessionRequest
@@ -95,6 +94,17 @@ def _traceback(command: SSHCommand) -> None:
         traceback.print_exc(file=sys.stderr)
 
 
+class Goal(NamedTuple):
+    """What a command line leads to, once it is known who asks. ``host`` may be a label."""
+
+    command: SSHCommand
+    standing: Standing
+    login: str
+    host: str
+    port: int
+    insecure: bool
+
+
 def _run(command: SSHCommand) -> int:
     given = command.given
     phases = Phases(bool(given.debug))
@@ -102,15 +112,8 @@ def _run(command: SSHCommand) -> int:
         _warn(given, warning)
     login, host = _destination(command.destination)
     port = _port(given.port)
-    if given.local and command.command is None:
-        raise WrongUsage("--local needs a COMMAND.")
-    if given.no_exec and command.command is not None and not given.local:
-        raise WrongUsage("-N runs no COMMAND: leave one of them out.")
-    if given.subsystem and command.command is None:
-        raise WrongUsage("-s needs the name of a subsystem: tsh ssh -s [LOGIN@]NODE sftp.")
+    _check(command)
     if given.background:
-        if command.command is None and not given.no_exec:
-            raise WrongUsage("-f needs a COMMAND, or -N.")
         given.values["no_input"] = True
     if given.show_configuration:
         return _show_configuration(command, login, host, port)
@@ -121,10 +124,11 @@ def _run(command: SSHCommand) -> int:
     phases.done("command line and profile read")
 
     # From here on modules are loaded that take their time, while the proxy already answers.
-    from teleconch.client.standing import choose_login
+    from teleconch.client.profile import Profiles, home
+    from teleconch.client.standing import choose_login, find_standing
 
-    standing = _standing(given, proxy)
-    _check_cluster(given.text("cluster"), standing)
+    user, cluster = given.text("user"), given.text("cluster")
+    standing = find_standing(Profiles(home()), proxy, user, given.identity, cluster, time.time())
     login = choose_login(standing.summary, login or given.text("login"))
     phases.done("certificate read")
     insecure = bool(given.insecure)
@@ -132,14 +136,33 @@ def _run(command: SSHCommand) -> int:
         say("WARNING", "With --insecure nobody checks who the proxy and the node are.")
     if given.add_keys:
         _add_keys(standing, given)
-    if by_reactor:
-        return _run_on_reactor(command, standing, login, host, port, insecure)
+    goal = Goal(command, standing, login, host, port, insecure)
+    return _go_by_reactor(goal) if by_reactor else _go(goal, dialling, phases)
+
+
+def _check(command: SSHCommand) -> None:
+    """That the flags go together. WrongUsage."""
+    given = command.given
+    if given.local and command.command is None:
+        raise WrongUsage("--local needs a COMMAND.")
+    if given.no_exec and command.command is not None and not given.local:
+        raise WrongUsage("-N runs no COMMAND: leave one of them out.")
+    if given.subsystem and command.command is None:
+        raise WrongUsage("-s needs the name of a subsystem: tsh ssh -s [LOGIN@]NODE sftp.")
+    if given.background and command.command is None and not given.no_exec:
+        raise WrongUsage("-f needs a COMMAND, or -N.")
+
+
+def _go(goal: Goal, dialling: Dialling | None, phases: Phases) -> int:
+    """One plain session, without a reactor."""
+    command, standing, login, host, port, insecure = goal
+    given = command.given
     if "=" in host:
         host = _node_with_label(standing, host, insecure)
         phases.done("node found by its label")
     _end_on_signals()
     from teleconch.ca.keys import public_blob
-    from teleconch.cli.tsh_request import session_request
+    from teleconch.cli.tsh_request import escape_character, session_request
     from teleconch.client.console import Console
     from teleconch.client.road import Key, Road
     from teleconch.client.terminal import RawTerminal
@@ -151,19 +174,18 @@ def _run(command: SSHCommand) -> int:
     phases.done("TCP connection to the proxy")
     key = Key(load_private_key(standing.private_key.reveal()), public_blob(standing.certificate), login)
     if given.no_input:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _close_input()
     request = session_request(command, lambda text: _warn(given, text))
     with connected, RawTerminal(0) as raw:
         wanted = None if given.local else request
-        escape = b"~" if given.escape is None else given.escape
-        console = Console(wanted, raw, lambda text: _warn(given, text), escape, bool(given.background))
+        console = Console(wanted, raw, lambda text: _warn(given, text), escape_character(given), bool(given.background))
         road = Road(
             connected,
             address[0],
             host,
             port,
             key,
-            lambda name: _host_check(standing, name, insecure),
+            lambda name: standing.host_check(name, insecure, time.time),
             wanted,
             console,
             phases.done,
@@ -174,6 +196,53 @@ def _run(command: SSHCommand) -> int:
         phases.done("session ended")
     _say_closed(command, request, host)
     return _run_here(command.command) if given.local else status
+
+
+def _go_by_reactor(goal: Goal) -> int:
+    """Forwarding beside a session or without one, or several nodes."""
+    gc.enable()
+    from teleconch.cli import tsh_forward, tsh_reactor
+    from teleconch.cli.tsh_request import session_request
+    from teleconch.client.terminal import RawTerminal
+
+    command, standing, login, host, port, insecure = goal
+    forwards = tsh_forward.Forwards(command)
+    given = command.given
+    if given.no_input:
+        _close_input()
+    request = session_request(command, lambda text: _warn(given, text))
+    with RawTerminal(0) as raw:
+
+        def tell(kind: str, text: str) -> None:
+            if kind != "WARNING" or not given.quiet:
+                say(kind, text, "\r\n" if raw.entered else "\n")
+
+        async def main(reactor: Any) -> int:
+            from teleconch.client.reach import ProxyConnection
+
+            proxy = await ProxyConnection.reach(reactor, standing, insecure, login)
+            try:
+                name = host
+                if "=" in name:
+                    from teleconch.client.cluster import nodes_with_label, the_one
+
+                    found = await proxy.ask(lambda client: nodes_with_label(client, host))
+                    if len(found) > 1 and command.command is not None and not forwards and not given.local:
+                        return await tsh_forward.run_on_all(proxy, found, port, login, command.command, tell)
+                    name = the_one(host, found)
+                return await tsh_forward.run(reactor, proxy, command, name, port, login, request, raw, tell)
+            finally:
+                proxy.close()
+
+        status = tsh_reactor.run(main)
+    if not (given.local or given.no_exec):
+        _say_closed(command, request, host)
+    return status
+
+
+def _close_input() -> None:
+    """From now on standard input is empty."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
 def _warn(given: Any, text: str, end: str = "\n") -> None:
@@ -189,68 +258,17 @@ def _needs_reactor(command: SSHCommand, host: str) -> bool:
     return bool(several or (forwards and not given.stdio_forward) or given.no_exec)
 
 
-def _run_on_reactor(command: SSHCommand, standing: Standing, login: str, host: str, port: int, insecure: bool) -> int:
-    gc.enable()
-    from teleconch.cli import tsh_forward, tsh_reactor
-    from teleconch.cli.tsh_request import session_request
-    from teleconch.client.terminal import RawTerminal
-
-    forwards = tsh_forward.Forwards(command)
-    given = command.given
-    if given.no_input:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    request = session_request(command, lambda text: _warn(given, text))
-    with RawTerminal(0) as raw:
-
-        def tell(kind: str, text: str) -> None:
-            if kind != "WARNING" or not given.quiet:
-                say(kind, text, "\r\n" if raw.entered else "\n")
-
-        async def main(reactor: Any) -> int:
-            place = await tsh_reactor.Place.reach(reactor, standing, login, insecure)
-            try:
-                name = host
-                if "=" in name:
-                    found = await place.nodes_with_label(name)
-                    if len(found) > 1 and command.command is not None and not forwards and not command.given.local:
-                        return await tsh_forward.run_on_all(place, found, port, command.command, tell)
-                    name = the_one(name, found)
-                return await tsh_forward.run(reactor, place, command, name, port, request, raw, tell)
-            finally:
-                place.close()
-
-        from teleconch.client.cluster import the_one
-
-        status = tsh_reactor.run(main)
-    if not (given.local or given.no_exec):
-        _say_closed(command, request, host)
-    return status
-
-
 def _add_keys(standing: Standing, given: Any) -> None:
     """``-o AddKeysToAgent=yes``: the certificate goes into the ssh-agent for as long as it holds."""
-    from teleconch.client.agent import add_key, agent_path
+    from teleconch.client.agent import agent_path, offer_key
 
     path = agent_path()
     if path is None:
         return
-    lifetime = int(standing.summary.valid_before - time.time())
-    comment = f"teleport:{standing.summary.key_id}@{standing.profile.cluster}"
-    try:
-        if not add_key(path, standing.private_key, standing.certificate, comment, lifetime):
-            _warn(given, "The ssh-agent did not take the certificate; tsh works without it.")
-    except TeleconchError as problem:
-        _warn(given, f"{problem} tsh works without it.")
-
-
-def _host_check(standing: Standing, host: str, insecure: bool) -> Callable[[bytes], None]:
-    from teleconch.ca.ssh import check_host_certificate
-
-    def check(blob: bytes) -> None:
-        if not insecure:
-            check_host_certificate(blob, authorities=standing.authorities, host=host, now=time.time())
-
-    return check
+    left = standing.summary.valid_before - time.time()
+    problem = offer_key(path, standing.profile, standing.private_key, standing.certificate, left)
+    if problem:
+        _warn(given, problem)
 
 
 def _destination(text: str) -> tuple[str | None, str]:
@@ -279,22 +297,6 @@ def _dial_early(given: Any, proxy: ProxyAddress | None) -> Dialling | None:
     if proxy is not None and given.identity is None:
         profile = profiles.find(proxy)
     return Dialling(*split_address(profile.ssh_proxy_addr, PROXY_PORT)) if profile is not None else None
-
-
-def _standing(given: Any, proxy: ProxyAddress | None) -> Standing:
-    from teleconch.client.profile import Profiles, home
-    from teleconch.client.standing import from_file, remembered
-
-    if given.identity is not None:
-        return from_file(given.identity, Profiles(home()), proxy, time.time())
-    return remembered(Profiles(home()), proxy, given.text("user"), time.time())
-
-
-def _check_cluster(cluster: str | None, standing: Standing) -> None:
-    if cluster and cluster != standing.profile.cluster:
-        raise BadParameter(
-            f"This proxy serves the cluster {standing.profile.cluster}, not {cluster}: log in to that cluster's proxy."
-        )
 
 
 def _node_with_label(standing: Standing, label: str, insecure: bool) -> str:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from teleconch.ca.keys import public_blob
+from teleconch.client.profile import Profile
 from teleconch.codec import Reader, string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.resources.secret import Secret
@@ -48,6 +49,16 @@ def add_key(path: str, private_key: Secret, cert: str, comment: str, lifetime: i
     )
     constraint = _CONSTRAIN_LIFETIME + uint32(max(1, lifetime))
     return _ask(path, bytes((_ADD_ID_CONSTRAINED,)) + certificate + constraint)
+
+
+def offer_key(path: str, profile: Profile, private_key: Secret, cert: str, lifetime: float) -> str | None:
+    """The same for a login, by the name that ``ssh-add -l`` shows. None if the agent took it, else what to tell."""
+    try:
+        if add_key(path, private_key, cert, f"teleport:{profile.user}@{profile.cluster}", int(lifetime)):
+            return None
+    except ConnectionProblem as problem:
+        return f"{problem} tsh works without it."
+    return "The ssh-agent did not take the certificate; tsh works without it."
 
 
 def remove_key(path: str, cert: str) -> bool:

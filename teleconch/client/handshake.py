@@ -28,11 +28,18 @@ _KEX: Final = frozenset((messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS
 
 class Handshake(states.Order):
     """A connection as ``user``, up to the moment when channels can be opened. :class:`teleconch.client.link.Link` goes
-    on from there."""
+    on from there. ``clock`` tells seconds that never go back."""
 
     legal = states.CLIENT
 
-    def __init__(self, user: str, key: Any, certificate: bytes, verify_host: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        user: str,
+        key: Any,
+        certificate: bytes,
+        verify_host: Callable[[bytes], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.problem: TeleconchError | None = None
         self.rekey_bytes = limits.REKEY_BYTES
         self.exchanges = 0
@@ -62,7 +69,8 @@ class Handshake(states.Order):
         self._blocked: list[tuple[bytes, bytes]] = []
         self._blocked_bytes = 0
         self._bytes = self._packets = 0  # since the last key exchange
-        self._exchanged_at = time.monotonic()
+        self._clock = clock
+        self._exchanged_at = clock()
         self._send_kexinit()
 
     # --- what the upper half adds ---
@@ -270,7 +278,7 @@ class Handshake(states.Order):
             self._out_sequence = 0
         self._exchanging = False
         self._bytes = self._packets = 0
-        self._exchanged_at = time.monotonic()
+        self._exchanged_at = self._clock()
         blocked, self._blocked, self._blocked_bytes = self._blocked, [], 0
         for head, body in blocked:
             self._send(head, body)

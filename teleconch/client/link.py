@@ -87,8 +87,9 @@ class Link(Handshake):
         kind: bytes,
         target: bytes = b"",
         window: int = WINDOW,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(user, key, certificate, verify_host)
+        super().__init__(user, key, certificate, verify_host, clock)
         self._channel, self._kind, self._target = channel, kind, target
         self._remote: int | None = None
         self._window_out = self._packet_out = 0
@@ -293,5 +294,5 @@ class Link(Handshake):
             return
         self._pings += 1
         self._send(bytes((messages.GLOBAL_REQUEST,)) + string(b"keepalive@openssh.com") + boolean(True))
-        if time.monotonic() - self._exchanged_at > limits.REKEY_SECONDS:
+        if self._clock() - self._exchanged_at > limits.REKEY_SECONDS:
             self.rekey()

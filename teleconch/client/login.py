@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from attrs import frozen
 
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary, signed_key
-from teleconch.client.agent import add_key, remove_key
+from teleconch.client.agent import remove_key
 from teleconch.client.identity import Identity
 from teleconch.client.profile import Profile, Profiles
 from teleconch.client.web import Ping, WebClient
@@ -66,14 +65,3 @@ def logout(profiles: Profiles, profile: Profile, agent: str | None) -> bool:
     except (NotFound, ConnectionProblem):
         pass  # logged out before, or the agent is gone and its keys with it
     return profiles.forget(profile)
-
-
-def give_to_agent(agent: str, done: Login, now: float | None = None) -> bool:
-    """Put the key and certificate into the agent until they expire. Whether it took them. ConnectionProblem."""
-    left = done.valid_before - (time.time() if now is None else now)
-    return add_key(agent, done.identity.ssh_private_key, done.identity.ssh_cert, agent_comment(done.profile), int(left))
-
-
-def agent_comment(profile: Profile) -> str:
-    """How the key is called in ``ssh-add -l``."""
-    return f"teleport:{profile.user}@{profile.cluster}"

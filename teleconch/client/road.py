@@ -54,18 +54,22 @@ class Road:
         request: SessionRequest | None,
         console: Console,
         reached: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._socket = connected
         self._proxy, self._host = proxy, host
         self._reached = reached
+        self._clock = clock
         self._console, self._session = console, console.session
         kind, target = request.channel if request is not None else (b"session", b"")
-        window = console.window
-        self._inner = Link(key.login, key.private, key.certificate, check(host), self._session, kind, target, window)
+        user, private, certificate = key.login, key.private, key.certificate
+        self._inner = Link(
+            user, private, certificate, check(host), self._session, kind, target, console.window, clock=clock
+        )
         self._way = Way(self._inner)
         # RFC 4254 section 7.2; no originator: nobody needs to know
         node = string(host.encode()) + uint32(port) + string(b"127.0.0.1") + uint32(0)
-        self._outer = Link(key.login, key.private, key.certificate, check(proxy), self._way, b"direct-tcpip", node)
+        self._outer = Link(user, private, certificate, check(proxy), self._way, b"direct-tcpip", node, clock=clock)
         self._out = b""
         self._steps: list[tuple[str, Callable[[], bool]]] = [
             ("logged in to the proxy", lambda: self._outer.entered),
@@ -93,8 +97,8 @@ class Road:
 
     def _loop(self, wake: socket.socket, resized: list[int]) -> None:
         console, session, way = self._console, self._session, self._way
-        give_up = time.monotonic() + SETUP
-        next_tick = time.monotonic() + KEEPALIVE
+        give_up = self._clock() + SETUP
+        next_tick = self._clock() + KEEPALIVE
         self._send()
         while not console.done and not (self._broken() and not console.waiting):
             reading = console.wants_input and way.has_room and len(self._out) < _OUT_MAX
@@ -110,9 +114,9 @@ class Road:
                 if output.waiting:
                     poll.register(output.fd, select.POLLOUT)
             deadline = next_tick if session.started else min(give_up, next_tick)
-            events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            events = poll.poll(max(0.0, deadline - self._clock()) * 1000)
             self._handle(dict(events), wake, resized, reading)
-            now = time.monotonic()
+            now = self._clock()
             if not session.started and now >= give_up:
                 self._outer.end(ConnectionProblem("the other side takes too long to answer; try again."))
             if self._outer.unsent > _STUCK:

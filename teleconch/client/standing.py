@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import evolve, frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from teleconch.ca.keys import public_blob
-from teleconch.ca.ssh import CertificateSummary, certificate_summary, signed_key
+from teleconch.ca.ssh import CertificateSummary, certificate_summary, check_host_certificate, signed_key
 from teleconch.client.address import ProxyAddress
 from teleconch.client.identity import Identity, read_identity, read_openssh
 from teleconch.client.profile import Profile, Profiles
@@ -35,6 +36,31 @@ class Standing:
     authorities: tuple[TrustedAuthority, ...]
     identity: Identity | None = None
     only_ssh: str | None = None
+
+    def host_check(self, host: str, insecure: bool, now: Callable[[], float]) -> Callable[[bytes], None]:
+        """What takes the key that a server shows, and raises TrustError where that is not ``host``'s.
+
+        ``insecure``: any key will do.
+        """
+
+        def check(blob: bytes) -> None:
+            if not insecure:
+                check_host_certificate(blob, authorities=self.authorities, host=host, now=now())
+
+        return check
+
+
+def find_standing(
+    profiles: Profiles, proxy: ProxyAddress | None, user: str | None, file: str | None, cluster: str | None, now: float
+) -> Standing:
+    """The user of the identity ``file``, else the login at ``proxy``, in ``cluster`` if one is named. NotFound,
+    AccessDenied, BadParameter."""
+    found = remembered(profiles, proxy, user, now) if file is None else from_file(file, profiles, proxy, now)
+    if cluster and cluster != found.profile.cluster:
+        raise BadParameter(
+            f"This proxy serves the cluster {found.profile.cluster}, not {cluster}: log in to that cluster's proxy."
+        )
+    return found
 
 
 def remembered(profiles: Profiles, proxy: ProxyAddress | None, user: str | None, now: float) -> Standing:

@@ -15,7 +15,7 @@ from teleconch.ca.keys import new_ssh_key, public_blob
 from teleconch.client.link import ENDED, ChannelUser, Link
 from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, TrustError
-from teleconch.ssh import algorithms, kex, messages, packet, states
+from teleconch.ssh import algorithms, kex, limits, messages, packet, states
 from teleconch.ssh.signatures import load_private_key, sign
 
 PRIVATE, PUBLIC = new_ssh_key()
@@ -264,3 +264,21 @@ def test_host_must_prove_its_key(honest):
     assert asked == ([blob] if honest else [])
     if not honest:
         assert "signature is wrong" in str(link.problem)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("passed", "exchanges"), [(limits.REKEY_SECONDS - 1, 1), (limits.REKEY_SECONDS + 1, 2)])
+def test_keys_are_changed_each_hour(sshd, passed, exchanges):
+    """A session that says little gets new keys, too."""
+    now = [5.0]
+
+    class Patient(Recorder):
+        def answered(self, success):
+            super().answered(success)
+            now[0] += passed
+            self.link.tick(9)
+
+    recorder = Patient(b"cat")
+    link = recorder.link = Link("root", KEY, BLOB, lambda blob: None, recorder, b"session", clock=lambda: now[0])
+    converse(sshd, recorder, link, b"hello")
+    assert (bytes(recorder.out), recorder.status, link.exchanges) == (b"hello", 0, exchanges)
