@@ -2,7 +2,8 @@
 
 A stranger opens connections, and begins handshakes, faster than this process can complete them, and the process has
 others to serve, whose sessions it may relay. So a connection costs no TLS until something came over it. After that,
-handshakes begin one in each turn of the reactor, and the sources of the connections take turns.
+until its handshake is complete, what it sends is given to TLS in its turn: one connection in each turn of the reactor.
+The sources of the connections take turns. A handshake that was begun with one byte waits like any other for its next.
 """
 
 from __future__ import annotations
@@ -47,26 +48,33 @@ class Visitor(ProtocolWrapper):
         self._deadline = self.factory.clock.callLater(self.factory.patience, self.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:
-        """The first that comes; all after that goes straight to TLS."""
-        self._said += data
-        if len(self._said) == len(data):
+        """What comes before the handshake is complete; all after that goes straight to TLS."""
+        if self.wrappedProtocol is None:
             self.factory.admission.advanced(self, HANDSHAKE)
-            self.factory.handshakes.wait(self, source_of(getattr(self._address, "host", "")))
+        self._said += data
+        self.factory.handshakes.wait(self, source_of(getattr(self._address, "host", "")))
 
     def pauses(self) -> None:
         """Its turn has not come."""
         self.transport.pauseProducing()
 
-    def begins(self) -> None:
+    def proceeds(self) -> None:
         """Its turn has come, at once or after it paused."""
-        protocol = self.wrappedProtocol = self.factory.wrappedFactory.buildProtocol(self._address)
-        directlyProvides(self, providedBy(self.transport))
-        self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]  # a layer less for each record
-        protocol.makeConnection(self)
-        self._cancel_deadline()
+        if self.wrappedProtocol is None:
+            self._begin()
         self.transport.resumeProducing()
         said, self._said = self._said, b""
-        protocol.dataReceived(said)
+        self.wrappedProtocol.dataReceived(said)
+
+    def _begin(self) -> None:
+        protocol = self.wrappedProtocol = self.factory.wrappedFactory.buildProtocol(self._address)
+        directlyProvides(self, providedBy(self.transport))
+        protocol.makeConnection(self)
+        self._cancel_deadline()
+
+    def handshaken(self) -> None:
+        """The handshake is complete: whoever is told so by TLS says it here."""
+        self.dataReceived = self.wrappedProtocol.dataReceived  # type: ignore[method-assign]  # a layer less for each record
 
     def abortConnection(self) -> None:
         self.transport.abortConnection()
@@ -74,11 +82,11 @@ class Visitor(ProtocolWrapper):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._cancel_deadline()
         self.factory.admission.gone(self)
+        self.factory.handshakes.leave(self)
         if self.wrappedProtocol is not None:
             super().connectionLost(reason)  # type: ignore[no-untyped-call]
-            del self.dataReceived  # it holds the wrapped protocol
+            self.__dict__.pop("dataReceived", None)  # it holds the wrapped protocol
             return
-        self.factory.handshakes.leave(self)
         self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
 
     def _cancel_deadline(self) -> None:
@@ -87,11 +95,11 @@ class Visitor(ProtocolWrapper):
 
 
 class Handshakes:
-    """Who waits to begin one, by source. ``reactor`` is that of the connections."""
+    """Who waits to begin one or to go on with it, by source. ``reactor`` is that of the connections."""
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        self._begun = False  # one, in this turn of the reactor
+        self._taken = False  # this turn of the reactor
         self._source_of: dict[Visitor, str] = {}
         self._waiting: OrderedDict[str, dict[Visitor, None]] = OrderedDict()
 
@@ -99,9 +107,9 @@ class Handshakes:
         return len(self._source_of)
 
     def wait(self, visitor: Visitor, source: str) -> None:
-        """``visitor`` begins, or pauses until its turn comes."""
-        if not self._begun:
-            self._begin(visitor)
+        """``visitor`` proceeds, or pauses until its turn comes."""
+        if not self._taken:
+            self._proceed(visitor)
             return
         self._source_of[visitor] = source
         self._waiting.setdefault(source, {})[visitor] = None
@@ -116,19 +124,19 @@ class Handshakes:
             if not here:
                 del self._waiting[source]
 
-    def _begin(self, visitor: Visitor) -> None:
-        self._begun = True
+    def _proceed(self, visitor: Visitor) -> None:
+        self._taken = True
         self._reactor.callLater(0, self._next)
-        visitor.begins()
+        visitor.proceeds()
 
     def _next(self) -> None:
-        self._begun = False
+        self._taken = False
         for source, here in self._waiting.items():
             visitor = next(iter(here))
             self._waiting.move_to_end(source)
             self.leave(visitor)
             try:
-                self._begin(visitor)
+                self._proceed(visitor)
             except Exception:  # noqa: BLE001 - as the reactor does: a fault in one connection ends that one
                 log.failure("a connection broke")
                 visitor.abortConnection()

@@ -29,12 +29,14 @@ class Transport(StringTransport):
 
 
 class Wrapped(Protocol):
-    """In the place of TLS: it says to whom it belongs."""
+    """In the place of TLS: it says to whom it belongs. A handshake is complete unless it says that it is a part."""
 
     def dataReceived(self, data: bytes) -> None:
         if data == b"broken":
             raise ValueError("broken")
         self.factory.heard.append(data)
+        if not data.startswith(b"part"):
+            self.transport.handshaken()
 
     def connectionLost(self, reason: Failure) -> None:
         self.factory.lost += 1
@@ -128,6 +130,24 @@ def test_sources_take_turns() -> None:
     assert len(world.visitors.handshakes) == 0
     world.come("192.0.2.3", b"later")
     assert world.inner.heard[-1] == b"later", "at once, where nobody waits"
+
+
+def test_parts_take_turns() -> None:
+    """Handshakes that were begun with a byte each, and sent the rest at once, go on one in each turn as well."""
+    world = World()
+    crowd = [world.come("192.0.2.1", b"part %d" % each) for each in range(3)]
+    honest = world.come("192.0.2.2", b"part of honest")
+    assert [len(world.turn()) for _ in range(4)] == [1, 1, 1, 0]
+    for each in (*crowd, honest):
+        each.protocol.dataReceived(b"rest")
+    assert len(world.inner.heard) == 5, "one, in this turn"
+    assert [each.producerState for each in (*crowd, honest)] == ["producing", "paused", "paused", "paused"]
+    crowd[1].abortConnection()
+    assert (len(world.visitors.handshakes), world.inner.lost) == (2, 1)
+    assert [len(world.turn()) for _ in range(3)] == [1, 1, 0]
+    for each in (crowd[0], crowd[2], honest):
+        each.protocol.dataReceived(b"more")
+    assert world.inner.heard[-3:] == [b"more"] * 3, "at once, after the handshake"
 
 
 def test_crowd_makes_room() -> None:

@@ -186,6 +186,7 @@ class _ServerBroker(WireBroker):
 
     def handshakeCompleted(self) -> None:
         self._handshaken = True
+        self._visitor.handshaken()
         self._certificate = next(iter(peer_chain(self.transport)), None)
         self.transport.registerProducer(self, True)
         limits = self._server.limits

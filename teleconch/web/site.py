@@ -160,6 +160,7 @@ class _Deadlined(ProtocolWrapper):
         super().connectionMade()  # type: ignore[no-untyped-call]
 
     def handshakeCompleted(self) -> None:
+        self.transport.transport.handshaken()
         self.came_to(READING)
 
     def came_to(self, step: int) -> None:

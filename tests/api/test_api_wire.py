@@ -389,6 +389,7 @@ async def test_half_open_crowd():
     crowd = await silent(world, 300)
     client = world.member("host", UUID, ("node",))
     assert (await client.status()).cluster == CLUSTER
+    assert sum("dataReceived" in vars(each) for each in world.factory.protocols) == 1, "no turns after the handshake"
     await until(lambda: sum(each.gone.called for each in crowd) >= 300 - world.limits.visitors_per_address)
     assert world.factory.admission.waiting() <= world.limits.visitors_per_address
     assert (await client.status()).cluster == CLUSTER

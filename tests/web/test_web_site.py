@@ -205,6 +205,7 @@ async def test_half_requests_make_room(web: Web, monkeypatch, sent: bytes) -> No
     being_answered = Deferred.fromCoroutine(web.get("/webapi/ping"))
     held = [await deferToThread(half_request, web, sent) for _ in range(8)]
     assert (await web.get("/")).status == 200
+    assert any("dataReceived" in vars(each) for each in web.server._connections.protocols), "no turns after handshakes"
     waiting.callback(None)
     assert (await being_answered).status == 200
     for each in held:
