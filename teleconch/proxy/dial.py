@@ -7,8 +7,9 @@ today here and tomorrow there. See :meth:`Dialler._forbidden`.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -36,6 +37,8 @@ CONNECT_TIMEOUT: Final = 10.0
 VERSION_TIMEOUT: Final = 10.0
 _VERSIONS: Final = (b"SSH-2.0-", b"SSH-1.99-")  # RFC 4253 sections 4.2 and 5.1
 _LONGEST: Final = max(map(len, _VERSIONS))
+_NETLINK_ROUTE, _NLM_F_REQUEST = 0, 1  # linux/netlink.h
+_RTM_NEWROUTE, _RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 24, 26, 1, 2  # linux/rtnetlink.h
 
 
 class NodeEnd(RelayProtocol):
@@ -248,9 +251,22 @@ def is_own(literal: str) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
             probe.connect((str(address), 9))
-            return bool(probe.getsockname()[0] == str(address))
+            return bool(probe.getsockname()[0] == str(address)) or _is_delivered_here(address)
     except OSError:
         return False
+
+
+def _is_delivered_here(address: IPv4Address | IPv6Address) -> bool:
+    """What the kernel's routes say (rtnetlink(7)). The second address of one network is the machine's, too, and has
+    the first one for its source."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    route = struct.pack("=8BL", family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    attribute = struct.pack("=HH", 4 + len(address.packed), _RTA_DST) + address.packed
+    header = struct.pack("=LHHLL", 16 + len(route + attribute), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as kernel:
+        kernel.send(header + route + attribute)
+        answer = kernel.recv(4096, socket.MSG_DONTWAIT)  # it is there when send returns
+    return struct.unpack_from("=H", answer, 4)[0] == _RTM_NEWROUTE and answer[23] == _RTN_LOCAL
 
 
 def _relay_source(literal: str, port: int) -> tuple[str, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
@@ -185,6 +187,31 @@ async def test_relays_by_ipv6_come_from_another_address_too() -> None:
         with pytest.raises(ConnectError):
             _relay_source("::1", 3025)
     assert _relay_source("192.0.2.77", 3025) is None
+
+
+SECOND_ADDRESS = """
+import fcntl, socket, struct
+from teleconch.proxy.dial import is_own
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for label, address in (b"lo:1", "192.0.2.1"), (b"lo:2", "192.0.2.2"):
+    for what, value in (0x8916, address), (0x891C, "255.255.255.252"):  # SIOCSIFADDR, SIOCSIFNETMASK
+        fcntl.ioctl(asking, what, struct.pack("16sHH4s8x", label, socket.AF_INET, 0, socket.inet_aton(value)))
+    fcntl.ioctl(asking, 0x8914, struct.pack("16sH14x", label, 0x41))  # SIOCSIFFLAGS: UP, RUNNING
+asking.connect(("192.0.2.2", 9))
+assert asking.getsockname()[0] == "192.0.2.1", "the second one has the first one for its source"
+own = [is_own(each) for each in ("192.0.2.1", "192.0.2.2", "::ffff:192.0.2.2", "127.0.0.1", "::1")]
+assert own == [True] * 5, own
+other = [is_own(each) for each in ("192.0.2.5", "2001:db8::1", "node.example.org")]
+assert other == [False] * 3, other
+"""
+
+
+@pytest.mark.program("unshare")
+@pytest.mark.root
+def test_second_address_of_a_network_is_own() -> None:
+    """Every address of the proxy's machine is known as its own, so that no node registers the cluster's own services
+    at one of them. The kernel gives a connection to the second one in a network the first one for its source."""
+    subprocess.run(["unshare", "--net", sys.executable, "-c", SECOND_ADDRESS], check=True)
 
 
 class Listening(Factory):
