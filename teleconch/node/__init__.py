@@ -4,7 +4,11 @@
 
     service.NodeServer ── heartbeat.Heartbeat (labels, label_run) ── auth API: pings
         │ listener and realm
-    server.NodeUser ── access permit ── session.SessionChannel     one for each SSH session channel
+    server.NodeUser ── access permit ── session.SessionChannel     one for each SSH session channel: what is asked
+                                            │
+                                        teleconch.session          the live session, in which channels take part
+                                            │
+                                        program.UserProgram        what runs in it
                                             │        │ wires (streams, pty): pipes or a terminal, and the bytes
                                             │        │
                                         process.Launcher (start)   the daemon's end

@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Protocol
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
 
 from teleconch.node.files.programs import Programs
 from teleconch.node.forward import bind
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
+from teleconch.resources.identity import SSHIdentity
+from teleconch.session.registry import Present, Registry
+from teleconch.ssh.connection import Connection
 
-T = TypeVar("T")
 
+class User(Protocol):
+    """One authenticated connection (``node.server.NodeUser``)."""
 
-class Live(Generic[T]):
-    """Sessions that are not over, or users who are connected."""
+    conn: Connection
+    identity: SSHIdentity
+    login: str
 
-    def __init__(self) -> None:
-        self._all: set[T] = set()
-        self._waiting: list[Deferred[None]] = []
-
-    def add(self, each: T) -> None:
-        """One has begun."""
-        self._all.add(each)
-
-    def discard(self, each: T) -> None:
-        """One is over. Idempotent."""
-        self._all.discard(each)
-        if not self._all:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
-
-    def empty(self) -> Deferred[None]:
-        """Fires when none is left. May be cancelled."""
-        deferred: Deferred[None] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
-        if self._all:
-            self._waiting.append(deferred)
-        else:
-            deferred.callback(None)
-        return deferred
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self._all))
+    def descriptors(self) -> int:
+        """About how many of the daemon's descriptors it holds."""
 
 
 @frozen
-class Place(Generic[T]):
+class Place:
     """``new_id`` gives session ids; ``accept_env`` are patterns of variables that clients may set besides the usual;
-    ``gateway_ports`` is one of ``forward.bind``'s words."""
+    ``gateway_ports`` is one of ``forward.bind``'s words. ``live`` are the sessions that run."""
 
     reactor: IReactorNode
     launcher: Launcher
@@ -64,5 +40,5 @@ class Place(Generic[T]):
     accept_env: tuple[str, ...] = ()
     gateway_ports: str = bind.NO
     programs: Programs = field(factory=Programs, eq=False, repr=False)
-    live: Live[T] = field(factory=Live, eq=False, repr=False)
-    users: Live[object] = field(factory=Live, eq=False, repr=False)
+    live: Registry = field(factory=Registry, eq=False, repr=False)
+    users: Present[User] = field(factory=Present, eq=False, repr=False)

@@ -14,23 +14,10 @@ from attrs import frozen
 
 from teleconch.codec import Malformed, Reader
 from teleconch.errors import BadParameter
+from teleconch.session.program import WindowSize
 from teleconch.ssh import modes
 
 TERM_MAX: Final = 64
-
-
-@frozen
-class WindowSize:
-    """Columns and rows, and the same in pixels (0: unknown)."""
-
-    columns: int
-    rows: int
-    width: int = 0
-    height: int = 0
-
-    def packed(self) -> bytes:
-        """``struct winsize``."""
-        return struct.pack("HHHH", *(min(n, 0xFFFF) for n in (self.rows, self.columns, self.width, self.height)))
 
 
 @frozen
@@ -105,7 +92,8 @@ class Terminal:
     def resize(self, size: WindowSize) -> None:
         """Set the window size; the kernel sends SIGWINCH to the foreground group."""
         if self.master >= 0:
-            fcntl.ioctl(self.master, termios.TIOCSWINSZ, size.packed())
+            numbers = (size.rows, size.columns, size.width, size.height)
+            fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", *(min(n, 0xFFFF) for n in numbers)))
 
     def send_break(self) -> None:
         """A break on the line (RFC 4335)."""

@@ -42,7 +42,7 @@ class NodeUser(ConchUser):
     conn: Connection
 
     def __init__(
-        self, identity: SSHIdentity, login: str, peer: IAddress, place: Place[SessionChannel], now: Callable[[], float]
+        self, identity: SSHIdentity, login: str, peer: IAddress, place: Place, now: Callable[[], float]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
@@ -83,8 +83,7 @@ class NodeUser(ConchUser):
         """LimitExceeded where this user may have no more of what all users share, all connections together."""
         if not shares.crowded():
             return
-        users = (user for user in self._place.users if isinstance(user, NodeUser))
-        held = sum(user.descriptors() for user in users if user.identity.user == self.identity.user)
+        held = sum(user.descriptors() for user in self._place.users if user.identity.user == self.identity.user)
         if shares.too_many(held):
             raise LimitExceeded("You have too much open on this node, which has little left; close some of it first.")
 
@@ -142,7 +141,7 @@ class NodeUser(ConchUser):
 class NodeRealm:
     """Makes a :class:`NodeUser` of a checked identity (twisted.cred)."""
 
-    def __init__(self, place: Place[SessionChannel], now: Callable[[], float]) -> None:
+    def __init__(self, place: Place, now: Callable[[], float]) -> None:
         self._place = place
         self._now = now
 

@@ -26,8 +26,7 @@ from teleconch.node.heartbeat import Heartbeat
 from teleconch.node.labels import LabelCommand, Labels
 from teleconch.node.place import Place
 from teleconch.node.process import Launcher
-from teleconch.node.server import NodeRealm, NodeUser
-from teleconch.node.session import SessionChannel
+from teleconch.node.server import NodeRealm
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules
 from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.node import Node
@@ -105,7 +104,7 @@ class NodeServer(Service):
         self._port: IListeningPort | None = None
         self.launcher = Launcher(reactor, rules)
         self.launcher.held = self._was_held
-        self.place: Place[SessionChannel] = Place(
+        self.place = Place(
             reactor,
             self.launcher,
             member.uuid,
@@ -173,7 +172,7 @@ class NodeServer(Service):
         """The launcher has freed this process from a file system of ``user``'s (``pulse.whose``): end what they have
         here."""
         logins = {login for login, uid in self.launcher.uids.items() if user in (login, str(uid))}
-        ended = [each for each in self.place.users if isinstance(each, NodeUser) and each.login in logins]
+        ended = [each for each in self.place.users if each.login in logins]
         log.error(
             "{login} held up this node through a FUSE file system: {connections} connections ended, refused for "
             "{seconds} s",
@@ -246,7 +245,7 @@ class NodeServer(Service):
         except (DeferredTimeout, CancelledError):
             log.warn("{count} sessions still run as the node stops; hanging them up", count=len(self.place.live))
         for session in self.place.live:
-            session.hang_up()
+            session.hang_up("the node stops")
 
     def be_patient(self) -> None:
         """At the stop that comes, sessions may take as long as they like."""

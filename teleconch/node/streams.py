@@ -20,6 +20,8 @@ from twisted.internet.interfaces import IPushProducer, IReactorFDSet, IReadDescr
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from teleconch.session.program import Room, Take
+
 READ_SMALL: Final = 16 * 1024
 READ_BIG: Final = 256 * 1024
 PIPE_SIZE: Final = 1024 * 1024
@@ -28,10 +30,11 @@ TERMINAL_FULL: Final = 2048
 SINK_HIGH: Final = 128 * 1024  # the producer is paused above, and resumed when all is written
 
 
-class Room(Protocol):
-    """What output goes to: ``remoteWindowLeft`` is how much of it is taken at this moment."""
+class Feeder(Protocol):
+    """What sends input."""
 
-    remoteWindowLeft: int
+    def pause_input(self) -> None: ...
+    def resume_input(self) -> None: ...
 
 
 def grow_pipe(fd: int) -> None:
@@ -53,20 +56,23 @@ class Source:
         self,
         reactor: IReactorFDSet,
         fd: int,
-        deliver: Callable[[bytes], None],
+        deliver: Take,
         ended: Callable[[], None],
         terminal: bool = False,
-        room: Room | None = None,
     ) -> None:
         os.set_blocking(fd, False)
         self._reactor = reactor
         self._fd = fd
-        self._room = room  # reads no more than there is room for: nothing of it has to be kept here
+        self._room: Room | None = None
         self._deliver = deliver
         self._ended = ended
         self._terminal = terminal
         self._size = READ_SMALL
         self._grown = terminal
+
+    def deliver_to(self, deliver: Take, room: Room | None) -> None:
+        """From now on. It reads no more than there is room for, so that nothing of it has to be kept."""
+        self._deliver, self._room = deliver, room
 
     @property
     def closed(self) -> bool:
@@ -144,24 +150,23 @@ class Source:
 
 @implementer(IWriteDescriptor)
 class Sink:
-    """Writes to a non-blocking descriptor. ``lost`` is called when the process has closed its end; what is written
+    """Writes to a non-blocking descriptor; ``feeder`` is paused and resumed so that little more than :data:`SINK_HIGH`
+    is ever kept here. ``lost`` is called when the process has closed its end; what is written
     afterwards is dropped, so that the peer's window does not shut on data that nobody will read."""
 
-    def __init__(self, reactor: IReactorFDSet, fd: int, lost: Callable[[], None], terminal: bool = False) -> None:
+    def __init__(
+        self, reactor: IReactorFDSet, fd: int, feeder: Feeder, lost: Callable[[], None], terminal: bool = False
+    ) -> None:
         os.set_blocking(fd, False)
         self._reactor = reactor
         self._fd = fd
+        self._feeder = feeder
         self._lost = lost
         self._waiting: deque[memoryview] = deque()
         self.size = 0  # bytes that wait
         self._finishing = False
         self._grown = terminal
-        self._producer: IPushProducer | None = None
         self._paused = False
-
-    def feed_from(self, producer: IPushProducer) -> None:
-        """Pause and resume ``producer`` so that little more than :data:`SINK_HIGH` is ever kept here."""
-        self._producer = producer
 
     def write(self, data: bytes) -> None:
         """Write now, or keep what the process does not take yet."""
@@ -181,9 +186,9 @@ class Sink:
             self._reactor.addWriter(self)
         self._waiting.append(memoryview(data))
         self.size += len(data)
-        if self.size > SINK_HIGH and not self._paused and self._producer is not None:
+        if self.size > SINK_HIGH and not self._paused:
             self._paused = True
-            self._producer.pauseProducing()
+            self._feeder.pause_input()
 
     def finish(self) -> None:
         """The peer will send nothing more: close when all is written, so that the process reads EOF."""
@@ -202,9 +207,9 @@ class Sink:
         self._resume()
 
     def _resume(self) -> None:
-        if self._paused and self._producer is not None:
+        if self._paused:
             self._paused = False
-            self._producer.resumeProducing()
+            self._feeder.resume_input()
 
     def _not_written(self, error: OSError) -> int:
         if not isinstance(error, BlockingIOError):

@@ -115,6 +115,11 @@ class Channel(SSHChannel):
 
     # -- toward the peer --
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and waits, for the peer's window or the network."""
+        return self._unsent_bytes
+
     def write(self, data: bytes) -> None:
         """Send ``data``, or keep it until the peer takes it."""
         size = len(data)

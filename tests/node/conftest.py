@@ -12,6 +12,8 @@ import pytest
 import pytest_twisted
 from node_world import World, running_node
 
+from teleconch.ssh.connection import Connection
+
 
 @pytest_twisted.async_yield_fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
@@ -23,6 +25,15 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             client.kill()
             await client.done
     await world.close()
+
+
+@pytest_twisted.async_yield_fixture
+async def connection(world: World) -> AsyncIterator[Connection]:
+    """A logged-in connection of our own client."""
+    connection = await world.connect()
+    yield connection
+    connection.close()
+    await connection.disconnected
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from typing import Any
 
 import pytest
 import pytest_twisted
+from node_client import open_session, run_command, until_said
 from node_world import World
 from twisted.internet import reactor, task
-from twisted.internet.defer import Deferred
 
 from teleconch.codec import string
 from teleconch.node.session import SessionChannel
@@ -21,73 +20,11 @@ from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 
 
-class Session(Channel):
-    """A client's session; keeps what it is told, in order."""
-
-    name = b"session"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[tuple[str, Any]] = []
-        self.over: Deferred[None] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard.append(("out", data))
-
-    def extReceived(self, dataType: int, data: bytes) -> None:
-        self.heard.append(("err", data))
-
-    def eofReceived(self) -> None:
-        self.heard.append(("eof", None))
-
-    def request_exit_status(self, data: bytes) -> bool:
-        self.heard.append(("status", struct.unpack(">L", data)[0]))
-        return True
-
-    def request_exit_signal(self, data: bytes) -> bool:
-        self.heard.append(("signal", data))
-        return True
-
-    def closed(self) -> None:
-        self.heard.append(("close", None))
-        self.over.callback(None)
-
-    def said(self, kind: str = "out") -> bytes:
-        return b"".join(data for what, data in self.heard if what == kind)
-
-
-async def _session(connection: Connection) -> Session:
-    session = Session()
-    await connection.open(session)
-    return session
-
-
-async def _exec(connection: Connection, session: Session, command: bytes) -> None:
-    await connection.sendRequest(session, b"exec", string(command), 1)
-
-
-async def _said(session: Session, text: bytes) -> None:
-    for _ in range(500):
-        if text in session.said():
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError(session.heard)
-
-
-@pytest_twisted.async_yield_fixture
-async def connection(world: World) -> Any:
-    """A logged-in connection of our own client."""
-    connection = await world.connect()
-    yield connection
-    connection.close()
-    await connection.disconnected
-
-
 @pytest_twisted.ensureDeferred
 async def test_order_of_the_end(connection: Connection) -> None:
     """Output first, then the exit status, then EOF, then CLOSE: no client can lose the status or a byte."""
-    session = await _session(connection)
-    await _exec(connection, session, b"head -c 3000000 /dev/zero; exit 3")
+    session = await open_session(connection)
+    await run_command(connection, session, b"head -c 3000000 /dev/zero; exit 3")
     await session.over
     assert len(session.said()) == 3_000_000
     assert session.heard[-3:] == [("status", 3), ("eof", None), ("close", None)]
@@ -96,8 +33,8 @@ async def test_order_of_the_end(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_exit_signal(connection: Connection) -> None:
     """A process that dies by a signal is told by the signal's name, with the core-dumped flag (RFC 4254, 6.10)."""
-    session = await _session(connection)
-    await _exec(connection, session, b"ulimit -c 0; kill -TERM $$")
+    session = await open_session(connection)
+    await run_command(connection, session, b"ulimit -c 0; kill -TERM $$")
     await session.over
     assert ("signal", string(b"TERM") + b"\0" + string(b"") + string(b"")) in session.heard
     assert not [each for each in session.heard if each[0] == "status"]
@@ -106,13 +43,13 @@ async def test_exit_signal(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_signals(connection: Connection) -> None:
     """A client's signals reach the command, even when they come before it has started; unknown ones are refused."""
-    session = await _session(connection)
-    await _exec(connection, session, b"trap 'echo usr1; exit 4' USR1; echo up; while :; do sleep 0.05; done")
-    await _said(session, b"up")
+    session = await open_session(connection)
+    await run_command(connection, session, b"trap 'echo usr1; exit 4' USR1; echo up; while :; do sleep 0.05; done")
+    await until_said(session, b"up")
     assert await connection.sendRequest(session, b"signal", string(b"USR1"), 1)
     await session.over
     assert session.said() == b"up\nusr1\n"
-    session = await _session(connection)
+    session = await open_session(connection)
     connection.sendRequest(session, b"exec", string(b"sleep 400"))
     connection.sendRequest(session, b"signal", string(b"TERM"))
     with pytest.raises(RequestRefused):
@@ -124,12 +61,12 @@ async def test_signals(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_requests_at_odd_moments(connection: Connection) -> None:
     """A second command, a terminal after the start, requests cut short: refused, and the session goes on."""
-    session = await _session(connection)
+    session = await open_session(connection)
     pty = string(b"xterm") + struct.pack(">4L", 80, 24, 0, 0) + string(b"")
     for name, data in ((b"window-change", struct.pack(">4L", 1, 1, 0, 0)), (b"break", bytes(4)), (b"pty-req", pty[:9])):
         with pytest.raises(RequestRefused):
             await connection.sendRequest(session, name, data, 1)
-    await _exec(connection, session, b"cat")
+    await run_command(connection, session, b"cat")
     for name, data in ((b"exec", string(b"id")), (b"shell", b""), (b"pty-req", pty), (b"env", string(b"LANG") * 2)):
         with pytest.raises(RequestRefused):
             await connection.sendRequest(session, name, data, 1)
@@ -142,11 +79,11 @@ async def test_requests_at_odd_moments(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_data_before_the_command(connection: Connection) -> None:
     """What a hasty client sends before it says what to run is not dropped."""
-    session = await _session(connection)
+    session = await open_session(connection)
     session.write(b"early ")
     session.write(b"bird")
     connection.sendEOF(session)
-    await _exec(connection, session, b"cat; echo .")
+    await run_command(connection, session, b"cat; echo .")
     await session.over
     assert session.said() == b"early bird.\n"
 
@@ -154,12 +91,12 @@ async def test_data_before_the_command(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_endless_data_before_the_command(connection: Connection) -> None:
     """A client that sends and does not say what to run is stopped by the window; what it runs then gets all of it."""
-    session = await _session(connection)
+    session = await open_session(connection)
     session.write(bytes(3 * limits.CHANNEL_WINDOW))
     await task.deferLater(reactor, 0.3)
-    assert session._unsent_bytes == 3 * limits.CHANNEL_WINDOW - limits.FIRST_WINDOW
+    assert session.unsent_bytes == 3 * limits.CHANNEL_WINDOW - limits.FIRST_WINDOW
     connection.sendEOF(session)
-    await _exec(connection, session, b"wc -c")
+    await run_command(connection, session, b"wc -c")
     await session.over
     assert int(session.said()) == 3 * limits.CHANNEL_WINDOW
 
@@ -167,14 +104,14 @@ async def test_endless_data_before_the_command(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_command_too_long(connection: Connection) -> None:
     """A command longer than the system takes is refused with a sentence; a zero byte in one likewise."""
-    session = await _session(connection)
-    await _exec(connection, session, b"echo " + b"x" * 200_000)
+    session = await open_session(connection)
+    await run_command(connection, session, b"echo " + b"x" * 200_000)
     await session.over
     assert b"longer than" in session.said("err")
     assert ("status", 255) in session.heard
-    session = await _session(connection)
+    session = await open_session(connection)
     with pytest.raises(RequestRefused):
-        await _exec(connection, session, b"id\0; rm")
+        await run_command(connection, session, b"id\0; rm")
     session.loseConnection()
     await session.over
 
@@ -182,12 +119,12 @@ async def test_command_too_long(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_client_that_does_not_read(connection: Connection) -> None:
     """A client that stops reading stops the command; memory stays flat, other sessions go on."""
-    session = await _session(connection)
+    session = await open_session(connection)
     session.pauseProducing()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    await _exec(connection, session, b"head -c 200000000 /dev/zero; echo done >&2")
-    other = await _session(connection)
-    await _exec(connection, other, b"sleep 1; echo other")
+    await run_command(connection, session, b"head -c 200000000 /dev/zero; echo done >&2")
+    other = await open_session(connection)
+    await run_command(connection, other, b"sleep 1; echo other")
     await other.over
     assert other.said() == b"other\n"
     got = len(session.said())
@@ -205,8 +142,8 @@ async def test_client_that_does_not_read(connection: Connection) -> None:
 @pytest_twisted.ensureDeferred
 async def test_process_that_does_not_read(connection: Connection, world: World) -> None:
     """A command that does not read stops the client; what the node keeps is bounded, and goes on when it reads."""
-    session = await _session(connection)
-    await _exec(connection, session, b"read line; sleep 1; cat | wc -c")
+    session = await open_session(connection)
+    await run_command(connection, session, b"read line; sleep 1; cat | wc -c")
     block = bytes(1 << 20)
 
     class Producer:
@@ -230,7 +167,7 @@ async def test_process_that_does_not_read(connection: Connection, world: World) 
     await task.deferLater(reactor, 0.7)
     assert Producer.sent < 16
     (live,) = world.node.place.live
-    assert 0 < live._wires.waiting_input <= 4 << 20
+    assert 0 < live.program._wires._sink.size <= 4 << 20
     await session.over
     assert session.said().strip() == b"67108864"
 
@@ -253,14 +190,14 @@ async def test_certificate_ends_while_connected(world: World) -> None:
     """Once its certificate has ended, a connection that still stands opens no new session."""
     clock = task.Clock()
     connection = await world.connect()
-    session = await _session(connection)
+    session = await open_session(connection)
     session.loseConnection()
     (transport,) = world.node.factory.connections
     user = transport.service.avatar
     clock.advance(user.identity.valid_before + 1)
     user._now = clock.seconds
     with pytest.raises(ChannelRefused, match="expired"):
-        await _session(connection)
+        await open_session(connection)
     connection.close()
     await connection.disconnected
 
@@ -274,17 +211,17 @@ def test_no_session_without_a_permit(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_ping_pong_on_a_terminal(connection: Connection) -> None:
     """Terminal modes of the client are applied: no echo, no line editing, and a byte comes back as it is."""
-    session = await _session(connection)
+    session = await open_session(connection)
     modes = bytes([53]) + bytes(4) + bytes([51]) + bytes(4) + bytes([72]) + bytes(4) + bytes([3, 0, 0, 0, 9, 0])
     await connection.sendRequest(
         session, b"pty-req", string(b"vt100") + struct.pack(">4L", 100, 30, 0, 0) + string(modes), 1
     )
-    await _exec(connection, session, b"stty -a; stty size; echo $TERM; exec cat")
-    await _said(session, b"vt100")
+    await run_command(connection, session, b"stty -a; stty size; echo $TERM; exec cat")
+    await until_said(session, b"vt100")
     said = session.said().decode()
     assert all(word in said for word in ("-echo ", "-icanon", "-onlcr", "erase = ^I", "30 100"))
     session.heard.clear()
     session.write(os.fsencode("é\x7f"))
-    await _said(session, os.fsencode("é\x7f"))
+    await until_said(session, os.fsencode("é\x7f"))
     session.loseConnection()
     await session.over

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from node_client import Session
 from node_world import World
-from test_node_channel import Session
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout

@@ -95,7 +95,7 @@ def test_a_reader_that_rests_stops_the_writer() -> None:
     now(pair, connection.sendRequest(channel, b"exec", string(b"send 50000000"), 1))
     assert (channel.size, channel.localWindowLeft) == (0, 0)
     (far,) = pair.server.service.channels.values()
-    assert far._unsent_bytes <= len(BLOCK)
+    assert far.unsent_bytes <= len(BLOCK)
     channel.resumeProducing()
     pair.pump(100_000)
     assert channel.size == 50_000_000
@@ -130,7 +130,7 @@ def test_a_writer_that_takes_no_pause_is_stopped() -> None:
     channel = session(pair, b"mute")
     for _ in range(400):
         channel.write(BLOCK)
-    assert channel._unsent_bytes <= limits.CHANNEL_BUFFER
+    assert channel.unsent_bytes <= limits.CHANNEL_BUFFER
     pair.pump()
     assert channel.closing
     pair.end()

@@ -4,7 +4,7 @@
 
     daemon (Twisted)                       launcher (root)              child: the user, for good
     ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-    node.session ── programs (folder) ───▶ fork, become the user ─────▶ child ─┬─ sftp_server
+    node.program ── programs (folder) ───▶ fork, become the user ─────▶ child ─┬─ sftp_server
          │                                                                     │    sftp (packets), names,
     transfers ◀═ report socket: one JSON record for each closed file ═ report  │    handles, operations, extensions
          │                                                                     └─ lend ── the user's shell

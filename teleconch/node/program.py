@@ -1,0 +1,185 @@
+"""A process of an OS user as a session's program: process, pipes or terminal, and the record of moved files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from teleconch.errors import TeleconchError
+from teleconch.node.files.programs import is_scp
+from teleconch.node.files.transfers import Transfers
+from teleconch.node.place import Place
+from teleconch.node.process import NOT_STARTED, Process
+from teleconch.node.pty import Terminal
+from teleconch.node.start import Request
+from teleconch.node.wires import Wires
+from teleconch.session.live import End
+from teleconch.session.program import ProgramEvents, Take, WindowSize
+from teleconch.ssh.account import Account
+
+COMMAND_SHOWN: Final = 4096  # bytes of a command that the log shows
+LOST: Final = "its process was lost with the launcher"
+
+log = Logger()
+
+
+class UserProgram:
+    """A :class:`teleconch.session.program.Program`, which logs its start and the end of its session with ``fields``.
+
+    What goes wrong when it is started is told as with a program that has ended at once: after :meth:`start` has
+    returned, so that the request is answered first.
+    """
+
+    def __init__(self, place: Place, terminal: Terminal | None, fields: Mapping[str, str]) -> None:
+        """``terminal`` is this program's from now on."""
+        self._place = place
+        self._terminal = terminal
+        self._fields = fields
+        self._process: Process | None = None
+        self._transfers: Transfers | None = None
+        self._started = self._ended = False
+
+    @property
+    def terminal(self) -> bool:
+        return self._terminal is not None
+
+    def tell(self, events: ProgramEvents) -> None:
+        self._events = events
+        self._wires = Wires(self._place.reactor, events, events.output_over, events.input_lost)
+        self.output_to, self.is_over, self.quiet = self._wires.output_to, self._wires.over, self._wires.quiet
+        self.pause_output, self.resume_output = self._wires.pause, self._wires.resume
+        self.end_output = self._wires.end_output
+
+    # --- the start ---------------------------------------------------------------------------------------------------
+
+    def start(self, request: Request, owner: Account) -> None:
+        """Start what ``request`` asks for. ``owner`` is the account of the connection that asks."""
+        try:
+            process = self._process = self._launch(request, owner)
+        except (TeleconchError, OSError) as error:
+            self._wires.close()
+            self._place.reactor.callLater(0, self._not_started, error)
+        except BaseException:
+            self._events.hang_up("internal error")
+            raise
+        else:
+            Deferred.fromCoroutine(self._watch(process, request)).addErrback(self._broken)
+
+    def _launch(self, request: Request, owner: Account) -> Process:
+        """Start the process on terminal or pipes. Whatever fails, no descriptor of the process's side is left."""
+        moves_files = request.serve is not None or (
+            self._terminal is None and request.command is not None and is_scp(request.command)
+        )
+        report = None
+        if moves_files:
+            self._transfers = Transfers(self._place.reactor, self._fields)
+            request = evolve(request, programs=self._place.programs.folder())
+        terminal = self._terminal
+        ends = self._wires.on_pipes() if terminal is None else self._wires.on_terminal(terminal)
+        if self._transfers is not None:
+            report = self._transfers.take_child_end()
+        return self._place.launcher.spawn(request, *ends, report, owner=owner)
+
+    async def _watch(self, process: Process, request: Request) -> None:
+        try:
+            facts = await process.started
+        except TeleconchError as error:
+            self._fail(str(error))
+            await process.ended
+            self._end(NOT_STARTED)
+            return
+        self._started = True
+        command = request.command
+        log.info(
+            "session started: {user} as {login}",
+            event="session.start",
+            success=True,
+            pid=facts.pid,
+            terminal=None if self._terminal is None else self._terminal.path,
+            command=None if command is None else command[:COMMAND_SHOWN].decode("utf-8", "replace"),
+            subsystem=request.serve,
+            **self._fields,
+        )
+        self._end(await process.ended)
+
+    def _not_started(self, error: Exception) -> None:
+        self._fail(str(error) if isinstance(error, TeleconchError) else f"This node cannot start a process: {error}.")
+        self._end(NOT_STARTED)
+
+    def _fail(self, sentence: str) -> None:
+        refused(sentence, self._fields)
+        self._events.failed(sentence)
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("session {sid} broke", failure, sid=self._fields["sid"])
+        self._events.hang_up("internal error")
+
+    # --- while it runs -----------------------------------------------------------------------------------------------
+
+    @property
+    def write(self) -> Take:
+        return self._wires.write
+
+    def end_input(self) -> None:
+        """A terminal has no half: as with sshd, only Ctrl-D ends what reads from it."""
+        if self._terminal is None:
+            self._wires.end_input()
+
+    def resize(self, size: WindowSize) -> bool:
+        if self._terminal is None:
+            return False
+        self._terminal.resize(size)
+        return True
+
+    def signal(self, number: int) -> bool:
+        """For the process group, with the user's rights."""
+        if self._process is None:
+            return False
+        self._process.signal(number)
+        return True
+
+    def send_break(self) -> bool:
+        if self._terminal is None:
+            return False
+        self._terminal.send_break()
+        return True
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _end(self, status: int | None) -> None:
+        if self._transfers is not None:
+            self._transfers.close()
+        self._ended = True
+        self._events.ended(status, LOST if status is None else None)
+
+    def hang_up(self) -> None:
+        """Pipes and terminal are closed; a process that runs gets SIGHUP."""
+        self._wires.close()
+        if self._terminal is not None:
+            self._terminal.close()
+        if self._process is not None and not self._ended:
+            self._process.hang_up()
+
+    def session_over(self, end: End) -> None:
+        """Log the end, where there was a start."""
+        if not self._started:
+            return
+        log.info(
+            "session ended: {user} as {login}",
+            event="session.end",
+            success=end.error is None,
+            exit_code=None if end.status is None else os.waitstatus_to_exitcode(end.status),
+            error=end.error,
+            **self._fields,
+        )
+
+
+def refused(sentence: str, fields: Mapping[str, str]) -> None:
+    """Log why something of a session did not happen."""
+    log.warn("session request refused: {error}", event="session.start", success=False, error=sentence, **fields)
