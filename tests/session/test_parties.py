@@ -173,6 +173,22 @@ def test_the_end() -> None:
         session.join(Right.WRITE)
 
 
+def test_the_end_of_one() -> None:
+    """One party, which has the program for itself, is told the status after the last byte of output, not later."""
+    session = _Session()
+    party = session.join(Right.WRITE)
+    session.program.waits = True
+    session.program.events.ended(0, None)
+    assert party.told == []
+    session.program.waits = False
+    session.program.stdout(b"last")
+    assert party.out == b"last"
+    assert party.told == [0]
+    session.program.streams_over = True
+    session.program.events.output_over()
+    assert session.ends == [End(0, None)]
+
+
 def test_the_last_who_may_write_leaves() -> None:
     """Nobody is left who may write: the program is hung up, and those who watch are told that it is over."""
     session = _Session()
