@@ -8,7 +8,6 @@ import select
 import shlex
 import socket
 import stat
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,16 +19,15 @@ from node_world import Client, running_node
 from twisted.internet import reactor, task
 
 from teleconch.errors import LimitExceeded
-from teleconch.node.forward.outward import SocketEnd
 from teleconch.node.launch import pulse
 from teleconch.node.launch.pulse import Control, Pulse, Refusals, Waiting, subordinates, whose
 
-# Serves one file, of which it tells everything but what is in it; ends after a minute, whatever happens.
+# Serves one file, and answers everything but one kind of request; ends after a minute, whatever happens.
 SERVER = r"""
 import os, signal, struct, sys
-fuse, uid, said = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+fuse, uid, said, withheld = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 signal.alarm(60)
-INIT, LOOKUP, GETATTR, OPEN, READ, INTERRUPT, FORGET, FORGETS = 26, 1, 3, 14, 15, 36, 2, 42
+INIT, LOOKUP, GETATTR, OPEN, INTERRUPT, FORGET, FORGETS = 26, 1, 3, 14, 36, 2, 42
 def attributes(number, mode, size):
     return struct.pack("<6Q10I", number, size, 8, 0, 0, 0, 0, 0, 0, mode, 1, uid, uid, 0, 4096, 0)
 folder, file = attributes(1, 0o40755, 0), attributes(2, 0o100644, 4096)
@@ -41,7 +39,7 @@ answers = {
 }
 while True:
     _, kind, id, node = struct.unpack_from("<2I2Q", os.read(fuse, 1 << 18))
-    if kind == READ:
+    if kind == withheld:
         open(said, "w").close()
     elif kind in answers:
         body = answers[kind](node)
@@ -49,6 +47,7 @@ while True:
     elif kind not in (INTERRUPT, FORGET, FORGETS):
         os.write(fuse, struct.pack("<IiQ", 16, -38, id))
 """
+READ, FLUSH = 15, 25
 WRITE = """exec /usr/bin/python3 -I -S -c '
 import mmap, os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -119,7 +118,7 @@ async def test_socket_that_lingers() -> None:
 @pytest.mark.root
 @pytest_twisted.ensureDeferred
 async def test_socket_that_is_given_to_a_forwarding(tmp_path: Path, other_user: str) -> None:
-    """The node closes at once what a user's program sends it over a Unix socket."""
+    """The node takes nothing that a user's program sends it over a Unix socket, and does not wait for what it was."""
     world = await running_node(tmp_path)
     world.allow(other_user, "root")
     here = tmp_path / "here"
@@ -138,25 +137,10 @@ async def test_socket_that_is_given_to_a_forwarding(tmp_path: Path, other_user: 
         await world.close()
 
 
-def test_what_is_sent_is_closed() -> None:
-    """A socket that was sent to a forwarding is set not to linger, and every descriptor is closed."""
-    end = SocketEnd(reactor, lambda: None)
-    given, other = socket.socketpair()
-    reading, writing = os.pipe()
-    with given, other:
-        given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
-        for sent in (given.fileno(), writing):
-            end.fileDescriptorReceived(os.dup(sent))
-        assert not given.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER)
-    os.close(writing)
-    assert os.read(reading, 1) == b""
-    os.close(reading)
-
-
 @pytest.fixture
-def mounted(other_user: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+def mounted(request: pytest.FixtureRequest, other_user: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A file of a FUSE file system of ``other_user``'s, mounted as fusermount does it, and what is there once its
-    content was asked for. (In a chroot, as here, nobody may make namespaces of their own.)"""
+    content (or what the parameter says) was asked for. (In a chroot, as here, nobody may make own namespaces.)"""
     device, folder, said = Path("/dev/fuse"), Path(f"~{other_user}").expanduser() / "mount", tmp_path / "asked"
     made = not device.exists()
     if made:
@@ -175,7 +159,8 @@ def mounted(other_user: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"held", bytes(folder), b"fuse", 0, options):
         pytest.fail(f"FUSE cannot be mounted: {os.strerror(ctypes.get_errno())}")
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(fuse), str(uid), str(said)], pass_fds=[fuse])
+    withheld = str(getattr(request, "param", READ))
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(fuse), str(uid), str(said), withheld], pass_fds=[fuse])
     os.close(fuse)
     yield str(folder / "file"), said
     libc.umount2(bytes(folder), 2)
@@ -211,6 +196,45 @@ async def test_file_system_that_does_not_answer(
         assert (refused.out, refused.code) == (b"", 255)
         assert b"FUSE" in refused.err
         assert (await world.ssh("echo in")).out == b"in\n"
+    finally:
+        await world.close()
+
+
+GIVES_FILE = """
+import array, os, socket, sys, time
+given = os.open(sys.argv[1], os.O_RDWR)
+at = socket.socket(socket.AF_UNIX)
+at.bind(os.path.expanduser("~/socket"))
+at.listen()
+print("ready", flush=True)
+to = at.accept()[0]
+to.sendmsg([b"hi"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [given]))])
+time.sleep(60)
+"""
+
+
+@pytest.mark.program("ssh")
+@pytest.mark.root
+@pytest.mark.parametrize("mounted", [FLUSH], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_file_that_is_given_to_a_forwarding(tmp_path: Path, other_user: str, mounted: tuple[str, Path]) -> None:
+    """To look at or to close a FUSE file that came over a Unix socket would be to wait for who serves it: it is not
+    taken."""
+    file, asked = mounted
+    world = await running_node(tmp_path)
+    world.allow(other_user, "root")
+    here = tmp_path / "here"
+    script = f"exec /usr/bin/python3 -I -S -c {shlex.quote(GIVES_FILE)} {file}"
+    try:
+        holder = world.start(script, options=("-L", f"{here}:/home/{other_user}/socket"), login=other_user, stdin=None)
+        await holder.until(b"ready")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(here))
+            client.setblocking(False)
+            await _until(lambda: select.select([client], [], [], 0)[0])
+            assert client.recv(9) == b"hi"
+        assert (await world.ssh("echo in")).out == b"in\n"
+        assert not asked.exists()
     finally:
         await world.close()
 

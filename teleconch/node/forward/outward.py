@@ -3,27 +3,23 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
-import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, IFileDescriptorReceiver, IReactorSocket, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorSocket, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from teleconch.node.start import IReactorNode
 from teleconch.ssh import limits
 from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 
 LINGER: Final = limits.RELAY_LINGER  # seconds that a program gets to take what was sent before a close
-_NO_LINGER: Final = struct.pack("ii", 0, 0)
 
 
-@implementer(IFileDescriptorReceiver)
 class SocketEnd(RelayProtocol):
     """The relay's end at a socket of the user's. ``gone`` is called once when the socket is closed."""
 
@@ -42,17 +38,9 @@ class SocketEnd(RelayProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._last_call is not None and self._last_call.active():
             self._last_call.cancel()
+        vars(self.transport).pop("doRead", None)  # which holds the transport
         super().connectionLost(reason)
         self._gone()
-
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Nobody asked for one. A socket that is set to linger would keep the process that closes it last."""
-        try:
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                with socket.socket(fileno=os.dup(descriptor)) as sock:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        finally:
-            os.close(descriptor)
 
     def abort(self) -> None:
         """Close at once, unless it is closed."""
@@ -78,6 +66,11 @@ def adopt(reactor: IReactorNode, sock: socket.socket, gone: Callable[[], None] =
     factory: Any = _One(end)
     with sock:
         IReactorSocket(reactor).adoptStreamConnection(sock.fileno(), sock.family, factory)
+        if sock.family == socket.AF_UNIX:
+            # Descriptors may come with the bytes, unasked for. Twisted would take them, and closing a file of a user's
+            # FUSE file system waits for who serves it. What recv(2) leaves is let go of without that.
+            transport: Any = end.transport
+            transport.doRead = partial(Connection.doRead, transport)
     return end
 
 

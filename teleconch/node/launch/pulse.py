@@ -10,7 +10,7 @@ a disk has another name). After :data:`LIMIT` seconds it aborts connections that
 first those where nothing moves, until the daemon moves. Root's connections are never aborted: no user can make one.
 
 A TCP socket that a user has sent over a Unix socket, with SO_LINGER set, makes whoever closes it last wait as long as
-the user likes, and the kernel closes what nobody took. A signal ends that wait, and the daemon gets one.
+the user likes, and the kernel closes what nobody took. A signal ends that wait, and the daemon gets one at once.
 
 All that is read here answers at once, whatever users do. (``/proc/PID/stack``, ``maps`` or ``cmdline`` of a user's
 process would not.) Runs in the launcher, and so imports the standard library only.
@@ -192,6 +192,9 @@ class Pulse:
         descriptors at the end; otherwise only at the first, which alone touches what is a user's.
         """
         now = time.monotonic()
+        if self._lingers():
+            os.kill(self._pid, signal.SIGCHLD)  # which means no more than "look whether a child has ended"
+            return None
         held = self._held(os.listdir(f"{self._process}/task") if ending else (self._main,))
         if not held or not held & self._last:
             self._last, self._since = held, now
@@ -200,9 +203,6 @@ class Pulse:
         if now - self._since < LIMIT:
             return None
         self._since = now
-        if self._stat(self._main)[:1] == [b"S"]:
-            os.kill(self._pid, signal.SIGCHLD)  # which means no more than "look whether a child has ended"
-            return None
         try:
             control = self._control()
         except OSError:  # no FUSE, or not ours to end
@@ -240,17 +240,18 @@ class Pulse:
             return b""
 
     def _held(self, tasks: Iterable[str]) -> frozenset[tuple[str, bytes]]:
-        """Tasks that wait for a pipe's or terminal's lock or for a socket to close, and how often each has slept."""
+        """Tasks that wait for a pipe's or terminal's lock, and how often each has slept."""
         held = set()
         for task in tasks:
             state, where = self._stat(task)[:1], self._read(task, "wchan")
-            if not (
-                (state == [b"D"] and any(name in where for name in _LOCKS)) or (state == [b"S"] and where == _LINGERS)
-            ):
+            if state != [b"D"] or not any(name in where for name in _LOCKS):
                 continue
             lines = self._read(task, "status").splitlines()
             held.add((task, b"".join(line for line in lines if b"ctxt_switches" in line)))
         return frozenset(held)
+
+    def _lingers(self) -> bool:
+        return self._stat(self._main)[:1] == [b"S"] and self._read(self._main, "wchan") == _LINGERS
 
     def _still(self) -> bool:
         return self._held(task for task, _ in self._last) >= self._last
