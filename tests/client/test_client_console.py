@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-# A console whose link notes what it is asked for on descriptor 3. Commands come on descriptor 4, a line each.
+# A console whose link notes what it is asked for on one descriptor. Commands come on another, a line each.
 PROGRAM = """
 import os, sys
 from teleconch.client.console import Console
 from teleconch.client.session import SessionRequest
 from teleconch.client.terminal import RawTerminal
 
+notes, commands = map(int, sys.argv[1:])
+
 def note(text):
-    os.write(3, (text + "\\n").encode())
+    os.write(notes, (text + "\\n").encode())
 
 class Wire:
     def write(self, data): note(f"write {data}")
@@ -36,7 +38,7 @@ with RawTerminal(0) as raw:
     console = Console(SessionRequest(None, os.isatty(0)), raw, lambda text: note(f"warn {text}"))
     session = console.session
     session.opened(Wire())
-    for line in os.fdopen(4):
+    for line in os.fdopen(commands):
         verb, _, rest = line.rstrip("\\n").partition(" ")
         if verb == "answer":
             session.answered(rest == "yes")
@@ -62,10 +64,8 @@ class Process:
     def __init__(self, **streams: Any) -> None:
         read, notes = os.pipe()
         commands, self._commands = os.pipe()
-        # The child has them as 3 and 4, whatever they are here.
-        swap = f"import os; os.dup2({commands}, 24); os.dup2({notes}, 23); os.dup2(23, 3); os.dup2(24, 4)\n"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", swap + PROGRAM],
+            [sys.executable, "-c", PROGRAM, str(notes), str(commands)],
             pass_fds=(notes, commands),
             start_new_session=True,
             env={**os.environ, "TERM": "xterm"},
