@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,12 +23,12 @@ from teleconch.errors import LimitExceeded
 from teleconch.node.launch import pulse
 from teleconch.node.launch.pulse import Control, Pulse, Refusals, Waiting, subordinates, whose
 
-# Serves one file, and answers everything but one kind of request; ends after a minute, whatever happens.
+# Serves one file, and answers everything but one kind of request, or that only so often; ends after a minute.
 SERVER = r"""
 import os, signal, struct, sys
-fuse, uid, said, withheld = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+fuse, uid, said, withheld, left = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])
 signal.alarm(60)
-INIT, LOOKUP, GETATTR, OPEN, INTERRUPT, FORGET, FORGETS = 26, 1, 3, 14, 36, 2, 42
+INIT, LOOKUP, GETATTR, OPEN, READ, INTERRUPT, FORGET, FORGETS = 26, 1, 3, 14, 15, 36, 2, 42
 def attributes(number, mode, size):
     return struct.pack("<6Q10I", number, size, 8, 0, 0, 0, 0, 0, 0, mode, 1, uid, uid, 0, 4096, 0)
 folder, file = attributes(1, 0o40755, 0), attributes(2, 0o100644, 4096)
@@ -36,10 +37,12 @@ answers = {
     LOOKUP: lambda node: struct.pack("<4Q2I", 2, 0, 100, 100, 0, 0) + file,
     GETATTR: lambda node: struct.pack("<Q2I", 100, 0, 0) + (folder if node == 1 else file),
     OPEN: lambda node: struct.pack("<Q2I", 1, 0, 0),
+    READ: lambda node: bytes(4096),
 }
 while True:
     _, kind, id, node = struct.unpack_from("<2I2Q", os.read(fuse, 1 << 18))
-    if kind == withheld:
+    left -= kind == withheld
+    if kind == withheld and left < 0:
         open(said, "w").close()
     elif kind in answers:
         body = answers[kind](node)
@@ -48,6 +51,18 @@ while True:
         os.write(fuse, struct.pack("<IiQ", 16, -38, id))
 """
 READ, FLUSH = 15, 25
+SPLICE = """
+import os, sys, time
+print("ready", flush=True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+file = os.open(sys.argv[1], os.O_RDWR)
+os.splice(file, 1, 4096, offset_src=0)
+try:
+    os.pwrite(file, bytes(4096), 0)
+except OSError:
+    os.pread(file, 4096, 0)
+"""
 WRITE = """exec /usr/bin/python3 -I -S -c '
 import mmap, os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -159,8 +174,10 @@ def mounted(request: pytest.FixtureRequest, other_user: str, tmp_path: Path) -> 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"held", bytes(folder), b"fuse", 0, options):
         pytest.fail(f"FUSE cannot be mounted: {os.strerror(ctypes.get_errno())}")
-    withheld = str(getattr(request, "param", READ))
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(fuse), str(uid), str(said), withheld], pass_fds=[fuse])
+    withheld = map(str, getattr(request, "param", (READ, 0)))
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(fuse), str(uid), str(said), *withheld], pass_fds=[fuse]
+    )
     os.close(fuse)
     yield str(folder / "file"), said
     libc.umount2(bytes(folder), 2)
@@ -215,7 +232,7 @@ time.sleep(60)
 
 @pytest.mark.program("ssh")
 @pytest.mark.root
-@pytest.mark.parametrize("mounted", [FLUSH], indirect=True)
+@pytest.mark.parametrize("mounted", [(FLUSH, 0)], indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_file_that_is_given_to_a_forwarding(tmp_path: Path, other_user: str, mounted: tuple[str, Path]) -> None:
     """To look at or to close a FUSE file that came over a Unix socket would be to wait for who serves it: it is not
@@ -235,6 +252,32 @@ async def test_file_that_is_given_to_a_forwarding(tmp_path: Path, other_user: st
             assert client.recv(9) == b"hi"
         assert (await world.ssh("echo in")).out == b"in\n"
         assert not asked.exists()
+    finally:
+        await world.close()
+
+
+@pytest.mark.program("ssh")
+@pytest.mark.root
+@pytest.mark.parametrize("mounted", [(READ, 1)], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_page_that_is_read_anew(tmp_path: Path, other_user: str, mounted: tuple[str, Path]) -> None:
+    """A page in a pipe that a failed write has made invalid, and that is being read again, holds the pipe's reader."""
+    file, asked = mounted
+    world = await running_node(tmp_path)
+    world.allow(other_user, "root")
+    go = Path(file).parents[1] / "go"
+    try:
+        script = f"exec /usr/bin/python3 -I -S -c {shlex.quote(SPLICE)} {file} {go}"
+        holder = world.start(script, login=other_user, stdin=None)
+        await holder.until(b"ready")
+        go.touch()
+        for _ in range(1000):  # in which the reactor, and with it the node, reads nothing
+            if asked.exists():
+                break
+            time.sleep(0.01)
+        await _until(lambda: world.logged("node.held", login=other_user))
+        assert (await world.ssh("echo in")).out == b"in\n"
+        assert b"FUSE" in (await world.ssh("echo in", login=other_user)).err
     finally:
         await world.close()
 

@@ -5,8 +5,11 @@ or a reference to the terminal until the file system's server has answered. The 
 answer. Whoever touches the other end meanwhile waits in the kernel, non-blocking or not; no signal ends that, and not
 even killing the process does. Aborting the FUSE connection does.
 
+A page that was spliced into a pipe does the same once it is not valid any more and is read anew: whoever reads the pipe
+waits for that page, as for one of a disk.
+
 So the launcher looks every :data:`EVERY` seconds whether the daemon waits, unmoved, for a pipe or terminal (a wait for
-a disk has another name). After :data:`LIMIT` seconds it aborts connections that have requests waiting, user by user,
+a disk has another name, or another stack). After :data:`LIMIT` seconds it aborts connections that have requests waiting, user by user,
 first those where nothing moves, until the daemon moves. Root's connections are never aborted: no user can make one.
 
 A TCP socket that a user has sent over a Unix socket, with SO_LINGER set, makes whoever closes it last wait as long as
@@ -45,6 +48,7 @@ _LOCKS: Final = (
     b"ldisc",
     b"ldsem",
 )  # in the names of kernel functions that wait for such a lock
+_PAGE: Final = b"pipe_buf_confirm"  # on the kernel's stack of a process that waits for a page in a pipe
 _LINGERS: Final = b"wait_woken"  # closing a socket; the daemon's first thread waits there for nothing else
 _PF_EXITING: Final = 4  # linux/sched.h
 _FSOPEN, _FSCONFIG, _FSMOUNT, _CREATE, _CLOEXEC = 430, 431, 432, 6, 1  # linux/mount.h; one number on all machines
@@ -240,11 +244,13 @@ class Pulse:
             return b""
 
     def _held(self, tasks: Iterable[str]) -> frozenset[tuple[str, bytes]]:
-        """Tasks that wait for a pipe's or terminal's lock, and how often each has slept."""
+        """Tasks that wait for a pipe's or terminal's lock or for a page in a pipe, and how often each has slept."""
         held = set()
         for task in tasks:
-            state, where = self._stat(task)[:1], self._read(task, "wchan")
-            if state != [b"D"] or not any(name in where for name in _LOCKS):
+            if self._stat(task)[:1] != [b"D"]:
+                continue
+            where = self._read(task, "wchan")
+            if not any(name in where for name in _LOCKS) and _PAGE not in self._read(task, "stack"):
                 continue
             lines = self._read(task, "status").splitlines()
             held.add((task, b"".join(line for line in lines if b"ctxt_switches" in line)))
