@@ -7,9 +7,9 @@ stranger does to a pair that is known and does not wait yet.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from attrs import define, field
@@ -145,3 +145,27 @@ class Turns:
             del waiter.line[source]
         if waiter.overdue is not None and waiter.overdue.active():
             waiter.overdue.cancel()
+
+
+class AtOnce:
+    """Counts what is under way, and refuses with ``sentence`` more than ``each`` of one key, or ``total`` in all."""
+
+    def __init__(self, sentence: str, each: int, total: int | None = None) -> None:
+        self._sentence = sentence
+        self._each = each
+        self._total = total
+        self._under_way: Counter[Hashable] = Counter()
+
+    @contextmanager
+    def one(self, key: Hashable) -> Iterator[None]:
+        """Around one of them. LimitExceeded."""
+        count = self._under_way
+        if count[key] >= self._each or (self._total is not None and count.total() >= self._total):
+            raise LimitExceeded(self._sentence)
+        count[key] += 1
+        try:
+            yield
+        finally:
+            count[key] -= 1
+            if not count[key]:
+                del count[key]

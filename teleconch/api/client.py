@@ -13,22 +13,15 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from teleconch import defaults
-from teleconch.api.codec import METHODS, Method, decode_events, decode_result, encode_arguments
+from teleconch.api.backoff import full_jitter
+from teleconch.api.codec import Method, decode_events, decode_result, encode_arguments
 from teleconch.api.connection import ClientBroker, endpoint_of, open_connection
-from teleconch.api.interface import NodeReceiver, Watch
+from teleconch.api.interface import AuthAPI, NodeReceiver, Watch
+from teleconch.api.stubs import stub
 from teleconch.api.tls import ClientTLS
 from teleconch.api.wire import OK, Answer, Exposed, error_answer, read_answer
 from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.places import Places
-from teleconch.resources.authority import TrustedAuthority
-from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
-from teleconch.resources.lockout import Lockout
-from teleconch.resources.login import ClusterStatus, LoginRequest, SignedHost, Signup, SignupToken, UserCertificates
-from teleconch.resources.node import Node, NodePage, NodeStatus
-from teleconch.resources.secret import Secret
-from teleconch.resources.token import Token
-from teleconch.resources.user import User
 
 log = Logger()
 
@@ -76,7 +69,7 @@ class _Watching(Exposed):
 
 
 class AuthClient:
-    """Implements every protocol of ``api/interface.py`` by asking an auth server.
+    """A connection to an auth server, and in ``api`` what it answers: every method of ``interface.py``.
 
     ``addresses`` are ``host:port`` texts or endpoints (a channel of SSH, for example), tried in turn, the one that
     worked last first. A round in which none answers fails the calls that wait for it; the next round begins after a
@@ -117,6 +110,7 @@ class AuthClient:
         self._last_problem = ""
         self._turns = Places(_CALLS_MAX)
         self._closed = False
+        self.api: AuthAPI = stub(AuthAPI, self._call)
 
     # -- the connection
 
@@ -164,9 +158,8 @@ class AuthClient:
         try:
             broker = await self._round()
         except TeleconchError as error:
-            limit = min(defaults.BACKOFF_MAX, defaults.BACKOFF_FIRST * 2 ** min(self._failures, 16))
+            self._not_before = self._clock.seconds() + full_jitter(self._chance, self._failures)
             self._failures += 1
-            self._not_before = self._clock.seconds() + self._chance.random() * limit
             self._last_problem = str(error)
             self._opening = None
             self._settle(Failure(error))
@@ -182,7 +175,7 @@ class AuthClient:
         if self._broker is broker:
             self._broker = None
             # A server that ends connections at once must not be dialled in a tight loop.
-            self._not_before = self._clock.seconds() + self._chance.random() * defaults.BACKOFF_FIRST
+            self._not_before = self._clock.seconds() + full_jitter(self._chance, 0)
 
     def _not_opened(self, failure: Failure) -> None:
         self._opening = None
@@ -204,13 +197,23 @@ class AuthClient:
 
     # -- calls
 
-    async def _call(self, name: str, *arguments: Any) -> Any:
-        method = METHODS[name]
+    async def _call(self, method: Method, arguments: tuple[Any, ...]) -> Any:
+        if method.streams:
+            return await self._watch(method, *arguments)
         parts = await self._ask(method, encode_arguments(method, arguments))
         try:
             return decode_result(method, parts)
         except BadParameter as error:
             raise ConnectionProblem(f"{error} Are both sides up to date?") from None
+
+    async def _watch(self, method: Method, receiver: NodeReceiver) -> Watch:
+        watching = _Watching(receiver)
+        try:
+            await self._ask(method, watching)
+        except BaseException:
+            watching.stop()
+            raise
+        return watching
 
     async def _ask(self, method: Method, argument: object) -> tuple[Any, ...]:
         if len(self._turns.waiting) >= _WAITING_MAX:
@@ -245,108 +248,6 @@ class AuthClient:
         if broker.heard < started:
             broker.abort()  # nothing at all came since: the way there is broken
         return ConnectionProblem(f"The auth server did not answer within {self._timeout:g} seconds; try again.")
-
-    # -- Join
-
-    async def join(self, request: JoinRequest) -> HostCertificates:
-        return await self._call("join", request)  # type: ignore[no-any-return]
-
-    # -- Cluster
-
-    async def status(self) -> ClusterStatus:
-        return await self._call("status")  # type: ignore[no-any-return]
-
-    async def authorities(self) -> tuple[TrustedAuthority, ...]:
-        return await self._call("authorities")  # type: ignore[no-any-return]
-
-    # -- Hosts
-
-    async def renew(self, request: RenewRequest) -> HostCertificates:
-        return await self._call("renew", request)  # type: ignore[no-any-return]
-
-    async def heartbeat(self, node: Node, instance: str) -> Ping:
-        return await self._call("heartbeat", node, instance)  # type: ignore[no-any-return]
-
-    async def goodbye(self, instance: str) -> None:
-        await self._call("goodbye", instance)
-
-    # -- Nodes
-
-    async def list_nodes(self, after: str, limit: int) -> NodePage:
-        return await self._call("list_nodes", after, limit)  # type: ignore[no-any-return]
-
-    async def get_node(self, uuid: str) -> NodeStatus:
-        return await self._call("get_node", uuid)  # type: ignore[no-any-return]
-
-    async def delete_node(self, uuid: str) -> None:
-        await self._call("delete_node", uuid)
-
-    async def watch_nodes(self, receiver: NodeReceiver) -> Watch:
-        watching = _Watching(receiver)
-        try:
-            await self._ask(METHODS["watch_nodes"], watching)
-        except BaseException:
-            watching.stop()
-            raise
-        return watching
-
-    # -- Tokens
-
-    async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
-        return await self._call("create_token", roles, ttl, value)  # type: ignore[no-any-return]
-
-    async def list_tokens(self) -> tuple[Token, ...]:
-        return await self._call("list_tokens")  # type: ignore[no-any-return]
-
-    async def delete_token(self, value: Secret) -> None:
-        await self._call("delete_token", value)
-
-    # -- Users
-
-    async def create_user(self, user: User, ttl: float) -> SignupToken:
-        return await self._call("create_user", user, ttl)  # type: ignore[no-any-return]
-
-    async def upsert_user(self, user: User, replace: bool) -> None:
-        await self._call("upsert_user", user, replace)
-
-    async def reset_user(self, name: str, ttl: float) -> SignupToken:
-        return await self._call("reset_user", name, ttl)  # type: ignore[no-any-return]
-
-    async def unlock_user(self, name: str) -> bool:
-        return await self._call("unlock_user", name)  # type: ignore[no-any-return]
-
-    async def get_user(self, name: str) -> User:
-        return await self._call("get_user", name)  # type: ignore[no-any-return]
-
-    async def list_users(self) -> tuple[User, ...]:
-        return await self._call("list_users")  # type: ignore[no-any-return]
-
-    async def list_lockouts(self) -> tuple[Lockout, ...]:
-        return await self._call("list_lockouts")  # type: ignore[no-any-return]
-
-    async def delete_user(self, name: str) -> None:
-        await self._call("delete_user", name)
-
-    # -- Logins
-
-    async def login(self, request: LoginRequest) -> UserCertificates:
-        return await self._call("login", request)  # type: ignore[no-any-return]
-
-    async def start_signup(self, token: Secret) -> Signup:
-        return await self._call("start_signup", token)  # type: ignore[no-any-return]
-
-    async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
-        return await self._call("finish_signup", token, password, otp)  # type: ignore[no-any-return]
-
-    # -- Signing
-
-    async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
-        return await self._call("sign_user", name, ssh_public_key, tls_public_key, ttl)  # type: ignore[no-any-return]
-
-    async def sign_host(
-        self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
-    ) -> SignedHost:
-        return await self._call("sign_host", names, ssh_public_key, tls_public_key, ttl)  # type: ignore[no-any-return]
 
 
 def _none_of(problems: list[tuple[str, TeleconchError]]) -> TeleconchError:

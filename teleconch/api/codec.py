@@ -17,7 +17,7 @@ from typing import Any, Final
 from attrs import NOTHING, Attribute, fields, frozen, has, resolve_types
 from cattrs import Converter
 
-from teleconch.api.interface import NOUNS, NodeReceiver
+from teleconch.api.interface import AuthAPI, NodeReceiver
 from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
 from teleconch.resources.node import NodeEvent
 from teleconch.resources.secret import Secret
@@ -47,12 +47,17 @@ def _method(noun: type, name: str, function: Callable[..., object]) -> Method:
     return Method(name, noun, () if streams else parameters, result, streams)
 
 
-METHODS: Final[Mapping[str, Method]] = {
-    name: _method(noun, name, function)
-    for noun in NOUNS
-    for name, function in vars(noun).items()
-    if inspect.isfunction(function) and not name.startswith("_")
-}
+def methods_in(noun: type) -> dict[str, Method]:
+    """The methods of a noun, or of a protocol that joins several, by name."""
+    return {
+        name: _method(each, name, function)
+        for each in noun.__mro__
+        for name, function in vars(each).items()
+        if inspect.isfunction(function) and not name.startswith("_")
+    }
+
+
+METHODS: Final[Mapping[str, Method]] = methods_in(AuthAPI)
 
 
 class _Wrong(ValueError):

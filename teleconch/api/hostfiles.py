@@ -28,7 +28,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from teleconch.api.codec import decode_value, encode_value
-from teleconch.api.tls import TLSCredentials
+from teleconch.api.tls import TLSCredentials, host_certificates
 from teleconch.atomic import clear, make_directory, write_file, write_first
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import BadParameter, TrustError, Unavailable
@@ -142,9 +142,8 @@ class HostFiles:
 
     def _store_copy(self, membership: StoredMembership) -> None:
         given = membership.certificates
-        chain = [pem for each in given.authorities if each.type == "host" for pem in each.tls_certs]
         with _told(self.tls_certificate):
-            write_file(self.tls_certificate, "".join([given.tls_cert, *chain]).encode())
+            write_file(self.tls_certificate, (given.tls_cert + host_certificates(given.authorities)).encode())
 
     def beside(self) -> TLSCredentials | None:
         """The certificate and key of the other role of this ``data_dir``, unchecked; ``None`` where there is none.

@@ -157,4 +157,8 @@ class Signing(Protocol):
         """A host certificate with these principals (for an OpenSSH server). BadParameter."""
 
 
-NOUNS = (Join, Cluster, Hosts, Nodes, Tokens, Users, Logins, Signing)
+class AuthAPI(Join, Cluster, Hosts, Nodes, Tokens, Users, Logins, Signing, Protocol):
+    """The whole API."""
+
+
+NOUNS: tuple[type, ...] = tuple(noun for noun in AuthAPI.__bases__ if noun is not Protocol)

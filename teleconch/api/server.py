@@ -6,9 +6,7 @@ dropped, ends what a long-lived connection may do.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -31,6 +29,7 @@ from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError, quoted
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
+from teleconch.turns import AtOnce
 from teleconch.visitors import Visitors
 
 log = Logger()
@@ -107,7 +106,7 @@ class _Root(Exposed):
         values = decode_arguments(method, arguments[0])
         if identity is not ANONYMOUS:
             return (OK, *encode_result(method, await call(*values)))
-        with self._server.calling_anonymously(source_of(getattr(self._broker.transport.getPeer(), "host", ""))):
+        with self._server.anonymous_calls.one(source_of(getattr(self._broker.transport.getPeer(), "host", ""))):
             return (OK, *encode_result(method, await call(*values)))
 
     async def _watch(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
@@ -256,7 +255,7 @@ class _Brokers(Factory):
 class APIServerFactory(Visitors):
     """Serves the auth API on whatever endpoint it is given to; TLS is inside.
 
-    ``authorize`` gives the API as one identity may use it (``auth.authorized.AuthorizedAPI``); ``authorities`` are
+    ``authorize`` gives the API as one identity may use it (``auth.authorized.checked``); ``authorities`` are
     the cluster's, asked at every call; ``credentials`` the server's own certificate followed by its authority's
     (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines;
     ``reactor`` that of the connections, where ``clock`` is another.
@@ -279,18 +278,8 @@ class APIServerFactory(Visitors):
         tls = TLSMemoryBIOFactory(ServerTLS(credentials), False, _Brokers(self))
         admission = Admission(self.limits.bounds(), clock.seconds, "auth")
         super().__init__(tls, admission, clock, self.limits.handshake, reactor)
-        self._anonymous_calls: Counter[str] = Counter()  # by source
-
-    @contextmanager
-    def calling_anonymously(self, source: str) -> Iterator[None]:
-        """Around one call of a peer without a certificate. LimitExceeded."""
-        calls, limits = self._anonymous_calls, self.limits
-        if calls.total() >= limits.anonymous_calls_in_total or calls[source] >= limits.anonymous_calls_of_one_source:
-            raise LimitExceeded("Too many hosts join at this moment; try again in a while.")
-        calls[source] += 1
-        try:
-            yield
-        finally:
-            calls[source] -= 1
-            if not calls[source]:
-                del calls[source]
+        self.anonymous_calls = AtOnce(  # by source
+            "Too many hosts join at this moment; try again in a while.",
+            self.limits.anonymous_calls_of_one_source,
+            self.limits.anonymous_calls_in_total,
+        )

@@ -188,5 +188,9 @@ def server_credentials(
     certificate: str, private_key: Secret, authorities: Iterable[TrustedAuthority]
 ) -> TLSCredentials:
     """What an auth server shows: its certificate, and the host authority's so that newcomers can compare the pin."""
-    chain = [pem for each in authorities if each.type == "host" for pem in each.tls_certs]
-    return TLSCredentials("".join([certificate, *chain]), private_key)
+    return TLSCredentials(certificate + host_certificates(authorities), private_key)
+
+
+def host_certificates(authorities: Iterable[TrustedAuthority]) -> str:
+    """The certificates (PEM) of the host authority: what makes an auth server's or a host's own one a chain."""
+    return "".join(pem for each in authorities if each.type == "host" for pem in each.tls_certs)

@@ -60,7 +60,7 @@ class Directory:
         for receiving in tuple(self._receivers):
             receiving.end()
 
-    def watch(self, receiver: NodeReceiver) -> _Receiving:
+    async def watch_nodes(self, receiver: NodeReceiver) -> _Receiving:
         """Tell every node as it is, then each change. Unavailable before :meth:`start` or after :meth:`stop`."""
         if self._following is None:
             raise Unavailable("The auth server is starting or stopping; try again in a moment.")
@@ -78,9 +78,9 @@ class Directory:
 
     async def _read(self) -> BackendWatch:
         """A new watch, and everything that is stored; what went in between is told."""
-        watch = await self._state.backend.watch(PRESENCE)
+        watch = await self._state.watch(PRESENCE)
         try:
-            items = [item async for item in self._state.backend.all(PRESENCE)]
+            items = await self._state.items(PRESENCE)
         except BaseException:
             watch.stop()
             raise

@@ -25,9 +25,11 @@ from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.names import check_uuid
 from teleconch.resources.times import duration_text
 from teleconch.resources.token import HOST_ROLES
+from teleconch.turns import AtOnce
 
 log = Logger()
 
+CALLS_AT_ONCE: Final = 10  # of one host, to one method; each of its processes makes one at a time
 _MEMBERS: Final = ("node", "proxy")
 _VERSION_MAX: Final = 64
 _LOGGED_MAX: Final = 255  # of what was not checked yet
@@ -44,6 +46,7 @@ class Hosts:
         self._certificates = certificates
         self._names = names
         self._rate = JoinRate(now)
+        self._renewals = few_at_once("renew")
         self._now = now
 
     async def join(self, request: JoinRequest, caller: ApiIdentity = ANONYMOUS) -> HostCertificates:
@@ -87,8 +90,13 @@ class Hosts:
             )
         return certificates
 
-    async def renew(self, identity: ApiIdentity, request: RenewRequest) -> HostCertificates:
-        """New certificates for a member, with the names recorded when it joined. AccessDenied when it is not one."""
+    async def renew(self, request: RenewRequest, caller: ApiIdentity) -> HostCertificates:
+        """New certificates for a member, with the names recorded when it joined. AccessDenied when it is not one;
+        LimitExceeded."""
+        with self._renewals.one((caller.name, caller.roles)):
+            return await self._renew(request, caller)
+
+    async def _renew(self, request: RenewRequest, identity: ApiIdentity) -> HostCertificates:
         role = host_role(identity)
         _check_text(request.version, "Version", _VERSION_MAX)
 
@@ -240,6 +248,12 @@ async def find_member(state: State, identity: ApiIdentity, role: str) -> Found[H
             f" `tctl nodes add --roles={role}`, put it into auth_token and start the host again."
         )
     return member
+
+
+def few_at_once(method: str) -> AtOnce:
+    """For what a host writes about itself: all calls of it write one record, so each of many at once would be tried
+    again for each of the others."""
+    return AtOnce(f"Several calls of {method} of this host are under way: wait for their answers.", CALLS_AT_ONCE)
 
 
 def host_role(identity: ApiIdentity) -> str:

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from teleconch import defaults
-from teleconch.auth.certificates import SIGNED_TTL_MAX, Certificates, checked_ttl
+from teleconch.auth.certificates import Certificates
 from teleconch.auth.lockout import Lockouts, is_known, remembered
 from teleconch.auth.otp import step_of_code
 from teleconch.auth.passwords import Passwords
@@ -43,7 +43,7 @@ class _Answer:
 
 
 class Logins:
-    """Answers logins, and makes the certificates that an administrator asks for."""
+    """Answers logins."""
 
     def __init__(
         self,
@@ -91,13 +91,6 @@ class Logins:
         log.info(
             "{user} logged in", user=request.user, event="user.login", success=True, ttl=ttl, addr_remote=request.source
         )
-        return certificates
-
-    async def sign(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
-        """Certificates of a user for an administrator (``tctl auth sign``). NotFound; BadParameter."""
-        checked_ttl(ttl, SIGNED_TTL_MAX)
-        certificates = self._certificates.user(await self._users.get(name), ssh_public_key, tls_public_key, ttl)
-        log.info("signed certificates of {user}", user=name, ttl=ttl, event="cert.create")
         return certificates
 
     async def _verify(self, user: Found[UserRecord] | None, request: LoginRequest) -> _Answer:

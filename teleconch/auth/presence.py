@@ -20,11 +20,12 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from teleconch import defaults
-from teleconch.auth.hosts import find_member, host_role
+from teleconch.api.perspectives import described
+from teleconch.auth.hosts import few_at_once, find_member, host_role
 from teleconch.auth.names import Names
 from teleconch.auth.nodes import check_node, public_hosts
 from teleconch.auth.records import HOSTS, PRESENCE, HostRecord, Presence, presence_key
-from teleconch.auth.state import Found, State, decided, found, put
+from teleconch.auth.state import Found, State, decided, put
 from teleconch.backend.interface import ABSENT, CHANGES_MAX, RANGE_MAX, Change, Check, Delete
 from teleconch.ca.ssh import host_names
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, NotFound, TeleconchError, quoted
@@ -49,23 +50,25 @@ class PresenceBook:
         self._names = names
         self._cluster = cluster
         self._now = now
+        self._heartbeats = few_at_once("heartbeat")
+        self._goodbyes = few_at_once("goodbye")
 
-    async def heartbeat(self, identity: ApiIdentity, node: Node, instance: str) -> Ping:
+    async def heartbeat(self, node: Node, instance: str, caller: ApiIdentity) -> Ping:
         """A node is alive. AccessDenied for another's UUID, names or address, or for a host that was removed;
-        AlreadyJoined; BadParameter."""
-        try:
-            check_node(node)
-            _check_instance(instance)
-            presence = await decided(lambda: self._beat(identity, node, instance))
-        except TeleconchError as error:
-            log.warn("heartbeat refused: {error}", error=str(error), event="node.heartbeat", server_id=identity.name)
-            raise
+        AlreadyJoined; BadParameter; LimitExceeded."""
+        with self._heartbeats.one((caller.name, caller.roles)):
+            try:
+                check_node(node)
+                check_speaks_for_itself(caller, node)
+                _check_instance(instance)
+                presence = await decided(lambda: self._beat(caller, node, instance))
+            except TeleconchError as error:
+                log.warn("heartbeat refused: {error}", error=str(error), event="node.heartbeat", server_id=caller.name)
+                raise
         return Ping(interval=float(defaults.PING_INTERVAL), time=presence.last_seen)
 
     async def _beat(self, identity: ApiIdentity, node: Node, instance: str) -> Presence:
         role = host_role(identity)
-        if node.uuid != identity.name:
-            raise AccessDenied(f"The host {identity.name} may not ping for {node.uuid}: a host speaks for itself only.")
         member = await find_member(self._state, identity, role)
         if node.nodename != member.record.nodename or node.cluster != self._cluster:
             raise AccessDenied(
@@ -138,13 +141,13 @@ class PresenceBook:
                 " token."
             )
 
-    async def goodbye(self, identity: ApiIdentity, instance: str) -> None:
-        """A node stops: offline from now on. Without effect when another process has taken its place."""
-        host_role(identity)
+    async def goodbye(self, instance: str, caller: ApiIdentity) -> None:
+        """A node stops: offline from now on. Without effect when another process has taken its place. LimitExceeded."""
+        host_role(caller)
         _check_instance(instance)
 
         async def attempt() -> None:
-            before = await self._find(identity.name)
+            before = await self._find(caller.name)
             if before is None or before.record.instance != instance or before.record.stopped:
                 return
             await self._state.commit(
@@ -156,28 +159,29 @@ class PresenceBook:
                 )
             )
 
-        await decided(attempt)
+        with self._goodbyes.one((caller.name, caller.roles)):
+            await decided(attempt)
 
-    async def list(self, after: str, limit: int) -> NodePage:
+    async def list_nodes(self, after: str, limit: int) -> NodePage:
         """Nodes in order of UUID, behind ``after`` ("" from the start). BadParameter."""
         if after:
             check_uuid(after)
         if limit < 1:
             raise BadParameter("A page has at least one node.")
         limit = min(limit, defaults.PAGE_SIZE, RANGE_MAX)
-        items = await self._state.backend.range(PRESENCE, presence_key(after) if after else "", limit)
+        stored = await self._state.range(PRESENCE, presence_key(after) if after else "", limit, Presence)
         now = self._now()
-        nodes = tuple(status_of(found(item, Presence).record, now) for item in items)
+        nodes = tuple(status_of(each.record, now) for each in stored)
         return NodePage(nodes, nodes[-1].node.uuid if len(nodes) == limit else None)
 
-    async def get(self, uuid: str) -> NodeStatus:
+    async def get_node(self, uuid: str) -> NodeStatus:
         """One node. NotFound."""
         presence = await self._find(check_uuid(uuid))
         if presence is None:
             raise NotFound(f"There is no node {uuid}; `tctl nodes ls` shows those that there are.")
         return status_of(presence.record, self._now())
 
-    async def delete(self, uuid: str) -> None:
+    async def delete_node(self, uuid: str) -> None:
         """Forget a node and its membership in every role. NotFound."""
         check_uuid(uuid)
 
@@ -211,6 +215,17 @@ def status_of(presence: Presence, now: float) -> NodeStatus:
         online=not presence.stopped and now - presence.last_seen <= OFFLINE_AFTER,
         expires=presence.last_seen + defaults.PRESENCE_TTL,
     )
+
+
+def check_speaks_for_itself(caller: ApiIdentity, node: Node) -> None:
+    """AccessDenied unless ``node`` is the caller: a host pings for no other one, and in no role but its own."""
+    for value, own in (
+        (quoted(node.uuid), node.uuid == caller.name),
+        (f"cluster {quoted(node.cluster)}", node.cluster == caller.cluster),
+        (quoted(", ".join(node.roles)), set(node.roles) <= set(caller.roles)),
+    ):
+        if not own:
+            raise AccessDenied(f"A heartbeat for {value} cannot come from {described(caller)}.")
 
 
 def _succession(before: Presence, instance: str, now: float) -> tuple[str, ...]:

@@ -45,14 +45,14 @@ class Signups:
         self._cluster = cluster
         self._now = now
 
-    async def start(self, token: Secret) -> Signup:
+    async def start_signup(self, token: Secret) -> Signup:
         """Whose sign-up this is, and the second factor's secret: the same until the token is used. AccessDenied."""
         user, signup = await self._not_void(token)
         name = user.record.user.name
         secret = signup.otp_secret
         return Signup(name, self._cluster, None if secret is None else otp_url(secret, name, self._cluster), secret)
 
-    async def finish(self, token: Secret, password: Secret, otp: str) -> str:
+    async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
         """Set password and second factor, use up the token, and give the user's name.
 
         BadParameter (the token stays usable): password too short or long; wrong code, up to five times in all.

@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 from attrs import frozen
 
 from teleconch.auth.records import decode, encode
-from teleconch.backend.interface import Backend, Change, Item, Put
+from teleconch.backend.interface import Backend, Change, Item, Put, Watch
 from teleconch.errors import CompareFailed, LimitExceeded
 
 Record = TypeVar("Record")
@@ -30,21 +30,33 @@ class State:
     """The records of one cluster."""
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+        self._backend = backend
 
     async def find(self, key: str, kind: type[Record]) -> Found[Record] | None:
         """One record, or ``None``."""
-        item = await self.backend.find(key)
+        item = await self._backend.find(key)
         return None if item is None else found(item, kind)
 
     async def all(self, prefix: str, kind: type[Record]) -> AsyncIterator[Found[Record]]:
         """All records below ``prefix``, in order of key."""
-        async for item in self.backend.all(prefix):
+        async for item in self._backend.all(prefix):
             yield found(item, kind)
+
+    async def range(self, prefix: str, after: str, limit: int, kind: type[Record]) -> list[Found[Record]]:
+        """At most ``limit`` records below ``prefix`` with a key after ``after`` ("": from the start), by key."""
+        return [found(item, kind) for item in await self._backend.range(prefix, after, limit)]
+
+    async def watch(self, prefix: str) -> Watch:
+        """Changes below ``prefix`` from now on, to be read with :func:`found`."""
+        return await self._backend.watch(prefix)
+
+    async def items(self, prefix: str) -> list[Item]:
+        """Everything below ``prefix`` as it is stored, for a reader that goes on where one record is damaged."""
+        return [item async for item in self._backend.all(prefix)]
 
     async def commit(self, *changes: Change) -> int:
         """All the changes or none. CompareFailed."""
-        return await self.backend.commit(*changes)
+        return await self._backend.commit(*changes)
 
 
 def found(item: Item, kind: type[Record]) -> Found[Record]:

@@ -63,7 +63,7 @@ class Tokens:
                 f" make one with `tctl nodes add --roles={role}`."
             )
 
-    async def create(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
+    async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
         """A new dynamic token. ``ttl`` seconds. BadParameter; AlreadyExists."""
         _check_roles(roles)
         if not (math.isfinite(ttl) and 1 <= ttl <= defaults.TOKEN_TTL_MAX):
@@ -94,7 +94,7 @@ class Tokens:
         log.info("join token made for {roles}", roles=made_for, expires=token.expires, event="join_token.create")
         return Token(value, token.roles, token.expires)
 
-    async def list(self) -> tuple[Token, ...]:
+    async def list_tokens(self) -> tuple[Token, ...]:
         """Static tokens, then those that end, the next to end first. A sign-up token shows as its hash (by which it
         can be removed): its value is not stored."""
         now = self._now()
@@ -109,7 +109,7 @@ class Tokens:
                 ending.append(Token(Secret(signup.token), (SIGNUP,), signup.expires, user=user.record.user.name))
         return (*self._static, *sorted(ending, key=lambda token: token.expires or 0))
 
-    async def delete(self, value: Secret) -> None:
+    async def delete_token(self, value: Secret) -> None:
         """Revoke a join token, or a sign-up token by its value or hash. BadParameter for a static one; NotFound."""
         if self._static_roles(value):
             raise BadParameter(

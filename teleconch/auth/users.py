@@ -47,7 +47,7 @@ class Users:
         self._now = now
         self._randomness = randomness
 
-    async def create(self, user: User, ttl: float) -> SignupToken:
+    async def create_user(self, user: User, ttl: float) -> SignupToken:
         """A new user with a sign-up token for ``ttl`` seconds. AlreadyExists; BadParameter."""
         check_user(user)
         token, signup = self._new_signup(user.name, ttl)
@@ -62,7 +62,7 @@ class Users:
         log.info("user {user} made", user=user.name, logins=user.logins, event="user.create")
         return token
 
-    async def upsert(self, user: User, replace: bool) -> None:
+    async def upsert_user(self, user: User, replace: bool) -> None:
         """Write a user as given; password, second factor and sign-up stay. AlreadyExists unless ``replace``."""
         check_user(user)
 
@@ -78,7 +78,7 @@ class Users:
         await decided(attempt)
         log.info("user {user} written", user=user.name, logins=user.logins, event="user.update")
 
-    async def reset(self, name: str, ttl: float) -> SignupToken:
+    async def reset_user(self, name: str, ttl: float) -> SignupToken:
         """Void password and second factor at once, end a lock-out, and give a new sign-up token. NotFound."""
 
         async def attempt() -> SignupToken:
@@ -96,7 +96,7 @@ class Users:
         log.info("password and second factor of {user} voided", user=name, event="user.reset")
         return token
 
-    async def unlock(self, name: str) -> bool:
+    async def unlock_user(self, name: str) -> bool:
         """Forget the wrong answers that were given for a user. Returns whether there were any. NotFound."""
         await self._get(name)
         held = await self._lockouts.held(name)
@@ -104,22 +104,22 @@ class Users:
         log.info("wrong answers for {user} forgotten", user=name, event="user.unlock")
         return held
 
-    async def get(self, name: str) -> User:
+    async def get_user(self, name: str) -> User:
         """One user. NotFound."""
         return (await self._get(name)).record.user
 
-    async def list(self) -> tuple[User, ...]:
+    async def list_users(self) -> tuple[User, ...]:
         """All users, by name."""
         return tuple([found.record.user async for found in self._state.all(USERS, UserRecord)])
 
-    async def lockouts(self) -> tuple[Lockout, ...]:
+    async def list_lockouts(self) -> tuple[Lockout, ...]:
         """Of all users, by name; nothing of names that nobody has."""
         lockouts: list[Lockout] = []
         async for found in self._state.all(USERS, UserRecord):
             lockouts += await self._lockouts.standing(found.record.user.name, found.record.known)
         return tuple(lockouts)
 
-    async def delete(self, name: str) -> None:
+    async def delete_user(self, name: str) -> None:
         """Remove a user with everything that belongs to it. NotFound."""
 
         async def attempt() -> None:

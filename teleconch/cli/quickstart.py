@@ -108,7 +108,7 @@ def _not_said(failure: Failure) -> None:
 async def _say_what_next(roles: Roles, config: Config) -> None:
     assert roles.auth is not None
     server = roles.auth.server
-    status = await server.status()
+    status = await server.facts.status()
     user = getpass.getuser()
     web = str((config.proxy_service.public_addr or (config.proxy_service.web_listen_addr,))[0])
     link = await _signup_link(roles, user, web)
@@ -138,10 +138,10 @@ async def _signup_link(roles: Roles, user: str, web: str) -> str | None:
 
     assert roles.auth is not None
     server = roles.auth.server
-    if user not in {known.name for known in await server.list_users()}:
-        token = await server.create_user(User(name=user, traits={"logins": (user,)}), defaults.SIGNUP_TOKEN_TTL)
-    elif any(token.user == user for token in await server.list_tokens()):
-        token = await server.reset_user(user, defaults.SIGNUP_TOKEN_TTL)
+    if user not in {known.name for known in await server.users.list_users()}:
+        token = await server.users.create_user(User(name=user, traits={"logins": (user,)}), defaults.SIGNUP_TOKEN_TTL)
+    elif any(token.user == user for token in await server.tokens.list_tokens()):
+        token = await server.users.reset_user(user, defaults.SIGNUP_TOKEN_TTL)
     else:
         return None
     return f"https://{web}/web/newuser/{token.value.reveal()}"

@@ -17,7 +17,7 @@ from teleconch.cli.tctl_params import config_path
 from teleconch.errors import ConnectionProblem, TeleconchError
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
     from teleconch.api.tls import ClientTLS
     from teleconch.config.values import Config
 
@@ -58,7 +58,7 @@ def _read_config() -> Config:
     return config
 
 
-def call(use: Callable[[AuthClient], Coroutine[Any, Any, T]]) -> T:
+def call(use: Callable[[AuthAPI], Coroutine[Any, Any, T]]) -> T:
     """What ``await use(api)`` gives, with the API of this host's auth server. Once per process. TeleconchError."""
     config = load_config()
     tls = _admin_tls(config)
@@ -70,11 +70,11 @@ def call(use: Callable[[AuthClient], Coroutine[Any, Any, T]]) -> T:
     async def use_it(reactor: Any) -> T:
         from teleconch.api.client import AuthClient
 
-        api = AuthClient(reactor, addresses, tls, connected=lambda: connections.append(None))
+        client = AuthClient(reactor, addresses, tls, connected=lambda: connections.append(None))
         try:
-            return await use(api)
+            return await use(client.api)
         finally:
-            api.close()
+            client.close()
 
     try:
         return boundary.run_reactor(use_it)

@@ -12,7 +12,7 @@ from teleconch.cli.tctl_params import AdminGroup, CommaList, Duration
 from teleconch.resources.authority import TrustedAuthority
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
 
 _TTL_MAX = 10 * 365 * defaults.DAY  # Teleport's manual signs for 87600h
 
@@ -51,7 +51,7 @@ def export(kind: str | None, wanted: str | None, names: tuple[str, ...] | None) 
         if not is_host_principal(name.replace("*", "a")):
             raise BadParameter(f"{quoted(name)} is not a host name, address or pattern like *.example.com.")
 
-    async def ask(api: AuthClient) -> tuple[tuple[TrustedAuthority, ...], list[str]]:
+    async def ask(api: AuthAPI) -> tuple[tuple[TrustedAuthority, ...], list[str]]:
         found = await api.authorities()
         return found, await _dotted_nodes(api) if kind in (None, "host") else []
 
@@ -88,7 +88,7 @@ def _wanted(authority: TrustedAuthority, kind: str | None, wanted: str | None, t
     return [key for key in keys if wanted is None or prints[key] == wanted.removesuffix("=")]
 
 
-async def _dotted_nodes(api: AuthClient) -> list[str]:
+async def _dotted_nodes(api: AuthAPI) -> list[str]:
     """Node names with a dot. Nodes choose their names, so nothing else that they say of themselves is taken."""
     from teleconch.cli import tctl_export
     from teleconch.cli.tctl_nodes import all_nodes

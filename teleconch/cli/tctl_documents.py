@@ -16,7 +16,7 @@ from teleconch.resources.token import SIGNUP, Token
 from teleconch.resources.user import User
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
 
 
 def read_documents(filename: str) -> list[User | Token]:
@@ -73,7 +73,7 @@ def _left_out(resource: Resource) -> str:
     return ""
 
 
-async def write_resource(api: AuthClient, resource: User | Token, replace: bool) -> None:
+async def write_resource(api: AuthAPI, resource: User | Token, replace: bool) -> None:
     """Create it; with ``replace``, in the place of one that is there."""
     if isinstance(resource, User):
         await api.upsert_user(resource, replace)

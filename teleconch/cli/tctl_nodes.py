@@ -14,7 +14,7 @@ from teleconch.cli.tctl_params import AdminGroup, CommaList, ttl_option
 from teleconch.resources.token import HOST_ROLES
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
     from teleconch.resources.node import NodeStatus
 
 
@@ -74,7 +74,7 @@ def status_text(status: NodeStatus, now: float) -> str:
     return f"offline since {utc_text(status.last_seen)} ({duration_text(now - status.last_seen)})"
 
 
-async def all_nodes(api: AuthClient) -> list[NodeStatus]:
+async def all_nodes(api: AuthAPI) -> list[NodeStatus]:
     """Every registered node, page by page."""
     found: list[NodeStatus] = []
     after: str | None = ""
@@ -85,7 +85,7 @@ async def all_nodes(api: AuthClient) -> list[NodeStatus]:
     return found
 
 
-async def find_node(api: AuthClient, name: str) -> NodeStatus:
+async def find_node(api: AuthAPI, name: str) -> NodeStatus:
     """The node with this UUID, or the only one with this nodename. NotFound; BadParameter names the candidates."""
     from teleconch.errors import BadParameter, NotFound
 
@@ -100,7 +100,7 @@ async def find_node(api: AuthClient, name: str) -> NodeStatus:
     return found[0]
 
 
-async def remove_host(api: AuthClient, name: str) -> None:
+async def remove_host(api: AuthAPI, name: str) -> None:
     """End a host's membership, by its UUID also where no node has it: a proxy, or a node that is listed no more.
     NotFound; BadParameter names the candidates."""
     await api.delete_node(name if is_uuid(name) else (await find_node(api, name)).node.uuid)
@@ -118,7 +118,7 @@ def is_uuid(name: str) -> bool:
     return True
 
 
-async def nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:
+async def nodes_and_time(api: AuthAPI) -> tuple[list[NodeStatus], float]:
     """Every node, and what the auth server's clock says."""
     found = await all_nodes(api)
     return found, (await api.status()).time
@@ -135,7 +135,7 @@ def write_invitation(roles: tuple[str, ...], value: str | None, ttl: float, outp
     from teleconch.resources.times import duration_text, rfc3339, utc_text
     from teleconch.resources.token import Token
 
-    async def invite(api: AuthClient) -> tuple[Token, ClusterStatus]:
+    async def invite(api: AuthAPI) -> tuple[Token, ClusterStatus]:
         token = await api.create_token(roles, ttl, None if value is None else Secret(value))
         return token, await api.status()
 

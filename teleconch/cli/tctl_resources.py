@@ -11,7 +11,7 @@ from teleconch.cli.tctl_params import AdminCommand, CommaList
 from teleconch.errors import quoted
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
     from teleconch.resources.documents import Resource
 
 KINDS = ("user", "node", "token")  # in the order in which `get all` prints them
@@ -36,7 +36,7 @@ def get(references: tuple[str, ...], output_format: str) -> None:
 
     wanted = [(kind, None) for kind in KINDS] if references == ("all",) else [parse(text) for text in references]
 
-    async def ask(api: AuthClient) -> tuple[list[Resource], float]:
+    async def ask(api: AuthAPI) -> tuple[list[Resource], float]:
         found = [resource for kind, name in wanted for resource in await _find(api, kind, name)]
         return found, (await api.status()).time if output_format == "text" else 0.0
 
@@ -86,7 +86,7 @@ def remove(references: tuple[str, ...]) -> int:
     return each.told()
 
 
-async def _delete(api: AuthClient, kind: str, name: str) -> None:
+async def _delete(api: AuthAPI, kind: str, name: str) -> None:
     from teleconch.cli.tctl_nodes import remove_host
     from teleconch.resources.secret import Secret
 
@@ -123,7 +123,7 @@ def title(resource: Resource) -> str:
     return f"Token {resource.value.reveal()}" if isinstance(resource, Token) else f"Node {resource.node.uuid}"
 
 
-async def _find(api: AuthClient, kind: str, name: str | None) -> list[Resource]:
+async def _find(api: AuthAPI, kind: str, name: str | None) -> list[Resource]:
     """All of a kind, or the one of that name. NotFound."""
     from teleconch.cli.tctl_nodes import all_nodes, find_node
     from teleconch.errors import NotFound

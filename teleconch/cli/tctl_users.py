@@ -13,7 +13,7 @@ from teleconch.cli.tctl_params import AdminGroup, CommaList, ttl_option
 from teleconch.resources.login import SignupToken
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
     from teleconch.resources.lockout import Lockout
     from teleconch.resources.user import User
 
@@ -111,7 +111,7 @@ def remove(accounts: tuple[str, ...]) -> int:
     return each.told()
 
 
-async def _with_lockouts(api: AuthClient) -> tuple[tuple[User, ...], dict[str, list[Lockout]]]:
+async def _with_lockouts(api: AuthAPI) -> tuple[tuple[User, ...], dict[str, list[Lockout]]]:
     by_user: dict[str, list[Lockout]] = {}
     for each in await api.list_lockouts():
         by_user.setdefault(each.user, []).append(each)
@@ -138,7 +138,7 @@ def _add_lockouts(document: dict[str, Any], lockouts: Mapping[str, Sequence[Lock
         document["spec"]["status"] = {"lockouts": listed}
 
 
-async def _with_pin(api: AuthClient, make: Callable[[], Awaitable[SignupToken]]) -> tuple[SignupToken, str]:
+async def _with_pin(api: AuthAPI, make: Callable[[], Awaitable[SignupToken]]) -> tuple[SignupToken, str]:
     """A sign-up link, and the pin by which ``tsh`` knows the proxy; the pin first, so that no link is made in vain."""
     status = await api.status()
     return await make(), status.ca_pins[0]

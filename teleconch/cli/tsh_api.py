@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from teleconch.cli import boundary
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
     from teleconch.client.standing import Standing
 
 T = TypeVar("T")
 
 
-def ask_cluster(standing: Standing, insecure: bool, question: Callable[[AuthClient], Awaitable[T]]) -> T:
+def ask_cluster(standing: Standing, insecure: bool, question: Callable[[AuthAPI], Awaitable[T]]) -> T:
     """What ``question`` gets out of the auth API as this user. Runs the reactor: once per process. A TeleconchError."""
     return boundary.run_reactor(lambda reactor: _ask(reactor, standing, insecure, question))
 
 
-async def _ask(reactor: Any, standing: Standing, insecure: bool, question: Callable[[AuthClient], Awaitable[T]]) -> T:
+async def _ask(reactor: Any, standing: Standing, insecure: bool, question: Callable[[AuthAPI], Awaitable[T]]) -> T:
     from teleconch.client.cluster import identity_of
     from teleconch.client.reach import ProxyConnection
 

@@ -12,7 +12,7 @@ from teleconch.cli.tsh_api import ask_cluster
 from teleconch.cli.tsh_params import UserCommand, given, profiles, proxy_flag
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
     from teleconch.client.standing import Standing
     from teleconch.resources.node import NodeStatus
 
@@ -47,7 +47,7 @@ def standing() -> Standing:
     return find_standing(profiles(), proxy_flag(), user, flags.identity, cluster, time.time())
 
 
-async def _nodes_and_time(api: AuthClient) -> tuple[list[NodeStatus], float]:
+async def _nodes_and_time(api: AuthAPI) -> tuple[list[NodeStatus], float]:
     from teleconch.client.cluster import all_nodes
 
     return await all_nodes(api), (await api.status()).time

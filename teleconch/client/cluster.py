@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from teleconch.api.client import AuthClient
+from teleconch.api.interface import AuthAPI
 from teleconch.api.tls import TLSCredentials, member_tls
 from teleconch.client.identity import Identity
 from teleconch.client.profile import Profiles, home
@@ -87,14 +88,14 @@ def identity_of(standing: Standing) -> Identity:
 
 
 async def ask(
-    reactor: Any, proxy: ClientConnection, identity: Identity, question: Callable[[AuthClient], Awaitable[T]]
+    reactor: Any, proxy: ClientConnection, identity: Identity, question: Callable[[AuthAPI], Awaitable[T]]
 ) -> T:
     """What ``question`` gets out of the auth API as this user. A TeleconchError."""
     credentials = TLSCredentials(identity.tls_cert, identity.tls_private_key)
     endpoint = ApiEndpoint(proxy)
     client = AuthClient(reactor, [endpoint], member_tls(lambda: credentials, lambda: identity.authorities, time.time))
     try:
-        return await question(client)
+        return await question(client.api)
     except ConnectionProblem as problem:
         sentence = endpoint.channel.sentence.strip()
         if sentence:
@@ -104,12 +105,12 @@ async def ask(
         client.close()
 
 
-async def all_nodes(client: AuthClient) -> list[NodeStatus]:
+async def all_nodes(api: AuthAPI) -> list[NodeStatus]:
     """Every node of the cluster, by name."""
     found: list[NodeStatus] = []
     after: str | None = ""
     while after is not None:
-        page = await client.list_nodes(after, PAGE_SIZE)
+        page = await api.list_nodes(after, PAGE_SIZE)
         found += page.nodes
         after = page.next
     return sorted(found, key=lambda status: (status.node.nodename, status.node.uuid))
@@ -149,10 +150,10 @@ def _parts(text: str) -> list[str]:
     return bare if all("=" in part for part in bare) else [text]
 
 
-async def nodes_with_label(client: AuthClient, label: str) -> list[NodeStatus]:
+async def nodes_with_label(api: AuthAPI, label: str) -> list[NodeStatus]:
     """The nodes with a label (or several, see :func:`with_labels`), at least one. NotFound, BadParameter."""
     parse_label(label)
-    found = with_labels(await all_nodes(client), [label])
+    found = with_labels(await all_nodes(api), [label])
     if not found:
         raise NotFound(f"No node has the label {label}: see `tsh ls`.")
     return found
@@ -166,6 +167,6 @@ def the_one(label: str, found: list[NodeStatus]) -> str:
     return found[0].node.uuid
 
 
-async def node_with_label(client: AuthClient, label: str) -> str:
+async def node_with_label(api: AuthAPI, label: str) -> str:
     """The UUID of the one node with a label. NotFound, BadParameter with the candidates."""
-    return the_one(label, await nodes_with_label(client, label))
+    return the_one(label, await nodes_with_label(api, label))

@@ -42,7 +42,7 @@ log = Logger()
 class Heartbeat:
     """Pings until stopped. ``describe`` gives what to tell; ``random`` is in [0, 1); ``now`` is epoch seconds.
 
-    ``reached`` is called after each ping that was answered, ``refused`` with a sentence after each that was refused;
+    ``reached`` is called after each ping that was answered, ``refused`` with the error after each that was refused;
     ``first`` fires after the first ping, whatever became of it. ``instance`` is random per process, so that the auth
     server can tell two nodes of one UUID from a restart.
     """
@@ -58,7 +58,7 @@ class Heartbeat:
         now: Callable[[], float],
         interval: float = defaults.PING_INTERVAL,
         reached: Callable[[], None] = lambda: None,
-        refused: Callable[[str], None] = lambda sentence: None,
+        refused: Callable[[TeleconchError], None] = lambda error: None,
     ) -> None:
         self._clock = clock
         self._hosts = hosts
@@ -172,7 +172,8 @@ class Heartbeat:
                 log.error("the auth server refuses this node's pings: {error}", error=sentence)
             self._told = sentence
             self._schedule(self._pace())
-            self._refused(sentence)
+            assert isinstance(failure.value, TeleconchError)
+            self._refused(failure.value)
             return
         if self._told is None:
             log.warn(

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 import teleconch
 from teleconch.api.interface import Hosts
-from teleconch.errors import BadParameter
+from teleconch.errors import BadParameter, TeleconchError
 from teleconch.node.forward import bind
 from teleconch.node.heartbeat import Heartbeat
 from teleconch.node.labels import LabelCommand, Labels
@@ -55,6 +55,8 @@ class Member(Protocol):
     def client(self) -> Hosts: ...
     def host_keys(self) -> tuple[Secret, str]: ...
     def authorities(self) -> tuple[TrustedAuthority, ...]: ...
+    def acknowledged(self) -> None: ...
+    def refused(self, error: TeleconchError) -> None: ...
 
 
 class NodeServer(Service):
@@ -122,6 +124,7 @@ class NodeServer(Service):
             log_name="node",
             audit={"server_id": member.uuid},
         )
+        self._refused = refused
         self.heartbeat = Heartbeat(
             reactor,
             member.client,
@@ -129,10 +132,18 @@ class NodeServer(Service):
             instance=secrets.token_hex(16),
             random=random or SystemRandom().random,
             now=now,
-            reached=lambda: refused(""),
-            refused=refused,
+            reached=self._acknowledged,
+            refused=self._was_refused,
         )
         self.listening: Deferred[IListeningPort] = Deferred()
+
+    def _acknowledged(self) -> None:
+        self._member.acknowledged()
+        self._refused("")
+
+    def _was_refused(self, error: TeleconchError) -> None:
+        self._member.refused(error)
+        self._refused(str(error))
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 

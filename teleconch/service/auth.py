@@ -14,11 +14,12 @@ from twisted.python.failure import Failure
 
 from teleconch import defaults
 from teleconch.api.hostfiles import HostFiles
+from teleconch.api.interface import AuthAPI
 from teleconch.api.server import APIServerFactory
-from teleconch.api.tls import TLSCredentials
+from teleconch.api.tls import TLSCredentials, host_certificates, server_credentials
 from teleconch.atomic import write_file
 from teleconch.auth.authorities import stored_cluster
-from teleconch.auth.authorized import AuthorizedAPI
+from teleconch.auth.authorized import checked
 from teleconch.auth.certificates import TLSIdentity
 from teleconch.auth.server import AuthServer
 from teleconch.backend.sqlite import SqliteBackend
@@ -84,7 +85,7 @@ class AuthRole(Role):
         address, server, now = self._config.auth_service.listen_addr, self.server, self._reactor.seconds
         self._factory = APIServerFactory(
             self._reactor,
-            lambda identity: AuthorizedAPI(server, identity, now),
+            lambda identity: checked(AuthAPI, server, identity, now),
             server.trusted,
             self._current_credentials,
             now,
@@ -110,14 +111,15 @@ class AuthRole(Role):
 
     async def join_token(self) -> JoinHow:
         """How roles in this very process join: a token of some minutes for them alone, and the pin."""
-        token = await self.server.create_token(("node", "proxy"), 10 * defaults.MINUTE, None)
-        status = await self.server.status()
-        return JoinHow((str(self._config.auth_service.listen_addr.local),), token.value, status.ca_pins)
+        token = await self.server.tokens.create_token(("node", "proxy"), 10 * defaults.MINUTE, None)
+        return JoinHow(
+            (str(self._config.auth_service.listen_addr.local),), token.value, (await self.server.facts.status()).ca_pins
+        )
 
     async def forget_token(self, how: JoinHow) -> None:
         """The roles have joined: the token of :meth:`join_token` ends."""
         if how.token is not None:
-            await self.server.delete_token(how.token)
+            await self.server.tokens.delete_token(how.token)
 
     async def forget_member(self, role: str) -> None:
         """A role of this process may join anew under this host's UUID."""
@@ -137,13 +139,12 @@ class AuthRole(Role):
     def _renew(self) -> None:
         """New keys and certificates for the API's listener and for ``tctl`` on this host."""
         self._own = own = self.server.own_identity(self._uuid, self._names)
-        authority = "".join(pem for each in own.authorities if each.type == "host" for pem in each.tls_certs)
-        self._credentials = TLSCredentials(own.certificate + authority, own.private_key)
+        self._credentials = server_credentials(own.certificate, own.private_key, own.authorities)
         admin = self.server.admin_identity(self._uuid)
         folder = Path(self._config.teleport.data_dir) / "admin"
         _private_folder(folder)
         for name, text in (
-            ("ca.crt", authority),
+            ("ca.crt", host_certificates(own.authorities)),
             ("tls.key", admin.private_key.reveal()),
             ("tls.crt", admin.certificate),
         ):

@@ -14,6 +14,7 @@ from twisted.logger import globalLogPublisher
 
 from teleconch.api.client import AuthClient
 from teleconch.api.connection import endpoint_of, open_connection
+from teleconch.api.interface import AuthAPI
 from teleconch.api.server import APILimits, APIServerFactory
 from teleconch.api.tls import (
     ClientTLS,
@@ -23,7 +24,7 @@ from teleconch.api.tls import (
     newcomer_tls,
     server_credentials,
 )
-from teleconch.auth.authorized import AuthorizedAPI
+from teleconch.auth.authorized import checked
 from teleconch.auth.records import HostRecord, UserRecord, host_key, user_key
 from teleconch.auth.server import AuthServer
 from teleconch.auth.state import put
@@ -133,7 +134,7 @@ class World:
         await self.backend.close()
 
     def authorized(self, identity):
-        return AuthorizedAPI(self.server, identity, self.now)
+        return checked(AuthAPI, self.server, identity, self.now)
 
     @property
     def pin(self):
@@ -176,7 +177,7 @@ class World:
         options = {"chance": random.Random(1), **options}
         client = AuthClient(reactor, [self.address], tls, **options)
         self.clients.append(client)
-        return client
+        return client.api
 
     def member(self, kind, name, roles, **changes):
         return self.client(self.trusting(self.tls_credentials(kind, name, roles, **changes)))

@@ -74,12 +74,12 @@ async def test_addresses_in_turn(world):
     """With several auth_servers the first that answers is used, and stays in use."""
     dead, alive = Dialled(NOBODY), Dialled(world.address)
     client = client_of(world, [dead, alive])
-    assert (await client.status()).cluster == CLUSTER
-    await client.status()
+    assert (await client.api.status()).cluster == CLUSTER
+    await client.api.status()
     assert (dead.times, alive.times) == (1, 1)
     alive.protocols[0].abortConnection()
     await until(lambda: client._broker is None)
-    await client.status()
+    await client.api.status()
     assert (dead.times, alive.times) == (1, 2)
 
 
@@ -88,7 +88,7 @@ async def test_nobody_answers(world):
     """The sentence names every address with its reason."""
     client = client_of(world, [NOBODY, "nosuch.invalid:3025"])
     with pytest.raises(ConnectionProblem) as caught:
-        await client.status()
+        await client.api.status()
     assert f"{NOBODY}: connection refused; nosuch.invalid:3025: the name is not known" in str(caught.value)
 
 
@@ -99,7 +99,7 @@ async def test_back_off(world):
     client = client_of(world, [dead], clock=clock, timeout=1000)
     waits = []
     for expected in range(1, 9):
-        call = spawn(client.status())
+        call = spawn(client.api.status())
         waited = 0.0
         while dead.times < expected:
             clock.advance(0.125)
@@ -115,7 +115,7 @@ async def test_one_round_for_all(world):
     """Many calls at once open one connection."""
     endpoint = Dialled(world.address)
     client = client_of(world, [endpoint])
-    calls = [spawn(client.status()) for _ in range(100)]
+    calls = [spawn(client.api.status()) for _ in range(100)]
     for each in calls:
         assert (await each).cluster == CLUSTER
     assert endpoint.times == 1
@@ -126,7 +126,7 @@ async def test_loss_and_return(world):
     """The auth server is killed and comes back: the call in progress fails with a sentence, later ones succeed."""
     client = client_of(world, [world.address])
     ears = Ears()
-    await client.watch_nodes(ears)
+    await client.api.watch_nodes(ears)
     gate = Deferred()
 
     class Slow:
@@ -134,7 +134,7 @@ async def test_loss_and_return(world):
             await gate
 
     world.factory.authorize = lambda identity: Slow()
-    call = spawn(client.status())
+    call = spawn(client.api.status())
     await until(lambda: client._broker.waitingForAnswers)
     port = world.port.getHost().port
     await world.deafen()
@@ -143,9 +143,9 @@ async def test_loss_and_return(world):
     gate.callback(None)
     await until(lambda: ears.ended == 1)
     with pytest.raises(ConnectionProblem, match="connection refused"):
-        await client.status()
+        await client.api.status()
     await world.listen(port)
-    assert (await client.status()).cluster == CLUSTER
+    assert (await client.api.status()).cluster == CLUSTER
 
 
 @test
@@ -153,7 +153,7 @@ async def test_server_that_hangs(world):
     """An auth server that hangs is given up after the timeout, the connection with it, and dialled again."""
     clock, endpoint = Clock(), Dialled(world.address)
     client = client_of(world, [endpoint], clock=clock, timeout=30)
-    await client.status()
+    await client.api.status()
 
     class Hanging:
         async def status(self):
@@ -161,7 +161,7 @@ async def test_server_that_hangs(world):
 
     world.factory.authorize = lambda identity: Hanging()
     clock.advance(1)
-    call = spawn(client.status())
+    call = spawn(client.api.status())
     await until(lambda: client._broker.waitingForAnswers)
     clock.advance(30)
     with pytest.raises(ConnectionProblem, match="did not answer within 30 seconds"):
@@ -169,7 +169,7 @@ async def test_server_that_hangs(world):
     del world.factory.authorize
     world.factory.authorize = world.authorized
     await until(lambda: client._broker is None)
-    call = spawn(client.status())
+    call = spawn(client.api.status())
     clock.advance(1)
     assert (await call).cluster == CLUSTER
     assert endpoint.times == 2
@@ -186,7 +186,7 @@ async def test_silent_address(world):
 
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Holding))
     client = client_of(world, [f"127.0.0.1:{port.getHost().port}", world.address], connect_timeout=0.2)
-    assert (await client.status()).cluster == CLUSTER
+    assert (await client.api.status()).cluster == CLUSTER
     await port.stopListening()
     assert held
 
@@ -202,7 +202,7 @@ async def test_not_an_auth_server(world):
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Banner))
     client = client_of(world, [f"127.0.0.1:{port.getHost().port}"])
     with pytest.raises(ConnectionProblem, match=r"does not speak TLS 1\.3 as an auth server does"):
-        await client.status()
+        await client.api.status()
     await port.stopListening()
 
 
@@ -214,7 +214,7 @@ async def test_another_clusters_server(world):
         await other.start()
         client = client_of(world, [other.address], tls=member_of(world))
         with pytest.raises(TrustError, match=reason):
-            await client.status()
+            await client.api.status()
         await other.stop()
 
 
@@ -226,7 +226,7 @@ async def test_a_node_is_no_auth_server(world):
         world.credentials = server_credentials(fake.certificate, fake.private_key, world.trusted)
         for tls in (member_of(world), newcomer_tls(FirstContact((world.pin,), world.now).check)):
             with pytest.raises(TrustError, match="not its auth server"):
-                await client_of(world, [world.address], tls=tls).status()
+                await client_of(world, [world.address], tls=tls).api.status()
 
 
 @test
@@ -255,7 +255,7 @@ async def test_clock_skew(world, off, told):
     now = lambda: world.now() + off  # noqa: E731
     client = client_of(world, [world.address], tls=member_tls(lambda: credentials, lambda: world.trusted, now))
     with pytest.raises(ClockSkew, match=told) as caught:
-        await client.status()
+        await client.api.status()
     assert ("1h" if off < 0 else "1d") in str(caught.value)
     assert world.address in str(caught.value)
 
@@ -278,12 +278,12 @@ async def test_renewed_credentials(world):
         return Watching()
 
     world.factory.authorize = authorize
-    old = spawn(client.get_node("x"))
+    old = spawn(client.api.get_node("x"))
     await until(lambda: gates)
     world.clock.advance(10)
     shown.append(world.tls_credentials("host", UUID, ("node",)))
     client.renewed()
-    new = spawn(client.get_node("x"))
+    new = spawn(client.api.get_node("x"))
     await until(lambda: len(gates) == 2)
     assert seen[1].expires == seen[0].expires + 10
     for gate, call in zip(gates, (old, new), strict=True):
@@ -300,11 +300,11 @@ async def test_closed(world):
     clock = Clock()
     client = client_of(world, [Dialled(NOBODY)], clock=clock, timeout=1000)
     with pytest.raises(ConnectionProblem):
-        await client.status()
-    waiting = spawn(client.status())
+        await client.api.status()
+    waiting = spawn(client.api.status())
     client.close()
     client.close()
-    for call in (waiting, spawn(client.status())):
+    for call in (waiting, spawn(client.api.status())):
         with pytest.raises(ConnectionProblem, match="closed here"):
             await call
 
@@ -314,7 +314,7 @@ async def test_closed_with_all_that_wait(world, monkeypatch):
     """However many calls wait when a client is closed, all fail with a sentence."""
     monkeypatch.setattr(client_module, "_WAITING_MAX", 10_000)
     client = client_of(world, [Dialled(NOBODY)], clock=Clock(), timeout=1000)
-    calls = [spawn(client.status()) for _ in range(5000)]
+    calls = [spawn(client.api.status()) for _ in range(5000)]
     client.close()
     for call in calls:
         with pytest.raises(TeleconchError, match="closed here"):
@@ -329,7 +329,7 @@ async def test_unusable_files(world):
     good = world.tls_credentials("host", UUID, ("node",))
     for bad in (evolve(good, certificate="rubbish"), evolve(good, private_key=Secret("rubbish"))):
         with pytest.raises(TrustError, match="cannot be read"):
-            await client_of(world, [world.address], tls=world.trusting(bad)).status()
+            await client_of(world, [world.address], tls=world.trusting(bad)).api.status()
 
 
 def test_addresses():

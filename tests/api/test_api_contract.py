@@ -218,5 +218,5 @@ async def test_where_a_call_comes_from(world):
         endpoint = HostnameEndpoint(reactor, "127.0.0.1", port, bindAddress=source)
         client = AuthClient(reactor, [endpoint], world.trusting(world.tls_credentials("host", name, ("node",))))
         world.clients.append(client)
-        await client.status()
+        await client.api.status()
     assert [(each.address, each.here) for each in callers] == [("127.0.0.1", True), (RELAY_SOURCE, False)]

@@ -296,7 +296,7 @@ async def test_renewal(world, host):
     for _ in range(13 * 24):
         host.passes(3600)
     await until(lambda: not world.factory.protocols)  # it was idle
-    await until(lambda: member.client._broker is None)
+    await until(lambda: member._connection._broker is None)
     asked = spawn(member.client.status())
     await until(lambda: host.passes(1) or asked.called)
     assert member.expires == first, "renewed too early"
@@ -391,6 +391,22 @@ async def test_removed(world, host):
             await again.client.heartbeat(node, "three")
         await until(lambda: any("joined again" in str(each.get("log_format")) for each in log.events))
     assert (await again.client.heartbeat(node, "three")).interval > 0
+
+
+@test
+async def test_a_refused_ping_asks_once(world, host):
+    """A host that is told of a ping's refusal finds out whether it is a member still, unless it knows that already."""
+    first = await host.started()
+    first.refused(AccessDenied("not on these terms"))  # it has just joined
+    first.stop()
+    await world.server.delete_node(first.uuid)
+    with Log() as log:
+        again = await host.started()
+        again.refused(AlreadyJoined("two of them"))  # this says nothing of the membership
+        assert not log.events
+        again.refused(AccessDenied("removed"))
+        await until(lambda: any("joined again" in str(each.get("log_format")) for each in log.events))
+    assert (await again.client.status()).cluster == CLUSTER
 
 
 @test

@@ -85,7 +85,7 @@ class Cluster:
         return request.uuid
 
     async def ping(self, uuid, instance="one", **changes):
-        return await self.server.heartbeat(self.identity(uuid), self.node(uuid, **changes), instance)
+        return await self.server.heartbeat(self.node(uuid, **changes), instance, self.identity(uuid))
 
     async def signed_up(self, name="alice", logins=("root",)):
         """A user who has signed up: the OTP secret."""

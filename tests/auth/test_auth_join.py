@@ -238,7 +238,7 @@ async def test_a_host_renews_as_whom_it_joined(cluster):
     cluster.clock.advance(15 * 86400)
     ssh, tls = new_ssh_key()[1], new_tls_key()[1]
     request = RenewRequest(ssh, tls, cluster.clock.seconds() + 500, "0.2.0")
-    certs = await cluster.server.renew(cluster.identity(uuid), request)
+    certs = await cluster.server.renew(request, cluster.identity(uuid))
     assert certs.valid_before == cluster.clock.seconds() + 30 * 86400
     names = {uuid, f"{uuid}.{CLUSTER}", "web1", f"web1.{CLUSTER}", "192.0.2.7"}
     assert set(certificate_summary(public_blob(certs.ssh_cert)).principals) == names
@@ -252,7 +252,7 @@ async def test_a_removed_host_is_not_renewed(cluster):
     uuid = await cluster.joined()
     request = RenewRequest(new_ssh_key()[1], new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
     await cluster.server.delete_node(uuid)
-    told = await refused(cluster, cluster.server.renew(cluster.identity(uuid), request), AccessDenied)
+    told = await refused(cluster, cluster.server.renew(request, cluster.identity(uuid)), AccessDenied)
     assert "removed" in told
     assert "join token" in told
 
@@ -264,7 +264,7 @@ async def test_a_host_that_is_removed_while_it_renews_stays_removed(cluster):
     request = RenewRequest(new_ssh_key()[1], new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
     cluster.meanwhile(lambda: cluster.server.delete_node(uuid))
     with pytest.raises(AccessDenied):
-        await cluster.server.renew(cluster.identity(uuid), request)
+        await cluster.server.renew(request, cluster.identity(uuid))
     assert not [key for key in await cluster.stored() if uuid in key]
 
 
@@ -283,10 +283,10 @@ async def test_only_members_renew_and_only_in_their_role(cluster):
         ApiIdentity("host", uuid, (), CLUSTER, 9e9),
         cluster.identity(new_uuid()),
     ):
-        await refused(cluster, cluster.server.renew(identity, request), AccessDenied)
-    await refused(cluster, cluster.server.renew(cluster.identity("no-uuid"), request), BadParameter)
+        await refused(cluster, cluster.server.renew(request, identity), AccessDenied)
+    await refused(cluster, cluster.server.renew(request, cluster.identity("no-uuid")), BadParameter)
     bad = RenewRequest("ssh-ed25519 AAAA", new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
-    await refused(cluster, cluster.server.renew(cluster.identity(uuid), bad), BadParameter)
+    await refused(cluster, cluster.server.renew(bad, cluster.identity(uuid)), BadParameter)
 
 
 # tctl nodes add, tctl tokens

@@ -256,8 +256,8 @@ async def test_localhost_is_a_name_on_the_auth_servers_machine_only(cluster):
         assert {"localhost", "127.0.0.1", "::1"} <= principals(await cluster.server.join(request, HERE))
         keys = RenewRequest(*KEYS, cluster.clock.seconds(), "0.1.0")
         identity = cluster.identity(request.uuid)
-        assert not {"localhost", "127.0.0.1"} & principals(await cluster.server.renew(identity, keys))
-        assert "localhost" in principals(await cluster.server.renew(evolve(identity, here=True), keys))
+        assert not {"localhost", "127.0.0.1"} & principals(await cluster.server.renew(keys, identity))
+        assert "localhost" in principals(await cluster.server.renew(keys, evolve(identity, here=True)))
     assert not [key for key in await cluster.stored() if "127.0.0.1" in key or "localhost" in key]
 
 
@@ -292,7 +292,7 @@ async def test_addr_is_the_hosts_own(cluster):
 
     def ping(addr, address="198.51.100.5", here=False):
         identity = evolve(cluster.identity(uuid), address=address, here=here)
-        return cluster.server.heartbeat(identity, cluster.node(uuid, nodename="one", addr=addr), "one")
+        return cluster.server.heartbeat(cluster.node(uuid, nodename="one", addr=addr), "one", identity)
 
     for addr in ("one:22", f"One.{CLUSTER}:22", "one.example.org:3022", "[2001:db8::1]:22", "198.51.100.5:3022"):
         await ping(addr)
@@ -330,7 +330,7 @@ async def test_memberships_end(cluster):
     assert {f"/hosts/{silent}/node", f"/hosts/{alive}/node", "/names/silent", "/names/alive"} <= keys
     assert not {f"/hosts/{never}/node", "/names/never"} & keys
     cluster.clock.advance(15 * defaults.DAY)
-    await cluster.server.renew(cluster.identity(alive), RenewRequest(*KEYS, cluster.clock.seconds(), "0.1.0"))
+    await cluster.server.renew(RenewRequest(*KEYS, cluster.clock.seconds(), "0.1.0"), cluster.identity(alive))
     cluster.clock.advance(16 * defaults.DAY)
     await cluster.backend.sweep()
     keys = set(await cluster.stored())
@@ -405,7 +405,7 @@ async def test_a_state_from_before_goes_on(cluster):
 
     async def renewed(uuid, role="node"):
         keys = RenewRequest(*KEYS, cluster.clock.seconds(), "0.1.0")
-        return principals(await cluster.server.renew(cluster.identity(uuid, role), keys))
+        return principals(await cluster.server.renew(keys, cluster.identity(uuid, role)))
 
     assert f"one.{CLUSTER}" in await renewed(uuids[2])
     assert await renewed(uuids[0]) == own(uuids[0])
@@ -415,7 +415,7 @@ async def test_a_state_from_before_goes_on(cluster):
         assert {"proxy.example.com", f"p{uuids.index(uuid) - 3}"} <= await renewed(uuid, "proxy")
     for uuid, nodename in ((uuids[0], "one"), (uuids[2], f"one.{CLUSTER}"), (uuids[3], "localhost")):
         identity = evolve(cluster.identity(uuid), address="198.51.100.5")
-        await cluster.server.heartbeat(identity, cluster.node(uuid, nodename=nodename, addr="198.51.100.5:22"), "i")
+        await cluster.server.heartbeat(cluster.node(uuid, nodename=nodename, addr="198.51.100.5:22"), "i", identity)
     router = await routed(cluster)
     assert target_of(router, "one") == target_of(router, f"one.{CLUSTER}") == uuids[2]
     assert target_of(router, uuids[0]) == uuids[0]
@@ -489,12 +489,12 @@ class Model:
         addr = f"[{host}]:22" if ":" in host else f"{host}:22"
         node = self.cluster.node(request.uuid, nodename=request.nodename, addr=addr, public_addrs=tuple(public))
         identity = evolve(self.cluster.identity(request.uuid), address=address)
-        await self.cluster.server.heartbeat(identity, node, "one")
+        await self.cluster.server.heartbeat(node, "one", identity)
 
     async def renew(self, number):
         before = await self.owners()
         keys = RenewRequest(*KEYS, self.clock.seconds(), "0.1.0")
-        given = await self.cluster.server.renew(self.cluster.identity(self.uuids[number]), keys)
+        given = await self.cluster.server.renew(keys, self.cluster.identity(self.uuids[number]))
         self.certified(number, "node", given, before)
 
     async def remove(self, number):
@@ -569,8 +569,8 @@ async def test_a_node_from_before_is_found_where_it_was(cluster):
     cluster.server = cluster.another()
     await cluster.server.start()
     nat = evolve(cluster.identity(uuid), address="198.51.100.5")
-    await cluster.server.heartbeat(nat, node, "i")
-    await refused(cluster.server.heartbeat(nat, evolve(node, addr="192.0.2.10:3022"), "i"))
+    await cluster.server.heartbeat(node, "i", nat)
+    await refused(cluster.server.heartbeat(evolve(node, addr="192.0.2.10:3022"), "i", nat))
     await cluster.server.stop()
 
 

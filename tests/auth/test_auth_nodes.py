@@ -15,7 +15,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from teleconch import defaults
-from teleconch.auth.server import CALLS_AT_ONCE
+from teleconch.api.interface import AuthAPI
+from teleconch.auth.authorized import checked
+from teleconch.auth.hosts import CALLS_AT_ONCE
 from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExceeded, NotFound, Unavailable
 from teleconch.resources.host import RenewRequest
@@ -115,7 +117,7 @@ async def test_a_host_speaks_for_itself_only(cluster):
         (ApiIdentity("user", uuid, ("node",), CLUSTER, 9e9), node),
         (cluster.identity(new_uuid()), node),
     ):
-        await refused(cluster.server.heartbeat(identity, told, "one"), AccessDenied)
+        await refused(cluster.server.heartbeat(told, "one", identity), AccessDenied)
     assert (await cluster.server.list_nodes("", 10)).nodes == ()
     told = await refused(cluster.ping(uuid, nodename="db1"), AccessDenied)
     assert "joined as 'web1'" in told
@@ -124,9 +126,10 @@ async def test_a_host_speaks_for_itself_only(cluster):
 
 @pytest_twisted.ensureDeferred
 async def test_roles_come_from_the_certificate(cluster):
-    """A node cannot show itself as a proxy."""
+    """A node cannot show itself as a proxy, nor as nothing at all."""
     uuid = await cluster.joined()
-    await cluster.ping(uuid, roles=("auth", "proxy"))
+    await refused(cluster.ping(uuid, roles=("auth", "proxy")), AccessDenied)
+    await cluster.ping(uuid, roles=())
     assert (await cluster.server.get_node(uuid)).node.roles == ("node",)
 
 
@@ -162,14 +165,34 @@ async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
     ):
         await refused(cluster.ping(uuid, **changes), BadParameter)
     upper = cluster.node(uuid.upper())
-    await refused(cluster.server.heartbeat(cluster.identity(uuid), upper, "one"), BadParameter)
+    await refused(cluster.server.heartbeat(upper, "one", cluster.identity(uuid)), BadParameter)
     for instance in ("", "x" * 65, "a b", "a/b"):
         await refused(cluster.ping(uuid, instance), BadParameter)
-        await refused(cluster.server.goodbye(cluster.identity(uuid), instance), BadParameter)
+        await refused(cluster.server.goodbye(instance, cluster.identity(uuid)), BadParameter)
     for good in ("[2001:db8::1]:22", "web1.example.com:1", "192.0.2.7:65535"):
         await cluster.ping(
             uuid, addr=good, public_addrs=("web1", "2001:db8::1", good), labels={"ä/é.x*": "größe 1, 2=3"}
         )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"uuid": new_uuid()},
+        {"cluster": "other.example.com"},
+        {"roles": ("node", "proxy")},
+        {"roles": ("auth",)},
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_host_speaks_for_itself(cluster, changes):
+    """CVE-2021-41393 is of this kind: a node cannot ping as another host, for another cluster or in another role."""
+    uuid = await cluster.joined()
+    api = checked(AuthAPI, cluster.server, cluster.identity(uuid), cluster.clock.seconds)
+    before = await cluster.stored()
+    told = await refused(api.heartbeat(evolve(cluster.node(uuid), **changes), "one"), AccessDenied)
+    assert told.endswith(f"cannot come from host {uuid} (node).")
+    assert await cluster.stored() == before
 
 
 @pytest_twisted.ensureDeferred
@@ -199,17 +222,17 @@ async def test_goodbye_is_offline_at_once(cluster):
     await cluster.ping(uuid)
     seen = cluster.clock.seconds()
     cluster.clock.advance(10)
-    await cluster.server.goodbye(cluster.identity(uuid), "one")
-    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    await cluster.server.goodbye("one", cluster.identity(uuid))
+    await cluster.server.goodbye("one", cluster.identity(uuid))
     status = await cluster.server.get_node(uuid)
     assert (status.online, status.last_seen, status.expires) == (False, seen, seen + 600)
     await cluster.ping(uuid, "two")
     assert (await cluster.server.get_node(uuid)).online
-    await cluster.server.goodbye(cluster.identity(uuid), "one")  # the old process was slow to say it
+    await cluster.server.goodbye("one", cluster.identity(uuid))  # the old process was slow to say it
     assert (await cluster.server.get_node(uuid)).online
-    await cluster.server.goodbye(cluster.identity(new_uuid()), "one")
+    await cluster.server.goodbye("one", cluster.identity(new_uuid()))
     for identity in (cluster.identity(uuid, "admin"), ApiIdentity("user", uuid, ("node",), CLUSTER, 9e9)):
-        await refused(cluster.server.goodbye(identity, "two"), AccessDenied)
+        await refused(cluster.server.goodbye("two", identity), AccessDenied)
 
 
 @pytest_twisted.ensureDeferred
@@ -248,7 +271,7 @@ async def test_restarts_are_never_taken_for_clones(cluster):
         await cluster.ping(uuid, f"run{number}")
         cluster.clock.advance(number % 3)
         if number % 2:
-            await cluster.server.goodbye(cluster.identity(uuid), f"run{number}")
+            await cluster.server.goodbye(f"run{number}", cluster.identity(uuid))
     record = json.loads((await cluster.stored())[f"/presence/{uuid}"])
     assert len(record["replaced"]) == 8
 
@@ -264,7 +287,7 @@ async def test_a_replaced_process_may_come_back_when_the_other_is_silent(cluster
     cluster.clock.advance(1)
     await cluster.ping(uuid, "one")
     await refused(cluster.ping(uuid, "two"), AlreadyJoined)
-    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    await cluster.server.goodbye("one", cluster.identity(uuid))
     await cluster.ping(uuid, "two")
 
 
@@ -288,14 +311,14 @@ async def test_a_certificate_ends_with_its_membership(cluster):
         return identity_of(der, certificates.authorities, cluster.clock.seconds())
 
     old = identity(certificates)
-    await cluster.server.heartbeat(old, cluster.node(request.uuid), "one")
+    await cluster.server.heartbeat(cluster.node(request.uuid), "one", old)
     await cluster.server.delete_node(request.uuid)
     cluster.clock.advance(1)
     again = identity(await cluster.server.join(cluster.request(uuid=request.uuid)))
     renewal = RenewRequest(request.ssh_public_key, request.tls_public_key, cluster.clock.seconds(), "0.1.0")
     for call in (
-        lambda who: cluster.server.heartbeat(who, cluster.node(request.uuid), "one"),
-        lambda who: cluster.server.renew(who, renewal),
+        lambda who: cluster.server.heartbeat(cluster.node(request.uuid), "one", who),
+        lambda who: cluster.server.renew(renewal, who),
         cluster.server.check_standing,
     ):
         await refused(call(old), AccessDenied)
@@ -342,7 +365,7 @@ async def test_no_ping_is_lost_or_resurrects_what_changed_meanwhile(cluster):
     cluster.meanwhile(lambda: cluster.ping(uuid, "three"))
     await refused(cluster.ping(uuid, "two"), AlreadyJoined)
     cluster.meanwhile(lambda: cluster.ping(uuid, "four"))
-    await cluster.server.goodbye(cluster.identity(uuid), "three")
+    await cluster.server.goodbye("three", cluster.identity(uuid))
     assert (await cluster.server.get_node(uuid)).online
     cluster.meanwhile(lambda: cluster.ping(uuid, "four"))
     await cluster.server.delete_node(uuid)
@@ -418,7 +441,7 @@ async def test_a_watcher_is_told_all_then_each_change(cluster):
     await settled(cluster)
     assert ears.calls[0][0].status.node.labels == {"env": "test"}
     assert ears.take() == [(first, True)]
-    await cluster.server.goodbye(cluster.identity(first), "one")
+    await cluster.server.goodbye("one", cluster.identity(first))
     await settled(cluster)
     assert ears.take() == [(first, False)]
     await cluster.server.delete_node(second)
@@ -543,7 +566,7 @@ async def test_the_directory_survives_falling_behind(cluster):
     await cluster.server.watch_nodes(ears)
     ears.take()
     cluster.server._directory._watch.end("fell behind")
-    await cluster.server.goodbye(cluster.identity(uuid), "one")
+    await cluster.server.goodbye("one", cluster.identity(uuid))
     await cluster.server.delete_node(gone)
     await settled(cluster)
     assert ears.take() == []

@@ -14,9 +14,11 @@ from twisted.logger import globalLogPublisher
 
 from teleconch.api import interface
 from teleconch.api.codec import METHODS
+from teleconch.api.interface import AuthAPI
 from teleconch.api.perspectives import PERSPECTIVES, methods_of
-from teleconch.auth.authorized import RULES, AuthorizedAPI
+from teleconch.auth.authorized import RULES, checked
 from teleconch.auth.server import AuthServer
+from teleconch.backend.memory import MemoryBackend
 from teleconch.errors import AccessDenied
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.node import Node
@@ -54,6 +56,7 @@ MAY = {
         " sign_host",
     },
 }
+IN_PERSON = {"join", "renew", "heartbeat", "goodbye"}
 NODE = Node(UUID, "web1", "example.com", "192.0.2.7:3022")
 
 
@@ -96,33 +99,41 @@ def walked():
     ]
 
 
+def auth_server():
+    clock = Clock()
+    return AuthServer(MemoryBackend(clock.seconds), cluster="example.com", second_factor="off", clock=clock)
+
+
 def test_every_method_has_a_rule():
     """A method that is added to the API without a rule, a check or a use case does not go unnoticed."""
     assert sorted(RULES) == sorted(walked())
+    server = auth_server()
+    api = checked(AuthAPI, server, USER, lambda: NOW)
     for name in walked():
-        assert name in vars(AuthorizedAPI), f"{name} is not checked"
-        assert name in vars(AuthServer), f"{name} does nothing"
-    public = {name for name in vars(AuthorizedAPI) if not name.startswith("_")}
+        assert name in vars(type(api)), f"{name} is not checked"
+        assert name in vars(server), f"{name} does nothing"
+    public = {name for name in vars(type(api)) if not name.startswith("_")}
     assert public == set(walked())
 
 
 def test_signatures():
-    """The checked API takes what the interface says; the server takes the identity first where a host speaks."""
+    """The checked API takes what the interface says; the server takes the caller last where a host speaks."""
+    server = auth_server()
+    api = checked(AuthAPI, server, USER, lambda: NOW)
     for noun, name in ((noun, name) for noun in interface.NOUNS for name in walked() if name in vars(noun)):
         promised = list(inspect.signature(vars(noun)[name]).parameters)
-        assert list(inspect.signature(vars(AuthorizedAPI)[name]).parameters) == promised
-        served = list(inspect.signature(vars(AuthServer)[name]).parameters)
-        if name in ("renew", "heartbeat", "goodbye"):
-            assert served.pop(1) == "identity"
-        if name == "join":
+        assert list(inspect.signature(vars(type(api))[name]).parameters) == promised
+        served = list(inspect.signature(vars(server)[name]).parameters)
+        if RULES[name].in_person:
             assert served.pop() == "caller"
-        assert served == promised
+        assert ["self", *served] == promised
+    assert {name for name, rule in RULES.items() if rule.in_person} == IN_PERSON
 
 
 def test_perspectives_show_what_rules_give():
     """Both gates agree: who may call a method sees it, and nobody sees a noun of which it may call nothing."""
     for who, identity in WHO.items():
-        allowed = {name for name, perspectives in RULES.items() if who in perspectives}
+        allowed = {name for name, rule in RULES.items() if who in rule.who}
         assert allowed == set(" ".join(MAY[who]).split())
         assert allowed <= methods_of(identity)
         for noun in PERSPECTIVES[who]:
@@ -134,15 +145,13 @@ def test_perspectives_show_what_rules_give():
 async def test_matrix(who, method):
     """Each kind of caller reaches just its methods; everything else is denied before the server, and logged."""
     server, events = Reached(), []
-    api = AuthorizedAPI(server, WHO[who], lambda: NOW)
+    api = checked(AuthAPI, server, WHO[who], lambda: NOW)
     arguments = arguments_of(method, who)
     globalLogPublisher.addObserver(events.append)
     try:
         if method in set(" ".join(MAY[who]).split()):
             await getattr(api, method)(*arguments)
-            passed = [WHO[who], *arguments] if method in ("renew", "heartbeat", "goodbye") else list(arguments)
-            if method == "join":
-                passed.append(WHO[who])
+            passed = [*arguments, WHO[who]] if method in IN_PERSON else arguments
             assert server.calls == [(method, tuple(passed))]
             return
         with pytest.raises(AccessDenied) as caught:
@@ -165,8 +174,8 @@ async def test_who_was_removed(who, method):
     """A user or host that was removed may do nothing more, however long its certificate lives."""
     server = Reached()
     server.removed = True
-    api = AuthorizedAPI(server, WHO[who], lambda: NOW)
-    if method in ("join", "renew", "heartbeat", "goodbye"):  # the server decides, together with what is written
+    api = checked(AuthAPI, server, WHO[who], lambda: NOW)
+    if method in IN_PERSON:  # the server decides, together with what is written
         await getattr(api, method)(*arguments_of(method, who))
         return
     with pytest.raises(AccessDenied, match="Removed"):
@@ -180,13 +189,13 @@ async def test_expiry(who):
     """An identity that expires while its connection lives may do nothing more, and is told what to do."""
     clock, server = Clock(), Reached()
     clock.advance(NOW)
-    api = AuthorizedAPI(server, WHO[who], clock.seconds)
+    api = checked(AuthAPI, server, WHO[who], clock.seconds)
     await api.status()
     clock.advance(60)
     for method in RULES:
         with pytest.raises(AccessDenied, match="not valid"):
             await getattr(api, method)(*arguments_of(method))
-    endless = AuthorizedAPI(server, evolve(WHO[who], expires=None), clock.seconds)
+    endless = checked(AuthAPI, server, evolve(WHO[who], expires=None), clock.seconds)
     with pytest.raises(AccessDenied, match="not valid"):
         await endless.status()
     assert len(server.calls) == 1
@@ -208,7 +217,7 @@ async def test_expiry(who):
 @test
 async def test_roles_are_exact(identity):
     """Neither a host of an unknown role nor a user who bears a host's role gets more than a user."""
-    api, server = AuthorizedAPI(Reached(), identity, lambda: NOW), set()
+    api, server = checked(AuthAPI, Reached(), identity, lambda: NOW), set()
     for method in RULES:
         try:
             await getattr(api, method)(*arguments_of(method))
@@ -216,21 +225,3 @@ async def test_roles_are_exact(identity):
             continue
         server.add(method)
     assert server == (set(" ".join(MAY["user"]).split()) if identity.kind == "user" else set())
-
-
-@pytest.mark.parametrize(
-    "node",
-    [
-        evolve(NODE, uuid=str(uuid.uuid4())),
-        evolve(NODE, cluster="other.example.com"),
-        evolve(NODE, roles=("node", "proxy")),
-        evolve(NODE, roles=("auth",)),
-    ],
-)
-@test
-async def test_a_host_speaks_for_itself(node):
-    """A node cannot ping as another host, for another cluster or in another role."""
-    server = Reached()
-    with pytest.raises(AccessDenied):
-        await AuthorizedAPI(server, host("node"), lambda: NOW).heartbeat(node, "one")
-    assert server.calls == []

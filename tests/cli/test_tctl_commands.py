@@ -18,9 +18,10 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from teleconch import __version__, defaults
+from teleconch.api.interface import AuthAPI
 from teleconch.api.server import APIServerFactory
 from teleconch.api.tls import TLSCredentials
-from teleconch.auth.authorized import AuthorizedAPI
+from teleconch.auth.authorized import checked
 from teleconch.auth.server import AuthServer
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
@@ -95,7 +96,7 @@ class Cluster:
         node_uuid = await self.member(nodename, "node")
         identity = ApiIdentity("host", node_uuid, ("node",), "main", time.time() + 3600)
         node = Node(node_uuid, nodename, "main", "10.0.0.1:3022", labels=labels, version=__version__)
-        await self.server.heartbeat(identity, node, "instance-1")
+        await self.server.heartbeat(node, "instance-1", identity)
         return node_uuid
 
 
@@ -117,7 +118,7 @@ def cluster(tmp_path):
     credentials = TLSCredentials(own.certificate + hosts[0], own.private_key)
     factory = APIServerFactory(
         reactor,
-        lambda identity: AuthorizedAPI(server, identity, time.time),
+        lambda identity: checked(AuthAPI, server, identity, time.time),
         lambda: own.authorities,
         lambda: credentials,
         time.time,

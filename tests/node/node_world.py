@@ -21,7 +21,7 @@ from twisted.logger import globalLogPublisher
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
 from teleconch.ca.ssh import PERMITS, issue_host_cert, issue_user_cert
-from teleconch.errors import ConnectionProblem
+from teleconch.errors import ConnectionProblem, TeleconchError
 from teleconch.node.service import NodeServer
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.host import Ping, RenewRequest
@@ -117,6 +117,7 @@ class Member:
     uuid: str = UUID
     cluster: str = CLUSTER
     also: tuple[TrustedAuthority, ...] = ()  # of other clusters
+    answers: list[TeleconchError | None] = field(factory=list)  # to its pings: None, or a refusal
     keys: tuple[Secret, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -131,6 +132,12 @@ class Member:
 
     def authorities(self) -> tuple[TrustedAuthority, ...]:
         return self.authority.trusted() + self.also
+
+    def acknowledged(self) -> None:
+        self.answers.append(None)
+
+    def refused(self, error: TeleconchError) -> None:
+        self.answers.append(error)
 
 
 @define

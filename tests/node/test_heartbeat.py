@@ -262,7 +262,7 @@ def test_who_waits_for_the_first_ping_hears_of_it() -> None:
     rig = Rig()
     rig.beat = Heartbeat(
         rig.clock, rig.auth, lambda: NODE, instance="i1", random=lambda: rig.chance, now=rig.clock.seconds,
-        reached=lambda: refusals.append(""), refused=refusals.append,
+        reached=lambda: refusals.append(""), refused=lambda error: refusals.append(str(error)),
     )  # fmt: skip
     taken, rig.auth.answer = rig.auth.answer, refuse
     rig.beat.start()

@@ -11,9 +11,10 @@ from twisted.internet import reactor, task
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 
-from teleconch.errors import BadParameter
+from teleconch.errors import AccessDenied, BadParameter
 from teleconch.node.labels import Labels
 from teleconch.node.service import NodeServer
+from teleconch.resources.host import Ping
 
 pytestmark = pytest.mark.program("ssh")
 
@@ -29,8 +30,24 @@ async def test_ping_tells_what_the_node_is(tmp_path: Path) -> None:
     assert node.labels == {"env": "test"}
     assert node.version
     assert node.roles == ("node",)
+    assert world.member.answers == [None]
     await world.close()
     assert world.member.client.goodbyes == [instance]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_membership_hears_of_a_refusal(tmp_path: Path) -> None:
+    """A node that was removed while it was down can join again: its membership learns what became of its pings."""
+    world = await running_node(tmp_path)
+    refusal = AccessDenied("removed")
+
+    def refuse() -> Ping:
+        raise refusal
+
+    world.member.client.answer = refuse
+    world.node.heartbeat.changed()
+    assert world.member.answers == [None, refusal]
+    await world.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -47,13 +47,13 @@ async def administrate() -> None:
             while True:
                 number += 1
                 name = f"user-{number}"
-                await client.create_user(User(name=name, traits={"logins": (name,)}), 3600)
+                await client.api.create_user(User(name=name, traits={"logins": (name,)}), 3600)
                 answered("user", name)
-                made = await client.create_token(("node",), 3600, None)
+                made = await client.api.create_token(("node",), 3600, None)
                 answered("token", made.value.reveal())
                 if number % 3 == 0:
                     answered("leaving", name)  # asked for: whether it happened is open until it is answered
-                    await client.delete_user(name)
+                    await client.api.delete_user(name)
                     answered("gone", name)
         except (TeleconchError, ValueError, OSError):
             await deferLater(reactor, 0.05)  # killed, or just starting: go on with the next name

@@ -1,0 +1,35 @@
+"""Certificates that an administrator makes: of a user, and of an OpenSSH host."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from teleconch.auth.certificates import SIGNED_TTL_MAX, Certificates, checked_ttl
+from teleconch.auth.users import Users
+from teleconch.resources.login import SignedHost, UserCertificates
+
+log = Logger()
+
+
+class Signing:
+    """Signs what ``tctl auth sign`` asks for."""
+
+    def __init__(self, users: Users, certificates: Certificates) -> None:
+        self._users = users
+        self._certificates = certificates
+
+    async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
+        """Certificates of a user. NotFound; BadParameter."""
+        checked_ttl(ttl, SIGNED_TTL_MAX)
+        user = await self._users.get_user(name)
+        certificates = self._certificates.user(user, ssh_public_key, tls_public_key, ttl)
+        log.info("signed certificates of {user}", user=name, ttl=ttl, event="cert.create")
+        return certificates
+
+    async def sign_host(
+        self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
+    ) -> SignedHost:
+        """Certificates of a host that joins nothing. BadParameter."""
+        signed = self._certificates.openssh_host(names, ssh_public_key, tls_public_key, ttl)
+        log.info("signed a host certificate for {names}", names=names, ttl=ttl, event="cert.create")
+        return signed
