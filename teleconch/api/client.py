@@ -14,14 +14,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.api.backoff import full_jitter
-from teleconch.api.codec import Method, decode_events, decode_result, encode_arguments
+from teleconch.api.codec import Method, decode_changes, decode_result, encode_arguments
 from teleconch.api.connection import ClientBroker, endpoint_of, open_connection
-from teleconch.api.interface import AuthAPI, NodeReceiver, Watch
+from teleconch.api.interface import AuthAPI, Receiver, Watch
 from teleconch.api.stubs import stub
 from teleconch.api.tls import ClientTLS
 from teleconch.api.wire import OK, Answer, Exposed, error_answer, read_answer
 from teleconch.errors import BadParameter, ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.places import Places
+from teleconch.resources.kind import Kind
 
 log = Logger()
 
@@ -32,7 +33,8 @@ _WAITING_MAX: Final = 1000  # calls that wait for their turn
 class _Watching(Exposed):
     """The receiver that the server calls, and the ``Watch`` that the caller holds."""
 
-    def __init__(self, receiver: NodeReceiver) -> None:
+    def __init__(self, kind: Kind[Any], receiver: Receiver[Any]) -> None:
+        self._kind = kind
         self._receiver = receiver
         self._broker: ClientBroker | None = None
         self._handle: Any = None
@@ -40,15 +42,27 @@ class _Watching(Exposed):
 
     def runs(self, broker: ClientBroker, handle: Any) -> None:
         self._broker, self._handle = broker, handle
-        if not self._over:
+        if self._over:
+            self._stop()
+        else:
             broker.lost.addCallback(lambda _: self.ended())
 
     async def answer(self, name: str, arguments: tuple[Any, ...]) -> Answer:
         if name == "watch_ended":
             self.ended()
-        elif name == "node_events" and len(arguments) == 1 and isinstance(arguments[0], bytes):
+        elif name == "whole":
             if not self._over:
-                self._receiver.node_events(decode_events(arguments[0]))
+                self._receiver.whole()
+        elif name == "changes" and len(arguments) == 1 and isinstance(arguments[0], bytes):
+            try:
+                changes = decode_changes(self._kind, arguments[0])
+            except BadParameter as error:  # a change that is left out would be missing for as long as the watch lives
+                log.error("the watch of {kind} ends: {error}", kind=self._kind.name, error=str(error))
+                self._stop()
+                self.ended()
+                return error_answer(error)
+            if not self._over:
+                self._receiver.changes(changes)
         else:
             return error_answer(BadParameter("A receiver of changes has no such method."))
         return (OK,)
@@ -59,10 +73,12 @@ class _Watching(Exposed):
             self._receiver.watch_ended()
 
     def stop(self) -> None:
-        if self._over:
-            return
-        self._over = True
-        if self._broker is not None:
+        if not self._over:
+            self._over = True
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._broker is not None and self._handle is not None:
             stopped = self._broker.call(self._handle, "stop")
             stopped.addErrback(lambda _: None)  # a server that is gone has stopped
             self._handle = None
@@ -206,33 +222,34 @@ class AuthClient:
         except BadParameter as error:
             raise ConnectionProblem(f"{error} Are both sides up to date?") from None
 
-    async def _watch(self, method: Method, receiver: NodeReceiver) -> Watch:
-        watching = _Watching(receiver)
+    async def _watch(self, method: Method, kind: Kind[Any], receiver: Receiver[Any]) -> Watch:
+        watching = _Watching(kind, receiver)
         try:
-            await self._ask(method, watching)
+            await self._ask(method, encode_arguments(method, (kind,)), watching)
         except BaseException:
             watching.stop()
             raise
         return watching
 
-    async def _ask(self, method: Method, argument: object) -> tuple[Any, ...]:
+    async def _ask(self, method: Method, data: bytes, watching: _Watching | None = None) -> tuple[Any, ...]:
         if len(self._turns.waiting) >= _WAITING_MAX:
             raise LimitExceeded("Too many calls wait for the auth server; try again in a while.")
         started = self._clock.seconds()
-        asked = Deferred.fromCoroutine(self._ask_in_turn(method, argument))
+        asked = Deferred.fromCoroutine(self._ask_in_turn(method, data, watching))
         try:
             return await asked.addTimeout(self._timeout, self._clock)
         except defer.TimeoutError:
             raise self._overdue(started) from None
 
-    async def _ask_in_turn(self, method: Method, argument: object) -> tuple[Any, ...]:
+    async def _ask_in_turn(self, method: Method, data: bytes, watching: _Watching | None) -> tuple[Any, ...]:
         await self._turns.acquire()
         try:
             broker = await self._connection()
             try:
-                parts = read_answer(await broker.call(broker.root, method.name, argument))
-                if method.streams and isinstance(argument, _Watching) and len(parts) == 1:
-                    argument.runs(broker, parts[0])
+                arguments: tuple[object, ...] = (data,) if watching is None else (data, watching)
+                parts = read_answer(await broker.call(broker.root, method.name, *arguments))
+                if watching is not None and len(parts) == 1:
+                    watching.runs(broker, parts[0])
                 return parts
             finally:
                 broker.answered_or_failed()

@@ -12,16 +12,18 @@ import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import NOTHING, Attribute, fields, frozen, has, resolve_types
 from cattrs import Converter
 
-from teleconch.api.interface import AuthAPI, NodeReceiver
+from teleconch.api.interface import AuthAPI, Receiver
 from teleconch.errors import BadParameter, LimitExceeded, TeleconchError
-from teleconch.resources.node import NodeEvent
+from teleconch.resources.kind import KINDS, Change, Kind
 from teleconch.resources.secret import Secret
 from teleconch.resources.strict_json import read_json
+
+T = TypeVar("T")
 
 REQUEST_MAX: Final = 64 * 1024  # bytes of one request's arguments
 ANSWER_MAX: Final = 16 * 1024 * 1024  # bytes of one answer
@@ -30,7 +32,7 @@ CHUNK: Final = 256 * 1024  # bytes of one string on the wire; Perspective Broker
 
 @frozen
 class Method:
-    """One method of the API. ``parameters`` are names and types; a method that ``streams`` takes a receiver instead."""
+    """One method of the API. ``parameters`` are names and types; one that ``streams`` takes a receiver after them."""
 
     name: str
     noun: type
@@ -39,12 +41,16 @@ class Method:
     streams: bool = False
 
 
+def _origin(kind: Any) -> Any:
+    return typing.get_origin(kind)
+
+
 def _method(noun: type, name: str, function: Callable[..., object]) -> Method:
     hints = typing.get_type_hints(function)
     result = hints.pop("return")
     parameters = tuple((key, hints[key]) for key in inspect.signature(function).parameters if key != "self")
-    streams = any(kind is NodeReceiver for _, kind in parameters)
-    return Method(name, noun, () if streams else parameters, result, streams)
+    streams = bool(parameters) and _origin(parameters[-1][1]) is Receiver
+    return Method(name, noun, parameters[:-1] if streams else parameters, result, streams)
 
 
 def methods_in(noun: type) -> dict[str, Method]:
@@ -86,6 +92,13 @@ def _number(value: object, _: type) -> float:
     return number
 
 
+def _kind(value: object, _: Any) -> Kind[Any]:
+    kind = KINDS.get(_text(value, str))
+    if kind is None:
+        raise _Wrong("a kind of resource that is known here is expected")
+    return kind
+
+
 def _exactly(kind: type, name: str) -> Callable[[object, type], Any]:
     def take(value: object, _: type) -> Any:
         if type(value) is not kind:
@@ -93,10 +106,6 @@ def _exactly(kind: type, name: str) -> Callable[[object, type], Any]:
         return value
 
     return take
-
-
-def _origin(kind: Any) -> Any:
-    return typing.get_origin(kind)
 
 
 def _optional(kind: Any) -> Any:
@@ -181,6 +190,8 @@ def _converter(strict: bool) -> Converter:
     converter.register_structure_hook_factory(lambda kind: _origin(kind) is Mapping, mapping)
     converter.register_structure_hook_factory(lambda kind: _optional(kind) is not None, optional)
     converter.register_structure_hook_factory(lambda kind: _origin(kind) is typing.Literal, literal)
+    converter.register_structure_hook_func(lambda kind: _origin(kind) is Kind, _kind)
+    converter.register_unstructure_hook(Kind, lambda kind: kind.name)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(int, _exactly(int, "a whole number"))
@@ -248,16 +259,41 @@ def decode_result(method: Method, chunks: Sequence[bytes]) -> Any:
     return _structure(_ANSWER, read_json(b"".join(chunks), what), method.result, what)
 
 
-def encode_events(events: Sequence[NodeEvent]) -> bytes:
-    """Some changes of the directory."""
-    return _dump([_ANSWER.unstructure(each) for each in events], ANSWER_MAX, "A list of changes")
+def encode_changes(changes: Sequence[Change[Any]]) -> bytes:
+    """Some changes of one kind, as pairs of key and value."""
+    return _dump([(each.key, _ANSWER.unstructure(each.value)) for each in changes], ANSWER_MAX, "A list of changes")
 
 
-def decode_events(data: bytes) -> tuple[NodeEvent, ...]:
-    """What :func:`encode_events` made. BadParameter."""
-    what = "A list of changes"
-    events: tuple[NodeEvent, ...] = _structure(_ANSWER, read_json(data, what), tuple[NodeEvent, ...], what)
-    return events
+def decode_changes(kind: Kind[T], data: bytes) -> tuple[Change[T], ...]:
+    """What :func:`encode_changes` made. BadParameter."""
+    what = f"A list of changes of {kind.name}"
+    pairs = read_json(data, what)
+    if type(pairs) is not list or not all(type(pair) is list and len(pair) == 2 for pair in pairs):
+        raise BadParameter(f"{what} is not usable: pairs of key and value are expected.")
+    return tuple(Change(_structure(_ANSWER, key, str, what), _value(kind, value, what)) for key, value in pairs)
+
+
+def _value(kind: Kind[T], value: object, what: str) -> T | None:
+    found: T | None = None if value is None else _structure(_ANSWER, value, kind.values, what)
+    return found
+
+
+def encode_kept(kind: Kind[T], schema: int, values: Mapping[str, T]) -> bytes:
+    """Everything of one kind as JSON, to be kept in a file."""
+    kept = {key: _ANSWER.unstructure(value) for key, value in values.items()}
+    return json.dumps({"schema": schema, "kind": kind.name, "values": kept}).encode()
+
+
+def decode_kept(kind: Kind[T], schema: int, data: bytes) -> dict[str, T]:
+    """What :func:`encode_kept` made for the same kind and schema. BadParameter."""
+    what = f"What was kept of {kind.name}"
+    kept = read_json(data, what)
+    if type(kept) is not dict or (kept.get("schema"), kept.get("kind")) != (schema, kind.name):
+        raise BadParameter(f"{what} is not of schema {schema}.")
+    values = kept.get("values")
+    if type(values) is not dict:
+        raise BadParameter(f"{what} has no values.")
+    return {key: _structure(_ANSWER, value, kind.values, what) for key, value in values.items()}
 
 
 def encode_value(value: object) -> bytes:

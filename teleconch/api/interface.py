@@ -6,10 +6,11 @@ annotations, which a zope interface drops.
 """
 
 # No `from __future__ import annotations` here: the codec needs the types themselves.
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.host import HostCertificates, JoinRequest, Ping, RenewRequest
+from teleconch.resources.kind import Change, Kind
 from teleconch.resources.lockout import Lockout
 from teleconch.resources.login import (
     ClusterStatus,
@@ -19,17 +20,22 @@ from teleconch.resources.login import (
     SignupToken,
     UserCertificates,
 )
-from teleconch.resources.node import Node, NodeEvent, NodePage, NodeStatus
+from teleconch.resources.node import Node, NodePage, NodeStatus
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
 
+T = TypeVar("T")
 
-class NodeReceiver(Protocol):
-    """Takes what :meth:`Nodes.watch_nodes` tells."""
 
-    def node_events(self, events: tuple[NodeEvent, ...]) -> None:
+class Receiver(Protocol[T]):
+    """Takes what :meth:`Watches.watch` tells."""
+
+    def changes(self, changes: tuple[Change[T], ...]) -> None:
         """Some changes, oldest first."""
+
+    def whole(self) -> None:
+        """Everything that there is has been told, once; what is told from here on happens now."""
 
     def watch_ended(self) -> None:
         """Nothing more will come: the connection is gone, or the watcher fell behind. Watch again."""
@@ -85,8 +91,12 @@ class Nodes(Protocol):
     async def delete_node(self, uuid: str) -> None:
         """Forget a node and its membership: its certificates are not renewed any more. NotFound."""
 
-    async def watch_nodes(self, receiver: NodeReceiver) -> Watch:
-        """First every node as it is (one or more calls), then each change."""
+
+class Watches(Protocol):
+    """Whatever can be watched."""
+
+    async def watch(self, kind: Kind[T], receiver: Receiver[T]) -> Watch:
+        """First everything of this kind as it is (any number of calls, then ``whole``), then each change. NotFound."""
 
 
 class Tokens(Protocol):
@@ -157,7 +167,7 @@ class Signing(Protocol):
         """A host certificate with these principals (for an OpenSSH server). BadParameter."""
 
 
-class AuthAPI(Join, Cluster, Hosts, Nodes, Tokens, Users, Logins, Signing, Protocol):
+class AuthAPI(Join, Cluster, Hosts, Nodes, Watches, Tokens, Users, Logins, Signing, Protocol):
     """The whole API."""
 
 

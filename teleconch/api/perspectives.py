@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from teleconch.api.codec import METHODS
-from teleconch.api.interface import Cluster, Hosts, Join, Logins, Nodes, Signing, Tokens, Users
+from teleconch.api.interface import Cluster, Hosts, Join, Logins, Nodes, Signing, Tokens, Users, Watches
 from teleconch.resources.identity import ApiIdentity
 
 PERSPECTIVES: Final[Mapping[str, tuple[type, ...]]] = {
     "anonymous": (Join,),
-    "node": (Join, Cluster, Hosts, Nodes),
-    "proxy": (Join, Cluster, Hosts, Nodes, Logins),
+    "node": (Join, Cluster, Hosts, Nodes, Watches),
+    "proxy": (Join, Cluster, Hosts, Nodes, Watches, Logins),
     "user": (Cluster, Nodes),
-    "admin": (Cluster, Nodes, Tokens, Users, Signing),
+    "admin": (Cluster, Nodes, Watches, Tokens, Users, Signing),
 }
 """The five perspectives. A host with several roles sees what any of them sees."""
 

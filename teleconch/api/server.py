@@ -99,27 +99,28 @@ class _Root(Exposed):
     async def _serve(self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]) -> Answer:
         api = self._server.authorize(self._broker.located(identity))
         call = getattr(api, method.name)
-        if method.streams:
-            return await self._watch(call, arguments)
-        if len(arguments) != 1 or not isinstance(arguments[0], bytes):
-            raise BadParameter(f"{method.name} takes its arguments as one text.")
+        if len(arguments) != 1 + method.streams or not isinstance(arguments[0], bytes):
+            also = " and a receiver" if method.streams else ""
+            raise BadParameter(f"{method.name} takes its arguments as one text{also}.")
         values = decode_arguments(method, arguments[0])
+        if method.streams:
+            return await self._watch(call, values, arguments[1])
         if identity is not ANONYMOUS:
             return (OK, *encode_result(method, await call(*values)))
         with self._server.anonymous_calls.one(source_of(getattr(self._broker.transport.getPeer(), "host", ""))):
             return (OK, *encode_result(method, await call(*values)))
 
-    async def _watch(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
-        if len(arguments) != 1 or not isinstance(arguments[0], pb.RemoteReference):
+    async def _watch(self, call: Callable[..., Any], values: tuple[Any, ...], receiver: object) -> Answer:
+        if not isinstance(receiver, pb.RemoteReference):
             raise BadParameter("A watch takes a receiver.")
         watches = self._broker.watches
         watches[:] = [each for each in watches if not each.over]
         if len(watches) >= self._server.limits.watches:
             raise LimitExceeded(f"At most {self._server.limits.watches} watches run on one connection.")
-        pushed = PushedWatch(self._broker, arguments[0], self._broker.identity)
+        pushed = PushedWatch(self._broker, receiver, self._broker.identity)
         watches.append(pushed)
         try:
-            pushed.runs_as(await call(pushed))
+            pushed.runs_as(await call(*values, pushed))
         except BaseException:
             pushed.stop()
             raise

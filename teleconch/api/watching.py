@@ -9,20 +9,21 @@ from typing import Any, Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from teleconch.api.codec import CHUNK, encode_events
+from teleconch.api.codec import CHUNK, encode_changes
 from teleconch.api.interface import Watch
 from teleconch.api.wire import OK, Answer, Exposed, WireBroker, error_answer
 from teleconch.errors import BadParameter, TeleconchError
-from teleconch.resources.node import NodeEvent
+from teleconch.resources.kind import Change
 
 log = Logger()
 
 QUEUE_MAX: Final = 50_000  # changes that wait for one watcher
-_EVENTS_MAX: Final = 200  # changes in one call
+_CHANGES_MAX: Final = 200  # in one call
+_WHOLE: Final = object()  # among the changes: here everything had been told
 
 
 class PushedWatch(Exposed):
-    """Takes what the auth server tells (a ``NodeReceiver``) and passes it on to ``receiver`` at the peer.
+    """Takes what the auth server tells (a ``Receiver``) and passes it on to ``receiver`` at the peer.
 
     ``check`` raises when the peer may no longer watch, for example because its certificate has expired. A watch that
     ends tells its peer so, who watches again. The peer may call ``stop``.
@@ -32,7 +33,7 @@ class PushedWatch(Exposed):
         self._broker = broker
         self._receiver = receiver
         self._check = check
-        self._queue: deque[NodeEvent] = deque()
+        self._queue: deque[Any] = deque()
         self._sending = False
         self._watch: Watch | None = None
         self.over = False
@@ -49,14 +50,19 @@ class PushedWatch(Exposed):
         self.stop()
         return (OK,)
 
-    def node_events(self, events: tuple[NodeEvent, ...]) -> None:
+    def changes(self, changes: tuple[Change[Any], ...]) -> None:
         if self.over:
             return
-        if len(self._queue) + len(events) > QUEUE_MAX:
+        if len(self._queue) + len(changes) > QUEUE_MAX:
             self._end("it does not take the changes as fast as they come")
             return
-        self._queue.extend(events)
+        self._queue.extend(changes)
         self._send()
+
+    def whole(self) -> None:
+        if not self.over:
+            self._queue.append(_WHOLE)
+            self._send()
 
     def watch_ended(self) -> None:
         self._end("")
@@ -92,16 +98,20 @@ class PushedWatch(Exposed):
             self._end(str(error))
             return
         self._sending = True
-        acknowledged = self._broker.call(self._receiver, "node_events", self._next_chunk())
+        if self._queue[0] is _WHOLE:
+            self._queue.popleft()
+            acknowledged = self._broker.call(self._receiver, "whole")
+        else:
+            acknowledged = self._broker.call(self._receiver, "changes", self._next_chunk())
         acknowledged.addCallbacks(self._acknowledged, self._failed)
 
     def _next_chunk(self) -> bytes:
-        events: list[NodeEvent] = []
+        changes: list[Change[Any]] = []
         size = 0
-        while self._queue and len(events) < _EVENTS_MAX and size < CHUNK // 2:
-            events.append(self._queue.popleft())
-            size += len(encode_events(events[-1:]))
-        return encode_events(events)
+        while self._queue and self._queue[0] is not _WHOLE and len(changes) < _CHANGES_MAX and size < CHUNK // 2:
+            changes.append(self._queue.popleft())
+            size += len(encode_changes(changes[-1:]))
+        return encode_changes(changes)
 
     def _acknowledged(self, _: object) -> None:
         self._sending = False

@@ -3,11 +3,12 @@
 ::
 
     api ──▶ authorized.py ──▶ server.py ──┬── hosts.py ──── tokens.py        join, renew
-            checks each call   delegates  ├── presence.py ─ nodes.py         heartbeat, list
-                                          ├── directory.py                   watch
+            checks each call   finds the  ├── presence.py ─ nodes.py         heartbeat, list
+                               use case   ├── sources.py ── directory.py     watch
                                           ├── users.py, signup.py            who may log in
                                           ├── login.py ──── lockout.py, passwords.py, otp.py
+                                          ├── cluster.py, signing.py
                                           └── certificates.py ── authorities.py ──▶ ca
                                                      │
-                      records.py: what is stored ── state.py ──▶ backend
+     following.py, records.py: what is stored ── state.py ──▶ backend
 """

@@ -1,11 +1,12 @@
-"""The cluster's two authorities: made once, together, by whichever auth server comes first."""
+"""The cluster's two authorities: made once, together, by whichever auth server comes first; then as they are stored,
+whoever of the auth servers changes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from teleconch.auth.following import Following
 from teleconch.auth.records import AUTHORITIES, authority_key
 from teleconch.auth.state import State, put
 from teleconch.backend.interface import ABSENT, Backend
@@ -17,12 +18,13 @@ log = Logger()
 
 
 class Authorities:
-    """The authorities, with their private keys, once :meth:`start` is done."""
+    """The authorities, with their private keys, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, state: State, cluster: str, now: Callable[[], float]) -> None:
+    def __init__(self, state: State, cluster: str, clock: IReactorTime) -> None:
         self._state = state
         self._cluster = cluster
-        self._now = now
+        self._now = clock.seconds
+        self._stored = Following(state, AUTHORITIES, CertAuthority, clock, self._changed)
         self._both: dict[AuthorityType, CertAuthority] = {}
 
     async def start(self) -> None:
@@ -45,6 +47,19 @@ class Authorities:
                     f" {quoted(self._cluster)}; set cluster_name back, or give another data_dir for a new cluster."
                 )
         self._both = both
+        await self._stored.start()
+
+    async def stop(self) -> None:
+        """Follow the store no more."""
+        await self._stored.stop()
+
+    def _changed(self, _: object) -> None:
+        both = {each.type: each for each in self._stored.records.values() if each.cluster == self._cluster}
+        if both.keys() != {"user", "host"}:
+            log.error("the state lacks an authority of {cluster}; the last ones stay", cluster=self._cluster)
+        elif both != self._both:
+            self._both = both
+            log.info("another auth server changed the authorities of {cluster}", cluster=self._cluster)
 
     async def _read(self) -> dict[AuthorityType, CertAuthority]:
         return {found.record.type: found.record async for found in self._state.all(AUTHORITIES, CertAuthority)}

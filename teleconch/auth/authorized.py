@@ -17,6 +17,7 @@ from teleconch.api.perspectives import described, perspectives_of
 from teleconch.api.stubs import Noun, stub
 from teleconch.errors import AccessDenied, quoted
 from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.kind import NODES, Kind
 from teleconch.resources.times import utc_text
 
 log = Logger()
@@ -46,7 +47,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "goodbye": Rule(_HOSTS, in_person=True),
     "list_nodes": Rule(_MEMBERS),
     "get_node": Rule(_MEMBERS),
-    "watch_nodes": Rule(_HOSTS | _ADMIN),
+    "watch": Rule(_HOSTS | _ADMIN),  # of these, each kind as WATCHES says
     "delete_node": Rule(_ADMIN),
     "create_token": Rule(_ADMIN),
     "list_tokens": Rule(_ADMIN),
@@ -66,6 +67,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "sign_host": Rule(_ADMIN),
 }
 """Who may call each method. What has no rule is called by nobody."""
+
+
+WATCHES: Final[Mapping[str, frozenset[str]]] = {
+    NODES.name: _HOSTS | _ADMIN,
+}
+"""Who may watch each kind of resource. What has no row is watched by nobody."""
 
 
 class Server(Protocol):
@@ -91,6 +98,8 @@ class _Checks:
 
     async def call(self, method: Method, arguments: tuple[Any, ...]) -> Any:
         rule = self._rule(method.name)
+        if method.streams:
+            self._check_kind(method.name, arguments[0])
         if rule.in_person:
             return await getattr(self.server, method.name)(*arguments, self.identity)
         try:
@@ -109,6 +118,10 @@ class _Checks:
         if rule is None or not rule.who & perspectives_of(identity):
             self._deny(method, f"The auth API's {quoted(method)} is not for {described(identity)}.")
         return rule
+
+    def _check_kind(self, method: str, kind: Kind[Any]) -> None:
+        if not WATCHES.get(kind.name, frozenset()) & perspectives_of(self.identity):
+            self._deny(method, f"The auth API's {quoted(f'watch {kind.name}')} is not for {described(self.identity)}.")
 
     def _deny(self, method: str, sentence: str) -> NoReturn:
         identity = self.identity

@@ -26,6 +26,7 @@ from teleconch.auth.passwords import AT_ONCE, ROUNDS, InThread, Passwords
 from teleconch.auth.presence import PresenceBook
 from teleconch.auth.signing import Signing
 from teleconch.auth.signup import Signups
+from teleconch.auth.sources import Watches
 from teleconch.auth.state import State
 from teleconch.auth.tokens import Tokens
 from teleconch.auth.users import Users
@@ -74,7 +75,7 @@ class AuthServer:
         now = clock.seconds
         state = State(backend)
         passwords = Passwords(in_thread, password_rounds)
-        self._authorities = Authorities(state, cluster, now)
+        self._authorities = Authorities(state, cluster, clock)
         self._certificates = Certificates(self._authorities, cluster, now, randomness)
         self.tokens = Tokens(state, now, randomness, static_tokens)
         self._names = Names(state, cluster, now)
@@ -84,12 +85,13 @@ class AuthServer:
         turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
         self.users = Users(state, lockouts, second_factor, now, randomness)
         self.facts = Cluster(cluster, self._authorities, second_factor, now)
+        self.watches = Watches(self._directory.source)
         vars(self).update(
             _by_method(
                 self.facts,
                 self._hosts,
                 PresenceBook(state, self._names, cluster, now),
-                self._directory,
+                self.watches,
                 self.tokens,
                 self.users,
                 Logins(state, self.users, passwords, turns, lockouts, self._certificates, second_factor, now),
@@ -112,6 +114,7 @@ class AuthServer:
         if self._ticking.running:
             self._ticking.stop()
         await self._directory.stop()
+        await self._authorities.stop()
 
     def _tick(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._look_at_the_clock())

@@ -34,7 +34,7 @@ from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.relay import RelayChannel
 
 if TYPE_CHECKING:
-    from teleconch.api.client import AuthClient
+    from teleconch.api.interface import AuthAPI
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class ProxyConnection:
         except ConnectionProblem as problem:
             raise ConnectionProblem(f"No connection to {host}: {problem}") from problem
 
-    async def ask(self, question: Callable[[AuthClient], Awaitable[T]]) -> T:
+    async def ask(self, question: Callable[[AuthAPI], Awaitable[T]]) -> T:
         """What ``question`` gets out of the auth API as this user. A TeleconchError."""
         from teleconch.client import cluster
 

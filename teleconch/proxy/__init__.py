@@ -2,9 +2,9 @@
 
 ::
 
-    ssh -J proxy node                     watch_nodes (auth API)
+    ssh -J proxy node                     watch (auth API)
     ssh ... -s proxy:%h:%p                        │
-          │                                   watch.py        keeps a watch running
+          │                               api.watcher         keeps a watch running
           ▼                                       │
      server.py  ── request ──▶  router.py  ──▶ directory.py   the nodes, indexed by what users type
           │                        │

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from teleconch.api.copy import Copy
 from teleconch.resources.addresses import no_other_machine, plain_ip, stem
-from teleconch.resources.node import Node, NodeEvent, NodeStatus
+from teleconch.resources.node import Node, NodeStatus
 
 _NOBODY: dict[str, None] = {}
 
@@ -47,44 +48,32 @@ class _Index:
         return self._uuids.get(key, _NOBODY)
 
 
-class Directory:
+class Directory(Copy[NodeStatus]):
     """Every node that the auth server has told of. ``now`` gives epoch seconds.
 
     While the auth server cannot be reached, what it told last stays usable; :meth:`age` says how old that is.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__()
         self._now = now
-        self._nodes: dict[str, NodeStatus] = {}
-        self._round: dict[str, int] = {}
-        self._current = 0
         self._owned = _Index()
         self._names = _Index()
         self._hosts = _Index()
         self._endpoints = _Index()
         self._labels = _Index()
         self._lost: float | None = None
-        self.complete = False
-
-    def __len__(self) -> int:
-        return len(self._nodes)
 
     def __iter__(self) -> Iterator[NodeStatus]:
-        return iter(tuple(self._nodes.values()))
+        return iter(tuple(self.values.values()))
 
     # What is told
 
-    def begin(self) -> None:
-        """A new watch starts: what it does not tell again has to be asked for (:meth:`unconfirmed`)."""
-        self._current += 1
-
-    def confirmed(self) -> None:
-        """Everything that the auth server knows has been told: the directory is whole and current."""
-        self.complete = True
+    def whole(self) -> None:
+        super().whole()
         self._lost = None
 
     def lost(self) -> None:
-        """The auth server tells nothing any more, from now on."""
         if self._lost is None:
             self._lost = self._now()
 
@@ -92,28 +81,21 @@ class Directory:
         """Seconds since the directory could last be trusted to be current; ``None`` while it is current."""
         return None if self._lost is None else max(0.0, self._now() - self._lost)
 
-    def apply(self, events: Iterable[NodeEvent]) -> None:
-        """Take over some changes, oldest first."""
-        for event in events:
-            self._remove(event.uuid)
-            if event.status is not None and event.status.node.uuid == event.uuid:
-                self._insert(event.status)
-
-    def unconfirmed(self) -> tuple[str, ...]:
-        """UUIDs that an earlier watch told of and the current one has not."""
-        return tuple(uuid for uuid, told in self._round.items() if told != self._current)
-
-    def forget(self, uuids: Iterable[str]) -> None:
-        """Remove nodes of which an earlier watch told and which are gone."""
-        for uuid in uuids:
-            if self._round.get(uuid) != self._current:
-                self._remove(uuid)
+    def _put(self, key: str, value: NodeStatus | None) -> None:
+        before = self.values.pop(key, None)
+        if before is not None:
+            for index, entry in self._keys(before.node):
+                index.discard(entry, key)
+        if value is not None and value.node.uuid == key:
+            self.values[key] = value
+            for index, entry in self._keys(value.node):
+                index.add(entry, key)
 
     # What is asked
 
     def by_uuid(self, uuid: str) -> NodeStatus | None:
         """The node with this UUID, in any case of letters."""
-        return self._nodes.get(uuid.lower())
+        return self.values.get(uuid.lower())
 
     def by_owned(self, name: str, cluster: str) -> tuple[NodeStatus, ...]:
         """The node that owns a name, or an address, in whatever spelling. Several only where the auth server does not
@@ -138,7 +120,7 @@ class Directory:
         return tuple(status for status in found if status.node.labels.get(key) == value) or found
 
     def _found(self, uuids: Iterable[str]) -> tuple[NodeStatus, ...]:
-        return tuple(self._nodes[uuid] for uuid in uuids)
+        return tuple(self.values[uuid] for uuid in uuids)
 
     def _keys(self, node: Node) -> Iterator[tuple[_Index, object]]:
         yield self._names, node.nodename.lower()
@@ -154,17 +136,3 @@ class Directory:
                 yield self._owned, stem(host, node.cluster)
         for key, value in node.labels.items():
             yield self._labels, (key.lower(), value.lower())
-
-    def _insert(self, status: NodeStatus) -> None:
-        uuid = status.node.uuid
-        self._nodes[uuid] = status
-        self._round[uuid] = self._current
-        for index, key in self._keys(status.node):
-            index.add(key, uuid)
-
-    def _remove(self, uuid: str) -> None:
-        status = self._nodes.pop(uuid, None)
-        self._round.pop(uuid, None)
-        if status is not None:
-            for index, key in self._keys(status.node):
-                index.discard(key, uuid)

@@ -12,14 +12,16 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerE
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from teleconch.api.interface import Watches
+from teleconch.api.watcher import Watcher
 from teleconch.config.addresses import Address
 from teleconch.proxy.dial import Dialler
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.server import ProxyRealm, Road
 from teleconch.proxy.shares import Shares
-from teleconch.proxy.watch import DirectoryWatch, NodeSource
 from teleconch.resources.authority import TrustedAuthority, user_authorities
+from teleconch.resources.kind import NODES
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
 from teleconch.ssh.checker import CertificateChecker
@@ -56,7 +58,7 @@ class ProxyServer(Service):
         *,
         endpoint: IStreamServerEndpoint,
         member: Member,
-        nodes: NodeSource,
+        nodes: Watches,
         auth_addresses: Iterable[str],
         own_ports: Iterable[int] = (),
         options: ServerOptions | None = None,
@@ -70,7 +72,7 @@ class ProxyServer(Service):
         self._host_key_from: tuple[Secret, str] | None = None
         self._port: IListeningPort | None = None
         self.directory = Directory(now)
-        self._watch = DirectoryWatch(reactor, nodes, self.directory, refused=refused)
+        self._watch = Watcher(reactor, nodes, NODES, self.directory, refused=refused)
         self.first_picture = self._watch.first_picture
         road = Road(
             clock=reactor,

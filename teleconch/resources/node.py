@@ -37,14 +37,6 @@ class NodeStatus:
 
 
 @frozen
-class NodeEvent:
-    """One change in the directory: ``status`` is ``None`` when the node is gone."""
-
-    uuid: str
-    status: NodeStatus | None
-
-
-@frozen
 class NodePage:
     """Some nodes in order of UUID; ``next`` is the ``after`` for the next page, ``None`` at the end."""
 

@@ -250,11 +250,14 @@ class Ears:
     def __init__(self):
         self.events = []
         self.calls = 0
-        self.ended = 0
+        self.wholes = self.ended = 0
 
-    def node_events(self, events):
+    def changes(self, changes):
         self.calls += 1
-        self.events.extend(events)
+        self.events.extend(changes)
+
+    def whole(self):
+        self.wholes += 1
 
     def watch_ended(self):
         self.ended += 1

@@ -22,6 +22,7 @@ from teleconch.api.client import AuthClient
 from teleconch.api.connection import endpoint_of
 from teleconch.api.tls import FirstContact, member_tls, newcomer_tls, server_credentials
 from teleconch.errors import BadParameter, ClockSkew, ConnectionProblem, TeleconchError, TrustError
+from teleconch.resources.kind import NODES
 from teleconch.resources.secret import Secret
 
 test = pytest_twisted.ensureDeferred
@@ -126,7 +127,7 @@ async def test_loss_and_return(world):
     """The auth server is killed and comes back: the call in progress fails with a sentence, later ones succeed."""
     client = client_of(world, [world.address])
     ears = Ears()
-    await client.api.watch_nodes(ears)
+    await client.api.watch(NODES, ears)
     gate = Deferred()
 
     class Slow:

@@ -20,15 +20,16 @@ from teleconch.api.codec import (
     METHODS,
     REQUEST_MAX,
     decode_arguments,
-    decode_events,
+    decode_changes,
     decode_result,
     encode_arguments,
-    encode_events,
+    encode_changes,
     encode_result,
 )
 from teleconch.api.tls import newcomer_tls
 from teleconch.errors import BadParameter, LimitExceeded
-from teleconch.resources.node import Node, NodeEvent, NodeStatus
+from teleconch.resources.kind import KINDS, NODES, Change, Kind
+from teleconch.resources.node import Node, NodeStatus
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
 
@@ -40,6 +41,8 @@ name = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@-]{0,20}", fullmatch=True)
 def values(kind):
     """Values of one annotation."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Kind:
+        return st.sampled_from(list(KINDS.values()))
     if kind is User:
         traits = st.dictionaries(text, st.lists(name, max_size=3).map(tuple), max_size=3)
         return st.builds(User, name=name, roles=st.lists(name, max_size=2).map(tuple), traits=traits)
@@ -75,11 +78,27 @@ def test_round_trip(data):
             assert decode_result(method, encode_result(method, result)) == result
 
 
-@given(st.lists(values(NodeEvent), max_size=5).map(tuple))
+@given(st.lists(st.builds(Change, key=text, value=st.none() | values(NodeStatus)), max_size=5).map(tuple))
 @settings(max_examples=30, deadline=None)
-def test_events_round_trip(events):
+def test_changes_round_trip(changes):
     """A watcher sees the changes that were told."""
-    assert decode_events(encode_events(events)) == events
+    assert decode_changes(NODES, encode_changes(changes)) == changes
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[[]]", b'["ab"]', b'[["a"]]', b"[[1,null]]", b'[["a",1]]', b'[["a",{}]]']
+)
+def test_changes_that_are_none(data):
+    """A watcher takes nothing but pairs of a key and a value of its kind."""
+    with pytest.raises(BadParameter):
+        decode_changes(NODES, data)
+
+
+@pytest.mark.parametrize("data", [b'["locks"]', b"[null]", b'[["nodes"]]', b"[]"])
+def test_kinds_that_are_none(data):
+    """A kind of resource that is not known on this side cannot be asked for."""
+    with pytest.raises(BadParameter):
+        decode_arguments(METHODS["watch"], data)
 
 
 @pytest.mark.parametrize(
@@ -175,5 +194,5 @@ def test_statuses_keep_their_order():
     statuses = tuple(
         NodeStatus(Node(str(number), "n", "c", "a"), float(number), True, float(number)) for number in range(5)
     )
-    events = tuple(NodeEvent(each.node.uuid, each) for each in statuses)
-    assert decode_events(encode_events(events)) == events
+    changes = tuple(Change(each.node.uuid, each) for each in statuses)
+    assert decode_changes(NODES, encode_changes(changes)) == changes

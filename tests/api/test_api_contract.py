@@ -16,6 +16,7 @@ from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, ClockSkew, NotFound
 from teleconch.proxy.dial import RELAY_SOURCE
 from teleconch.resources.host import RenewRequest
+from teleconch.resources.kind import NODES
 from teleconch.resources.login import LoginRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
@@ -99,11 +100,12 @@ async def test_nodes(peers, world):
     with pytest.raises(NotFound):
         await host.get_node(str(uuid.uuid4()))
     ears = Ears()
-    watch = await host.watch_nodes(ears)
-    await until(lambda: {each.uuid for each in ears.events} == set(names))
+    watch = await host.watch(NODES, ears)
+    await until(lambda: ears.wholes == 1)
+    assert {each.key for each in ears.events} == set(names)
     await admin(peers).delete_node(name)
-    await until(lambda: ears.events[-1].status is None)
-    assert ears.events[-1].uuid == name
+    await until(lambda: ears.events[-1].value is None)
+    assert ears.events[-1].key == name
     watch.stop()
     watch.stop()
     heard = len(ears.events)

@@ -24,8 +24,8 @@ from teleconch.api.wire import Exposed, read_answer
 from teleconch.ca.authority import trusted
 from teleconch.errors import AccessDenied, BadParameter, ConnectionProblem, LimitExceeded, TeleconchError, TrustError
 from teleconch.resources.authority import CertAuthority
+from teleconch.resources.kind import NODES, Change
 from teleconch.resources.login import ClusterStatus
-from teleconch.resources.node import NodeEvent
 from teleconch.resources.secret import Secret
 
 test = pytest_twisted.ensureDeferred
@@ -149,7 +149,7 @@ async def test_expiry_during_a_connection(world, log):
     """A connection that outlives its certificate may do nothing more, and its watch ends."""
     client = world.member("host", UUID, ("node",), end=60)
     ears = Ears()
-    await client.watch_nodes(ears)
+    await client.watch(NODES, ears)
     assert (await client.status()).cluster == CLUSTER
     world.clock.advance(61)
     with pytest.raises(TrustError, match="expired at"):
@@ -479,7 +479,8 @@ class Told:
         self.receiver = None
         self.stopped = 0
 
-    async def watch_nodes(self, receiver):
+    async def watch(self, kind, receiver):
+        assert kind is NODES
         self.receiver = receiver
         return self
 
@@ -503,7 +504,7 @@ class Deaf(Exposed):
 
 
 def events(count):
-    return tuple(NodeEvent(str(number), None) for number in range(count))
+    return tuple(Change(str(number), None) for number in range(count))
 
 
 @test
@@ -512,22 +513,22 @@ async def test_watch_waits_for_its_peer(world):
     told, deaf = Told(), Deaf()
     world.factory.authorize = lambda identity: told
     broker, root = await world.raw(world.trusting(world.tls_credentials("host", UUID, ("node",))))
-    read_answer(await broker.call(root, "watch_nodes", deaf))
+    read_answer(await broker.call(root, "watch", b'["nodes"]', deaf))
     for _ in range(10):
-        told.receiver.node_events(events(1000))
+        told.receiver.changes(events(1000))
     await until(lambda: deaf.names)
     await deferLater(reactor, 0.05)
-    assert deaf.names == ["node_events"]
+    assert deaf.names == ["changes"]
     deaf.pending[0].callback(None)
     await until(lambda: len(deaf.names) == 2)
     for _ in range(watching.QUEUE_MAX // 1000):
-        told.receiver.node_events(events(1000))
+        told.receiver.changes(events(1000))
     assert told.stopped == 1
     await until(lambda: deaf.names[-1] == "watch_ended")
-    told.receiver.node_events(events(1000))
+    told.receiver.changes(events(1000))
     broker.close()
     await broker.lost
-    assert deaf.names == ["node_events", "node_events", "watch_ended"]
+    assert deaf.names == ["changes", "changes", "watch_ended"]
 
 
 @test
@@ -535,11 +536,11 @@ async def test_watch_of_an_expired_certificate(world):
     """A watcher whose certificate has expired is told nothing more, though it calls nothing itself."""
     told, ears = Told(), Ears()
     world.factory.authorize = lambda identity: told
-    await world.member("host", UUID, ("node",), end=60).watch_nodes(ears)
-    told.receiver.node_events(events(1))
+    await world.member("host", UUID, ("node",), end=60).watch(NODES, ears)
+    told.receiver.changes(events(1))
     await until(lambda: ears.events)
     world.clock.advance(61)
-    told.receiver.node_events(events(5))
+    told.receiver.changes(events(5))
     await until(lambda: ears.ended)
     assert (len(ears.events), told.stopped) == (1, 1)
 
@@ -550,18 +551,18 @@ async def test_watches_end_with_their_connection(world):
     told = Told()
     world.factory.authorize = lambda identity: told
     broker, root = await world.raw(world.trusting(world.tls_credentials("host", UUID, ("node",))))
-    handles = [read_answer(await broker.call(root, "watch_nodes", Deaf())) for _ in range(4)]
+    handles = [read_answer(await broker.call(root, "watch", b'["nodes"]', Deaf())) for _ in range(4)]
     with pytest.raises(LimitExceeded):
-        read_answer(await broker.call(root, "watch_nodes", Deaf()))
+        read_answer(await broker.call(root, "watch", b'["nodes"]', Deaf()))
     (handle,) = handles[0]
     with pytest.raises(BadParameter):
-        read_answer(await broker.call(handle, "node_events", b"[]"))
+        read_answer(await broker.call(handle, "changes", b"[]"))
     read_answer(await broker.call(handle, "stop"))
     assert told.stopped == 1
-    read_answer(await broker.call(root, "watch_nodes", Deaf()))
-    for wrong in ((), (b"[]",), (Deaf(), Deaf())):
+    read_answer(await broker.call(root, "watch", b'["nodes"]', Deaf()))
+    for wrong in ((), (b'["nodes"]',), (Deaf(), Deaf()), (b'["locks"]', Deaf()), (b"[]", Deaf())):
         with pytest.raises((BadParameter, LimitExceeded)):
-            read_answer(await broker.call(root, "watch_nodes", *wrong))
+            read_answer(await broker.call(root, "watch", *wrong))
     broker.abort()
     await until(lambda: told.stopped == 5)
 

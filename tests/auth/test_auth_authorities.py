@@ -9,15 +9,20 @@ import pytest_twisted
 from auth_fixtures import CLUSTER, new_uuid, spawn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.task import deferLater
 
 import teleconch
 from teleconch import defaults
-from teleconch.ca.authority import ca_pin
+from teleconch.auth.records import authority_key
+from teleconch.auth.state import State, put
+from teleconch.ca.authority import ca_pin, new_authority, trusted
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary, check_host_certificate
 from teleconch.ca.tls import identity_of, verify_auth_server
 from teleconch.errors import BadParameter, NotFound, Unavailable
+from teleconch.resources.authority import CertAuthority
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
@@ -114,6 +119,34 @@ def test_settings_that_make_no_sense_are_refused(cluster):
             cluster.another(**changes)
     with pytest.raises(BadParameter):
         cluster.another(static_tokens=[Token(Secret("x"), ("admin",), None)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_authorities_are_followed(cluster):
+    """An authority that another auth server changed is used without a restart; one that goes, or is not this cluster's,
+    changes nothing."""
+    other = cluster.another()
+    await other.start()
+    host = await State(cluster.backend).find(authority_key("host"), CertAuthority)
+    new = new_authority("user", CLUSTER, cluster.clock.seconds())
+    await cluster.backend.commit(put(authority_key("user"), new))
+
+    async def followed():
+        for _ in range(100):
+            if await other.authorities() == (trusted(new), trusted(host.record)):
+                return True
+            await deferLater(reactor, 0.005)
+        return False
+
+    assert await followed()
+    await cluster.backend.commit(put(authority_key("user"), new_authority("user", "other.example.com", 0)))
+    await cluster.backend.delete(authority_key("host"))
+    await deferLater(reactor, 0.02)
+    assert await followed()
+    new = new_authority("user", CLUSTER, cluster.clock.seconds())
+    await cluster.backend.commit(put(authority_key("user"), new), put(authority_key("host"), host.record))
+    assert await followed()
+    await other.stop()
 
 
 @pytest_twisted.ensureDeferred

@@ -24,7 +24,7 @@ from teleconch.proxy.router import Router
 from teleconch.proxy.target import Target
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ANONYMOUS
-from teleconch.resources.node import NodeEvent
+from teleconch.resources.kind import Change
 from teleconch.resources.secret import Secret
 
 HERE = evolve(ANONYMOUS, address="127.0.0.1", here=True)
@@ -57,8 +57,8 @@ async def routed(cluster):
     """A proxy's router with what the auth server tells now."""
     directory = Directory(cluster.clock.seconds)
     page = await cluster.server.list_nodes("", 500)
-    directory.apply([NodeEvent(status.node.uuid, status) for status in page.nodes])
-    directory.confirmed()
+    directory.apply([Change(status.node.uuid, status) for status in page.nodes])
+    directory.whole()
     return Router(directory, CLUSTER)
 
 

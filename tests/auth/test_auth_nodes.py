@@ -22,6 +22,7 @@ from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExceeded, NotFound, Unavailable
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ApiIdentity
+from teleconch.resources.kind import NODES
 
 OFFLINE = 2.5 * 60
 
@@ -47,11 +48,16 @@ class Ears:
 
     def __init__(self, fails=False):
         self.calls = []
-        self.ended = 0
+        self.wholes = self.ended = 0
         self.fails = fails
 
-    def node_events(self, events):
-        self.calls.append(events)
+    def changes(self, changes):
+        self.calls.append(changes)
+        if self.fails:
+            raise RuntimeError("a receiver's slip")
+
+    def whole(self):
+        self.wholes += 1
         if self.fails:
             raise RuntimeError("a receiver's slip")
 
@@ -60,9 +66,9 @@ class Ears:
 
     def take(self):
         """What came since the last call: (uuid, online) or (uuid, None) for gone."""
-        events = [event for call in self.calls for event in call]
+        changes = [change for call in self.calls for change in call]
         self.calls.clear()
-        return [(event.uuid, event.status and event.status.online) for event in events]
+        return [(change.key, change.value and change.value.online) for change in changes]
 
 
 # Heartbeats
@@ -432,14 +438,14 @@ async def test_a_watcher_is_told_all_then_each_change(cluster):
     await cluster.ping(first)
     await settled(cluster)
     ears = Ears()
-    watch = await cluster.server.watch_nodes(ears)
+    watch = await cluster.server.watch(NODES, ears)
     assert ears.take() == [(first, True)]
     await cluster.ping(second)
     await settled(cluster)
     assert ears.take() == [(second, True)]
     await cluster.ping(first, labels={"env": "test"})
     await settled(cluster)
-    assert ears.calls[0][0].status.node.labels == {"env": "test"}
+    assert ears.calls[0][0].value.node.labels == {"env": "test"}
     assert ears.take() == [(first, True)]
     await cluster.server.goodbye("one", cluster.identity(first))
     await settled(cluster)
@@ -459,8 +465,8 @@ async def test_a_watcher_is_told_all_then_each_change(cluster):
 async def test_an_empty_directory_is_told_too(cluster):
     """A proxy in a new cluster knows that there are no nodes, rather than waiting."""
     ears = Ears()
-    await cluster.server.watch_nodes(ears)
-    assert ears.calls == [()]
+    await cluster.server.watch(NODES, ears)
+    assert (ears.calls, ears.wholes) == ([], 1)
 
 
 @pytest_twisted.ensureDeferred
@@ -470,7 +476,7 @@ async def test_offline_and_gone_are_told_by_the_clock(cluster):
     await cluster.ping(uuid)
     ears = Ears()
     await settled(cluster)
-    await cluster.server.watch_nodes(ears)
+    await cluster.server.watch(NODES, ears)
     ears.take()
     await settled(cluster, OFFLINE - 2)
     assert ears.take() == []
@@ -489,8 +495,8 @@ async def test_pings_alone_are_told_rarely_but_in_time(cluster):
     await cluster.ping(uuid)
     await settled(cluster)
     ears = Ears()
-    await cluster.server.watch_nodes(ears)
-    expires = ears.calls[0][0].status.expires
+    await cluster.server.watch(NODES, ears)
+    expires = ears.calls[0][0].value.expires
     told = 0
     ears.calls.clear()
     for _ in range(30):
@@ -499,7 +505,7 @@ async def test_pings_alone_are_told_rarely_but_in_time(cluster):
         await settled(cluster)
         for call in ears.calls:
             told += len(call)
-            expires = call[-1].status.expires
+            expires = call[-1].value.expires
         ears.calls.clear()
         assert expires > cluster.clock.seconds()
     assert 0 < told <= 6
@@ -521,9 +527,10 @@ async def test_a_big_directory_is_told_in_pieces(cluster):
         await cluster.backend.commit(*changes[start : start + 64])
     await settled(cluster)
     ears = Ears()
-    await cluster.server.watch_nodes(ears)
+    await cluster.server.watch(NODES, ears)
     assert [len(call) for call in ears.calls] == [defaults.PAGE_SIZE, defaults.PAGE_SIZE, 1]
     assert [uuid for uuid, _ in ears.take()] == uuids
+    assert ears.wholes == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -531,14 +538,14 @@ async def test_a_failing_receiver_harms_nobody(cluster, monkeypatch):
     """A connection that breaks in the middle of the news is dropped; the other proxies go on."""
     uuid = await cluster.joined()
     bad, good = Ears(fails=True), Ears()
-    await cluster.server.watch_nodes(bad)
-    await cluster.server.watch_nodes(good)
+    await cluster.server.watch(NODES, bad)
+    await cluster.server.watch(NODES, good)
     assert bad.ended == 1
     good.take()
     await cluster.ping(uuid)
     await settled(cluster)
     assert good.take() == [(uuid, True)]
-    assert len(bad.calls) == 1
+    assert (bad.calls, bad.wholes) == ([], 1)
 
 
 @pytest_twisted.ensureDeferred
@@ -546,13 +553,13 @@ async def test_watchers_are_told_when_the_server_stops(cluster):
     """A proxy whose auth server stops learns it at once and looks for another."""
     server = cluster.another()
     ears = Ears()
-    await refused(server.watch_nodes(ears), Unavailable)
+    await refused(server.watch(NODES, ears), Unavailable)
     await server.start()
-    watch = await server.watch_nodes(ears)
+    watch = await server.watch(NODES, ears)
     await server.stop()
     assert ears.ended == 1
     watch.stop()
-    await refused(server.watch_nodes(ears), Unavailable)
+    await refused(server.watch(NODES, ears), Unavailable)
 
 
 @pytest_twisted.ensureDeferred
@@ -563,9 +570,9 @@ async def test_the_directory_survives_falling_behind(cluster):
     await cluster.ping(gone)
     await settled(cluster)
     ears = Ears()
-    await cluster.server.watch_nodes(ears)
+    await cluster.server.watch(NODES, ears)
     ears.take()
-    cluster.server._directory._watch.end("fell behind")
+    cluster.server._directory._presences._watch.end("fell behind")
     await cluster.server.goodbye("one", cluster.identity(uuid))
     await cluster.server.delete_node(gone)
     await settled(cluster)
@@ -584,7 +591,7 @@ async def test_another_auth_servers_nodes_are_told_here(cluster):
     other = cluster.another()
     await other.start()
     ears = Ears()
-    await other.watch_nodes(ears)
+    await other.watch(NODES, ears)
     ears.take()
     uuid = await cluster.joined()
     await cluster.ping(uuid)

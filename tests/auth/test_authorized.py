@@ -16,11 +16,12 @@ from teleconch.api import interface
 from teleconch.api.codec import METHODS
 from teleconch.api.interface import AuthAPI
 from teleconch.api.perspectives import PERSPECTIVES, methods_of
-from teleconch.auth.authorized import RULES, checked
+from teleconch.auth.authorized import RULES, WATCHES, checked
 from teleconch.auth.server import AuthServer
 from teleconch.backend.memory import MemoryBackend
 from teleconch.errors import AccessDenied
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
+from teleconch.resources.kind import KINDS, NODES, Kind
 from teleconch.resources.node import Node
 
 test = pytest_twisted.ensureDeferred
@@ -43,15 +44,14 @@ WHO = {
 MAY = {
     "anonymous": {"join"},
     "node": {
-        "join status authorities renew heartbeat goodbye list_nodes get_node watch_nodes",
+        "join status authorities renew heartbeat goodbye list_nodes get_node watch",
     },
     "proxy": {
-        "join status authorities renew heartbeat goodbye list_nodes get_node watch_nodes"
-        " login start_signup finish_signup",
+        "join status authorities renew heartbeat goodbye list_nodes get_node watch login start_signup finish_signup",
     },
     "user": {"status authorities list_nodes get_node"},
     "admin": {
-        "status authorities list_nodes get_node watch_nodes delete_node create_token list_tokens delete_token"
+        "status authorities list_nodes get_node watch delete_node create_token list_tokens delete_token"
         " create_user upsert_user reset_user unlock_user get_user list_users list_lockouts delete_user sign_user"
         " sign_host",
     },
@@ -84,7 +84,7 @@ def arguments_of(method, role="node"):
     """Something for every parameter; what is checked in it is right."""
     parameters = inspect.signature(vars(METHODS[method].noun)[method]).parameters
     return [
-        {"node": evolve(NODE, roles=(role,)), "instance": "one"}.get(name, name)
+        {"node": evolve(NODE, roles=(role,)), "instance": "one", "kind": NODES}.get(name, name)
         for name in parameters
         if name != "self"
     ]
@@ -114,6 +114,26 @@ def test_every_method_has_a_rule():
         assert name in vars(server), f"{name} does nothing"
     public = {name for name in vars(type(api)) if not name.startswith("_")}
     assert public == set(walked())
+
+
+def test_every_kind_that_is_watched_has_a_rule_and_a_source():
+    """A kind of resource that is added does not go without a rule and a source; both are for known kinds only."""
+    assert sorted(WATCHES) == sorted(KINDS)
+    assert sorted(auth_server().watches.kinds) == sorted(KINDS)
+    assert RULES["watch"].who == frozenset().union(*WATCHES.values())
+
+
+@test
+async def test_each_kind_is_watched_by_its_own():
+    """Whoever may watch one kind may not watch every other; a kind without a rule is watched by nobody."""
+    server = Reached()
+    for who, identity in WHO.items():
+        api = checked(AuthAPI, server, identity, lambda: NOW)
+        with pytest.raises(AccessDenied, match=r"'watch locks' is not for|'watch' is not for"):
+            await api.watch(Kind("locks", str), object())
+        if who in WATCHES["nodes"]:
+            await api.watch(NODES, object())
+    assert {arguments[0] for _, arguments in server.calls} == {NODES}
 
 
 def test_signatures():

@@ -17,7 +17,8 @@ from teleconch.ca import ssh as ca_ssh
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
 from teleconch.proxy.service import ProxyServer
-from teleconch.resources.node import Node, NodeEvent, NodePage, NodeStatus
+from teleconch.resources.kind import NODES, Change, Kind
+from teleconch.resources.node import Node, NodeStatus
 
 CLUSTER = "example.test"
 
@@ -34,9 +35,9 @@ def node(number: int, nodename: str, addr: str = "10.0.0.1:3022", **more: object
     return Node(new_uuid(number), nodename, CLUSTER, addr, **more)
 
 
-def told(*nodes: Node | NodeStatus) -> tuple[NodeEvent, ...]:
+def told(*nodes: Node | NodeStatus) -> tuple[Change[NodeStatus], ...]:
     statuses = [each if isinstance(each, NodeStatus) else status(each) for each in nodes]
-    return tuple(NodeEvent(each.node.uuid, each) for each in statuses)
+    return tuple(Change(each.node.uuid, each) for each in statuses)
 
 
 class _Watch:
@@ -48,32 +49,28 @@ class _Watch:
 
 
 class NodeList:
-    """What auth knows of nodes, held in a list: the two methods of ``api.interface.Nodes`` that a proxy calls."""
+    """What auth knows of nodes, held in a list: the method of the API that a proxy calls for them."""
 
     def __init__(self) -> None:
         self.statuses: dict[str, NodeStatus] = {}
         self.receivers: list[object] = []
-        self.stopped = self.listed = 0
+        self.stopped = 0
         self.problem: Exception | None = None
 
     def put(self, *nodes: Node | NodeStatus) -> None:
         for event in told(*nodes):
-            self.statuses[event.uuid] = event.status
+            self.statuses[event.key] = event.value
             for receiver in self.receivers[-1:]:
-                receiver.node_events((event,))
+                receiver.changes((event,))
 
-    async def watch_nodes(self, receiver) -> _Watch:
+    async def watch(self, kind: Kind, receiver) -> _Watch:
+        assert kind is NODES
         if self.problem is not None:
             raise self.problem
         self.receivers.append(receiver)
-        receiver.node_events(tuple(NodeEvent(uuid, each) for uuid, each in self.statuses.items()))
+        receiver.changes(tuple(Change(uuid, each) for uuid, each in self.statuses.items()))
+        receiver.whole()
         return _Watch(self)
-
-    async def list_nodes(self, after: str, limit: int) -> NodePage:
-        self.listed += 1
-        rest = sorted(uuid for uuid in self.statuses if uuid > after)
-        page = tuple(self.statuses[uuid] for uuid in rest[:limit])
-        return NodePage(page, rest[limit - 1] if len(rest) > limit else None)
 
 
 class Member:

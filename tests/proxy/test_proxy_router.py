@@ -16,7 +16,7 @@ from teleconch.proxy.target import Target, parse_host, parse_subsystem, shown
 def router(*nodes, now: float = 0.0) -> Router:
     directory = Directory(lambda: now)
     directory.apply(told(*nodes))
-    directory.confirmed()
+    directory.whole()
     return Router(directory, CLUSTER)
 
 
@@ -155,7 +155,7 @@ def test_says_how_old_it_is() -> None:
     directory = Directory(lambda: now)
     with pytest.raises(NotFound, match="has not yet received the list of nodes"):
         Router(directory, CLUSTER).resolve(Target("web"))
-    directory.confirmed()
+    directory.whole()
     directory.lost()
     now = 125.0
     with pytest.raises(NotFound, match="list is 2m5s old"):

@@ -595,13 +595,13 @@ async def test_dials_before_the_first_picture(world: World, ports: Ports) -> Non
     """Whoever asks for a node while a restarted proxy still reads the list of nodes waits, instead of being refused."""
     addr, peers = await ports.listen(Echo)
     world.nodes.put(node(1, "web", addr))
-    gate, watching = Deferred(), world.nodes.watch_nodes
+    gate, watching = Deferred(), world.nodes.watch
 
-    async def late(receiver):
+    async def late(kind, receiver):
         await gate
-        return await watching(receiver)
+        return await watching(kind, receiver)
 
-    world.nodes.watch_nodes = late
+    world.nodes.watch = late
     await world.start()
     connection = await login(world)
     asked = Deferred.fromCoroutine(jump(connection, "web"))

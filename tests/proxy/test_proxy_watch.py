@@ -11,11 +11,11 @@ from proxy_world import NodeList, new_uuid, node, told
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from teleconch.api.watcher import FIRST_PICTURE, Watcher
 from teleconch.defaults import BACKOFF_MAX
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.proxy.directory import Directory
-from teleconch.proxy.watch import FIRST_PICTURE, DirectoryWatch
-from teleconch.resources.node import NodeEvent
+from teleconch.resources.kind import NODES, Change
 
 
 class _Chance(random.Random):
@@ -37,7 +37,7 @@ class Story:
         self.nodes = NodeList()
         self.directory = Directory(self.clock.seconds)
         self.refusals: list[str] = []
-        self.watch = DirectoryWatch(self.clock, self.nodes, self.directory, self.chance, self.refusals.append)
+        self.watch = Watcher(self.clock, self.nodes, NODES, self.directory, self.chance, self.refusals.append)
 
     def names(self) -> set[str]:
         return {each.node.nodename for each in self.directory}
@@ -61,7 +61,7 @@ def test_follows(story: Story) -> None:
     assert story.names() == {"a", "b"}
     story.nodes.receivers[-1].watch_ended()
     story.clock.advance(1)
-    assert story.nodes.listed == 1, "only the first list is read beside the watch"
+    assert story.directory.age() is None
 
 
 def test_keeps_the_last_known(story: Story) -> None:
@@ -94,52 +94,70 @@ def test_keeps_the_last_known(story: Story) -> None:
 
 
 def test_drops_only_what_is_gone(story: Story) -> None:
-    """When a watch does not tell the old nodes at once, they are asked for; none is dropped that is still there."""
-    story.nodes.put(*(node(n, f"node-{n}") for n in range(1200)))
+    """A new watch tells the nodes piece by piece: none is dropped before all were told, and then only what is gone."""
+    nodes = [node(n, f"node-{n}") for n in range(1200)]
+    story.nodes.put(*nodes)
     story.watch.startService()
     story.nodes.receivers[-1].watch_ended()
-    del story.nodes.statuses[new_uuid(7)]
 
-    async def slow_watch(receiver):
+    async def slow_watch(kind, receiver):
         story.nodes.receivers.append(receiver)
         return _Nothing()
 
-    story.nodes.watch_nodes = slow_watch
+    story.nodes.watch = slow_watch
     story.clock.advance(1)
-    assert story.nodes.listed == 3 + 3
+    receiver = story.nodes.receivers[-1]
+    receiver.changes(told(*nodes[:7]))
+    assert len(story.directory) == 1200
+    receiver.changes(told(*nodes[8:]))
+    assert len(story.directory) == 1200
+    assert story.directory.age() == 1.0, "it is not current before it is whole"
+    receiver.whole()
     assert len(story.directory) == 1199
     assert "node-7" not in story.names()
+    assert story.directory.age() is None
+
+
+def test_a_watch_that_ends_half_way_drops_nothing(story: Story) -> None:
+    """Where auth goes away in the middle of telling its nodes, those that were not told stay usable."""
+    story.nodes.put(node(1, "a"), node(2, "b"))
+    story.watch.startService()
+    story.nodes.receivers[-1].watch_ended()
+
+    async def half(kind, receiver):
+        story.nodes.receivers.append(receiver)
+        receiver.changes(told(node(1, "a")))
+        receiver.watch_ended()
+        return _Nothing()
+
+    story.nodes.watch, whole = half, story.nodes.watch
+    story.clock.advance(1)
+    assert story.names() == {"a", "b"}
+    story.nodes.statuses.pop(new_uuid(1))
+    story.nodes.watch = whole
+    story.clock.advance(BACKOFF_MAX)
+    assert story.names() == {"b"}
 
 
 def test_first_picture(story: Story) -> None:
-    """Over the wire the first nodes come piece by piece: the directory is whole only once the list was read, too."""
-    story.nodes.put(*(node(n, f"node-{n}") for n in range(1200)))
-    pages: list[Deferred[None]] = []
-    listing = story.nodes.list_nodes
+    """Over the wire the first nodes come piece by piece: the directory is whole only once auth says so."""
 
-    async def pushed_later(receiver):
+    async def pushed_later(kind, receiver):
         story.nodes.receivers.append(receiver)
-        receiver.node_events(told(node(0, "node-0")))
+        receiver.changes(told(node(0, "node-0")))
         return _Nothing()
 
-    async def slow_list(after: str, limit: int):
-        page = await listing(after, limit)
-        pages.append(Deferred())
-        await pages[-1]
-        return page
-
-    story.nodes.watch_nodes, story.nodes.list_nodes = pushed_later, slow_list
+    story.nodes.watch = pushed_later
     story.watch.startService()
     waits = [story.watch.first_picture() for _ in range(3)]
     waits[2].cancel()
     waits[2].addErrback(lambda _: None)
-    pages[0].callback(None)
     receiver = story.nodes.receivers[-1]
-    receiver.node_events((NodeEvent(new_uuid(1100), None),))  # gone, though the page was read before
-    pages[1].callback(None)
+    receiver.changes(told(*(node(n, f"node-{n}") for n in range(1, 1200))))
+    receiver.changes((Change(new_uuid(1100), None),))
     assert not story.directory.complete
     assert not waits[0].called
-    pages[2].callback(None)
+    receiver.whole()
     assert story.directory.complete
     assert waits[0].called
     assert waits[1].called
@@ -151,10 +169,10 @@ def test_first_picture_is_not_waited_for_without_end(story: Story) -> None:
     """Where auth is away, or answers nothing, a proxy says so instead of waiting."""
     never: Deferred[None] = Deferred()
 
-    async def silent(receiver):
+    async def silent(kind, receiver):
         await never
 
-    story.nodes.watch_nodes = silent
+    story.nodes.watch = silent
     story.watch.startService()
     wait = story.watch.first_picture()
     story.clock.advance(FIRST_PICTURE - 0.1)
@@ -181,7 +199,7 @@ def test_old_watch_is_not_heard(story: Story) -> None:
     old.watch_ended()
     story.clock.advance(1)
     assert len(story.nodes.receivers) == 2
-    old.node_events(told(node(5, "ghost")))
+    old.changes(told(node(5, "ghost")))
     assert story.names() == set()
     old.watch_ended()
     story.clock.advance(60)
