@@ -9,14 +9,15 @@ A page that was spliced into a pipe does the same once it is not valid any more 
 waits for that page, as for one of a disk.
 
 So the launcher looks every :data:`EVERY` seconds whether the daemon waits, unmoved, for a pipe or terminal (a wait for
-a disk has another name, or another stack). After :data:`LIMIT` seconds it aborts connections that have requests waiting, user by user,
-first those where nothing moves, until the daemon moves. Root's connections are never aborted: no user can make one.
+a disk has another name, or another stack). After :data:`LIMIT` seconds it aborts connections that have requests
+waiting, user by user, first those where nothing moves, until the daemon moves. Root's connections are never aborted: no
+user can make one.
 
 A TCP socket that a user has sent over a Unix socket, with SO_LINGER set, makes whoever closes it last wait as long as
 the user likes, and the kernel closes what nobody took. A signal ends that wait, and the daemon gets one at once.
 
-All that is read here answers at once, whatever users do. (``/proc/PID/stack``, ``maps`` or ``cmdline`` of a user's
-process would not.) Runs in the launcher, and so imports the standard library only.
+All that is read here answers at once, whatever users do: the daemon's ``stack`` as well. (``/proc/PID/stack``, ``maps``
+or ``cmdline`` of a user's process would not.) Runs in the launcher, and so imports the standard library only.
 """
 
 from __future__ import annotations
