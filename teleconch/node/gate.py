@@ -16,13 +16,16 @@ from teleconch.access.permit import AccessPermit
 from teleconch.errors import AccessDenied, TeleconchError
 
 _SCP: Final = b"scp "
+_MORE: Final = frozenset(b";&|<>(`\n")  # to the shell: what stands there may be another command
+_WORDS: Final = frozenset(b"'\"\\$*?[{")  # words are not what they look like
 
 log = Logger()
 
 
 def asked(command: bytes | None) -> tuple[Kind, ...]:
     """What a shell or a command is. The far end of an scp is told by its flags (``-t`` takes files, ``-f`` gives them);
-    where they tell neither, it may be both."""
+    where they tell neither, or the shell makes other words of them, it may be both. A shell runs it, so that it may be
+    any other command as well where more follows."""
     if command is None:
         return (Kind.SHELL,)
     if not command.startswith(_SCP):
@@ -33,7 +36,9 @@ def asked(command: bytes | None) -> tuple[Kind, ...]:
             break
         flags += word
     kinds = tuple(kind for letter, kind in ((b"t", Kind.SCP_UPLOAD), (b"f", Kind.SCP_DOWNLOAD)) if letter in flags)
-    return kinds or (Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD)
+    if not kinds or not _WORDS.isdisjoint(command):
+        kinds = (Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD)
+    return kinds if _MORE.isdisjoint(command) else (*kinds, Kind.EXEC)
 
 
 class Gate:

@@ -141,10 +141,18 @@ async def test_sessions(world: World, monkeypatch: pytest.MonkeyPatch, kind: Kin
         (b"scp -ft /", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
         (b"scp a b:c", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
         (b"scp $F /", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+        (b"scp -t $F", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+        (b"scp -t '-f' /", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+        (b"scp -t \\-f /", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD}),
+        (b"scp -f x; id", {Kind.SCP_DOWNLOAD, Kind.EXEC}),
+        (b"scp -f x\nid", {Kind.SCP_DOWNLOAD, Kind.EXEC}),
+        (b"scp -t `id`", {Kind.SCP_UPLOAD, Kind.EXEC}),
+        (b"scp -f $(id)", {Kind.SCP_UPLOAD, Kind.SCP_DOWNLOAD, Kind.EXEC}),
     ],
 )
 def test_what_a_command_is(command: bytes | None, kinds: set[Kind]) -> None:
-    """An scp is told by its flags; one that says nothing needs both rights."""
+    """An scp is told by its flags; one that says nothing, or whose words the shell changes, needs both rights, and one
+    with which another command may come needs that right as well."""
     assert set(asked(command)) == kinds
 
 
