@@ -24,6 +24,7 @@ from teleconch.errors import BadParameter, TeleconchError
 from teleconch.node.forward import bind
 from teleconch.node.heartbeat import Heartbeat
 from teleconch.node.labels import LabelCommand, Labels
+from teleconch.node.launch.pulse import is_whose
 from teleconch.node.place import Place
 from teleconch.node.process import Launcher
 from teleconch.node.server import NodeRealm
@@ -182,7 +183,7 @@ class NodeServer(Service):
     def _was_held(self, user: str, seconds: int) -> None:
         """The launcher has freed this process from a file system of ``user``'s (``pulse.whose``): end what they have
         here."""
-        logins = {login for login, uid in self.launcher.uids.items() if user in (login, str(uid))}
+        logins = {login for login, uid in self.launcher.uids.items() if is_whose(user, login, uid)}
         ended = [each for each in self.place.users if each.login in logins]
         log.error(
             "{login} held up this node through a FUSE file system: {connections} connections ended, refused for "

@@ -414,6 +414,7 @@ def test_refusals() -> None:
     refusals = Refusals(lambda: now[0])
     assert [refusals.add("1001") for _ in range(9)] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
     refusals.check("carol", 1002)
+    refusals.check("1001", 1005)  # a name that another's number is
     with pytest.raises(LimitExceeded, match="3601 seconds"):
         refusals.check("dave", 1001)
     now[0] = 3600

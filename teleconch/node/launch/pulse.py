@@ -152,6 +152,11 @@ def whose(owner: int, subordinate: Iterable[tuple[str, range]]) -> str:
     return next((user for user, ids in subordinate if owner in ids), str(owner))
 
 
+def is_whose(user: str, login: str, uid: int) -> bool:
+    """Whether ``user``, as :func:`whose` says it, is this account. A login that looks like a number is not one."""
+    return user == str(uid) or (user == login and not login.isdecimal())
+
+
 class Refusals:
     """Who is kept out for a while, by the names that :func:`whose` gives."""
 
@@ -171,7 +176,7 @@ class Refusals:
     def check(self, login: str, uid: int) -> None:
         """LimitExceeded for a user who is kept out."""
         now = self._now()
-        left = max((self._held[name][0] - now for name in (login, str(uid)) if name in self._held), default=0)
+        left = max((held[0] - now for user, held in self._held.items() if is_whose(user, login, uid)), default=0)
         if left > 0:
             raise LimitExceeded(
                 "A FUSE file system of yours held up this node: your sessions are refused for a while. "
