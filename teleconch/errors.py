@@ -15,7 +15,9 @@ def quoted(value: object) -> str:
         return repr(value)
     mark = '"' if "'" in value and '"' not in value else "'"
     if not value.isprintable():
-        value = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+        from teleconch.text import shown  # rare; programs that start with each session import this module
+
+        value = shown(value)
     return f"{mark}{value}{mark}"
 
 

@@ -40,6 +40,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from teleconch.errors import ConfigError, TeleconchError, quoted
+from teleconch.text import shown
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -162,12 +163,12 @@ def run_reactor(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
 
 def say_error(sentence: str) -> None:
     """Print ``ERROR: sentence`` on stderr; in red on a terminal. A peer's control characters are not passed on."""
-    click.echo(f"{_coloured('ERROR:', 'red')} {_printable(sentence)}", err=True)
+    click.echo(f"{_coloured('ERROR:', 'red')} {_told(sentence)}", err=True)
 
 
 def say_warning(sentence: str) -> None:
     """Print ``WARNING: sentence`` on stderr; in yellow on a terminal."""
-    click.echo(f"{_coloured('WARNING:', 'yellow')} {_printable(sentence)}", err=True)
+    click.echo(f"{_coloured('WARNING:', 'yellow')} {_told(sentence)}", err=True)
 
 
 def _outcome(command: click.Command, program: str, arguments: Sequence[str] | None) -> int:
@@ -234,5 +235,5 @@ def _coloured(text: str, colour: str) -> str:
     return text if plain else click.style(text, fg=colour, bold=True)
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+def _told(sentence: str) -> str:
+    return shown(sentence, keep="\n", mark="?")

@@ -1,7 +1,7 @@
 """What programs show: tables and pairs for people, YAML and JSON for programs.
 
 Into a pipe or a file goes plain text in Teleport's columns. A terminal gets the same with colour, and long columns
-folded instead of broken anywhere. Whatever a host or user once chose (labels, names) passes :func:`printable`, so that
+folded instead of broken anywhere. Whatever a host or user once chose (labels, names) passes ``text.shown``, so that
 it cannot steer the terminal of whoever lists it.
 """
 
@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import click
 from attrs import frozen
+
+from teleconch.text import shown
 
 Format = Literal["text", "yaml", "json"]
 FORMATS: tuple[Format, ...] = ("text", "yaml", "json")
@@ -47,13 +49,6 @@ def format_option(default: Format = "text") -> Callable[[Callable[..., Any]], Ca
     )
 
 
-def printable(text: str) -> str:
-    """``text`` with control, format and surrogate characters shown as ``\\x1b`` and the like."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def labels_text(labels: Mapping[str, str]) -> str:
     """``env=prod,os=linux``: by name, in the form in which ``tsh ls`` takes one."""
     return ",".join(f"{name}={labels[name]}" for name in sorted(labels))
@@ -62,7 +57,7 @@ def labels_text(labels: Mapping[str, str]) -> str:
 def write_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
     """Print rows under their titles; if there are none and ``empty`` is given, print that sentence on stderr."""
     heads = [Column(column) if isinstance(column, str) else column for column in columns]
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[shown(cell) for cell in row] for row in rows]
     if not cells and empty:
         click.echo(empty, err=True)
         return
@@ -74,13 +69,13 @@ def write_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]], 
 
 def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Print ``title  value`` lines with the values in one column. A value may have several lines."""
-    listed = [(title, [printable(line) for line in value.split("\n")]) for title, value in pairs]
+    listed = [(title, [shown(line) for line in value.split("\n")]) for title, value in pairs]
     width = max((len(title) for title, _ in listed), default=0)
     for title, lines in listed:
-        shown = title.ljust(width)
+        head = title.ljust(width)
         for line in lines:
-            click.echo(f"{click.style(shown, bold=True)}{' ' * _GAP}{line}".rstrip())
-            shown = " " * width
+            click.echo(f"{click.style(head, bold=True)}{' ' * _GAP}{line}".rstrip())
+            head = " " * width
 
 
 def write_document(value: object, output_format: str) -> None:

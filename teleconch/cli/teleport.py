@@ -11,6 +11,7 @@ import click
 from teleconch.cli import boundary
 from teleconch.cli.teleport_start import hide_token, say_warnings, start
 from teleconch.errors import ConfigError
+from teleconch.text import shown
 
 
 @click.group(context_settings=boundary.SETTINGS)
@@ -68,7 +69,7 @@ def status() -> int:
         ("Session ID", session),
     )
     for title, value in rows:
-        click.echo(f"{title:<12}: {''.join(c if c.isprintable() else '?' for c in value)}")
+        click.echo(f"{title:<12}: {shown(value, mark='?')}")
     return 0
 
 

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from teleconch.cli import boundary
+from teleconch.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -124,8 +125,7 @@ class Bar:
             self._progress.start()
         elif self._now() - self._written > _WRITE_SECONDS:
             self._write_done()
-        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-        self._task = self._progress.add_task(shown, total=size or None)
+        self._task = self._progress.add_task(shown(name, mark="?"), total=size or None)
 
     def moved(self, count: int) -> None:
         """``count`` bytes more are copied."""
@@ -149,8 +149,9 @@ class Bar:
         if self._task is not None and self._progress.tasks[0].stop_time is not None:
             self._keep()
         self._write_done()
-        shown = "".join(letter if letter.isprintable() else "?" for letter in sentence)
-        self._progress.console.print(Text.assemble(("ERROR:", "bold red"), " ", shown), soft_wrap=True)
+        self._progress.console.print(
+            Text.assemble(("ERROR:", "bold red"), " ", shown(sentence, mark="?")), soft_wrap=True
+        )
 
     def _keep(self) -> None:
         """The line of the file before is not drawn again."""

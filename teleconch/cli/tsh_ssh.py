@@ -20,6 +20,7 @@ from teleconch.client.address import ProxyAddress, parse_proxy, split_address
 from teleconch.client.tcp import Dialling
 from teleconch.defaults import PROXY_PORT
 from teleconch.errors import TeleconchError, quoted
+from teleconch.text import shown
 
 if TYPE_CHECKING:
     from teleconch.client.session import SessionRequest
@@ -76,7 +77,7 @@ def run_ssh(command: SSHCommand) -> int:
 
 def say(kind: str, sentence: str, end: str = "\n", separator: str = ": ") -> None:
     """One line on stderr. What a peer may have put into it cannot steer the terminal."""
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in sentence)
+    text = shown(sentence, keep="\n", mark="?")
     colour = _COLOURS.get(kind)
     if colour and sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
         kind, separator = f"\x1b[{colour};1m{kind}:\x1b[0m", " "

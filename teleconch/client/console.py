@@ -16,6 +16,7 @@ from teleconch.client.link import WINDOW
 from teleconch.client.session import Session, SessionRequest, Terminal
 from teleconch.client.stdio import Output, read_input
 from teleconch.client.terminal import Escapes, RawTerminal, modes_of, term_name, window_of
+from teleconch.text import shown
 
 SCREEN_WINDOW: Final = 128 * 1024  # bytes on their way to a terminal, which Ctrl-C does not stop any more
 
@@ -160,9 +161,9 @@ class Console:
         """The escape as it was typed, and what is to be said of it."""
         typed = f"{self._escapes.shown}{action}" if action and self._escapes is not None else ""
         text = f"{typed} {text}".strip() + "\n"
-        text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-        self._own += len(shown := text.replace("\n", "\r\n").replace(" \r", "\r").encode())
-        self.outputs[1].write(shown)
+        text = shown(text, keep="\n", mark="?")
+        self._own += len(said := text.replace("\n", "\r\n").replace(" \r", "\r").encode())
+        self.outputs[1].write(said)
 
     def _suspend(self) -> None:
         """Stop this process until its shell lets it go on."""

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from teleconch.errors import BadParameter, quoted
 from teleconch.node.label_run import END_LIMIT, Run
 from teleconch.node.start import IReactorNode
+from teleconch.text import shown
 
 VALUE_MAX: Final = 255
 PERIOD_MIN: Final = 1.0  # seconds
@@ -137,5 +138,5 @@ class _Repeated:
 def one_line(output: bytes) -> str:
     """The first line that is not empty, without control characters, cut to :data:`VALUE_MAX` characters."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
-    line = "".join(character if character.isprintable() else " " for character in (lines or [""])[0])
+    line = shown((lines or [""])[0], mark=" ")
     return line.strip()[:VALUE_MAX].rstrip()

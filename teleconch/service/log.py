@@ -28,6 +28,7 @@ from twisted.logger import (
 
 from teleconch.errors import BadParameter
 from teleconch.service.log_file import LogFile
+from teleconch.text import shown
 
 LEVELS = {"DEBUG": LogLevel.debug, "INFO": LogLevel.info, "WARN": LogLevel.warn, "ERROR": LogLevel.error}
 # The names of Teleport 4.2's audit events; a point stands as an underscore in Python's keywords.
@@ -41,16 +42,6 @@ log = Logger()
 _AMBIGUOUS = re.compile(r'[ "=\\]')
 
 
-def printable(text: str, keep: str = "") -> str:
-    """``text`` with control characters, line ends and lone surrogates as escapes, but for those in ``keep``."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char in keep else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in text
-    )
-
-
 def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
@@ -59,8 +50,8 @@ def _value(value: object) -> str:
     """Quoted where a reader could take its words for other fields."""
     text = _cut(str(value), FIELD_MAX)
     if text and not _AMBIGUOUS.search(text):
-        return printable(text)
-    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+        return shown(text)
+    return '"' + shown(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _sentence(event: LogEvent) -> str:
@@ -87,11 +78,11 @@ def format_line(event: LogEvent) -> str:
         for name in FIELDS
         if "event" in event and event.get(name) not in (None, "")
     )
-    sentence = printable(_cut(_sentence(event), SENTENCE_MAX))
+    sentence = shown(_cut(_sentence(event), SENTENCE_MAX))
     line = f"{_time(int(event['log_time']))} {level.name.upper() if level else 'INFO':5} {sentence}{fields}\n"
     failure = event.get("log_failure")
     if failure is not None:
-        line += "".join(f"    {printable(part)}\n" for part in failure.getTraceback().splitlines())
+        line += "".join(f"    {shown(part)}\n" for part in failure.getTraceback().splitlines())
     return line
 
 

@@ -20,6 +20,7 @@ from teleconch.service import log as logs
 from teleconch.service.init import leave_first_place
 from teleconch.service.roles import Roles, readiness_of
 from teleconch.service.signals import Signals, stop
+from teleconch.text import shown
 
 log = Logger()
 
@@ -41,7 +42,7 @@ def role_service(options: Options, role: str) -> IService:
     try:
         config = read_config(options["config"], only=role).only(role)
     except TeleconchError as error:
-        sys.stderr.write(f"ERROR: {logs.printable(str(error), keep=LINE_END)}\n")
+        sys.stderr.write(f"ERROR: {shown(str(error), keep=LINE_END)}\n")
         sys.exit(1)
     leave_first_place()
     for file, line, sentence in config.warnings:

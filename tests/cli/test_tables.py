@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.cli.tables import Column, labels_text, printable, write_document, write_pairs, write_table
+from teleconch.cli.tables import Column, labels_text, write_document, write_pairs, write_table
+from teleconch.text import shown
 
 UUID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 
@@ -44,8 +45,8 @@ def test_pairs_line_up(capsys):
 @given(st.text())
 def test_what_a_peer_named_cannot_steer_the_terminal(text):
     """No escape sequence, line break or direction override from a label or name reaches the terminal."""
-    assert printable(text).isprintable()
-    assert not text.isprintable() or printable(text) == text
+    assert shown(text).isprintable()
+    assert not text.isprintable() or shown(text) == text
 
 
 def test_documents(capsys):

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from teleconch.errors import BadParameter
 from teleconch.node.files.report import DATAGRAM_MAX, ERROR_MAX, PATH_MAX, READ, TOGETHER, WRITE
+from teleconch.text import shown
 
 TEXT_MAX: Final = 4 * PATH_MAX  # characters: a byte that is no text takes four
 BURST: Final = 64  # datagrams read before anything else is done
@@ -61,16 +62,8 @@ def parse(record: bytes) -> Transfer:
         or not isinstance(error, str | None)
     ):
         raise BadParameter("This is no record of a moved file.")
-    return Transfer(event, plain(path, TEXT_MAX), action, size, None if error is None else plain(error, ERROR_MAX))
-
-
-def plain(text: str, most: int) -> str:
-    """Text for one line of a log: cut, and what is not printable escaped."""
-    text = text[:most]
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    return Transfer(
+        event, shown(path, longest=TEXT_MAX), action, size, None if error is None else shown(error, longest=ERROR_MAX)
     )
 
 
