@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from teleconch import defaults
 from teleconch.admission import source_of
 from teleconch.auth.records import digest
 from teleconch.errors import LimitExceeded
+from teleconch.rate import Buckets, Rate
 from teleconch.resources.secret import Secret
 
 _KEPT: Final = 4096  # pairs of token and source
@@ -20,18 +20,11 @@ class JoinRate:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()  # what is left, and when
+        self._buckets = Buckets(Rate(defaults.JOINS_AT_ONCE, 1 / defaults.JOINS_PER_SECOND), _KEPT)
 
     def take(self, token: Secret, address: str) -> None:
         """One join. LimitExceeded when the bucket is empty."""
-        key, now = (digest(token), source_of(address)), self._now()
-        left, then = self._buckets.pop(key, (float(defaults.JOINS_AT_ONCE), now))
-        left = min(defaults.JOINS_AT_ONCE, left + max(0.0, now - then) * defaults.JOINS_PER_SECOND)
-        refused = left < 1
-        self._buckets[key] = (left if refused else left - 1, now)
-        if len(self._buckets) > _KEPT:
-            self._buckets.popitem(last=False)
-        if refused:
+        if not self._buckets.spend((digest(token), source_of(address)), self._now()):
             raise LimitExceeded(
                 f"More than {defaults.JOINS_AT_ONCE} hosts have joined from {address or 'one address'} with this token"
                 " in a short time: this one tries again by itself. If you did not start them, remove the token with"

@@ -22,17 +22,18 @@ from typing import Final
 from attrs import evolve
 
 from teleconch import defaults
-from teleconch.auth.records import LOCKOUTS, Attempts, Bucket, KnownSource, SourceAttempts
+from teleconch.auth.records import LOCKOUTS, Attempts, KnownSource, SourceAttempts
 from teleconch.auth.state import State, decided, put
 from teleconch.backend.interface import ABSENT, Change, Check, Delete
+from teleconch.rate import Rate
 from teleconch.resources.lockout import Lockout
 
 KNOWN_DURATION: Final = defaults.MINUTE  # of a lock-out at a source where the user has logged in before
 SOURCES_MAX: Final = 256  # remembered of one name; those that were wrong last
 NEAR_MAX: Final = 10  # wrong codes after the right password, in a window
 _NEAR_KEPT: Final = 64
-NEWCOMERS: Final = (50, 2.0)  # wrong answers at once of sources that are new to a name; seconds for one more
-REPEATERS: Final = (100, 20.0)  # the same of sources that were wrong before
+NEWCOMERS: Final = Rate(50, 2.0)  # wrong answers of sources that are new to a name
+REPEATERS: Final = Rate(100, 20.0)  # the same of sources that were wrong before
 KNOWN_MAX: Final = 16  # sources remembered of a user
 KNOWN_FOR: Final = 90 * defaults.DAY
 LISTED: Final = 16  # lock-outs of one user that an administrator is shown
@@ -134,11 +135,11 @@ def _count(before: Attempts, source: str, known: bool, now: float) -> tuple[Atte
         return evolve(attempts, sources=(*others, mine)), False
     allowed = sum(known is False or where == source for _, where in near) < NEAR_MAX
     if not known and mine is None:
-        newcomers, room = _spend(attempts.newcomers, NEWCOMERS, now)
+        newcomers, room = NEWCOMERS.spend(attempts.newcomers, now)
         attempts = evolve(attempts, newcomers=newcomers)
         allowed = allowed and room
     elif not known:
-        repeaters, room = _spend(attempts.repeaters, REPEATERS, now)
+        repeaters, room = REPEATERS.spend(attempts.repeaters, now)
         attempts = evolve(attempts, repeaters=repeaters)
         allowed = allowed and room
     times = () if mine is None or mine.locked_until is not None else mine.times
@@ -166,13 +167,6 @@ def _near_end(near: tuple[tuple[float, str], ...]) -> float:
     """When fewer than ``NEAR_MAX`` of these wrong codes are in the window."""
     times = sorted(time for time, _ in near)
     return times[-NEAR_MAX] + defaults.LOCKOUT_WINDOW if len(times) >= NEAR_MAX else 0.0
-
-
-def _spend(bucket: Bucket, limit: tuple[int, float], now: float) -> tuple[Bucket, bool]:
-    most, refill = limit
-    spent = max(0.0, bucket.spent - max(0.0, now - bucket.when) / refill)
-    room = spent + 1 <= most
-    return Bucket(spent + 1 if room else spent, now), room
 
 
 def _last(attempts: SourceAttempts) -> float:

@@ -20,9 +20,10 @@ import json
 from typing import Any, Final, TypeVar
 
 import cattrs
-from attrs import frozen
+from attrs import field, frozen
 
 from teleconch.errors import TeleconchError, Unavailable
+from teleconch.rate import Bucket
 from teleconch.resources.authority import AuthorityType
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
@@ -137,21 +138,13 @@ class SourceAttempts:
 
 
 @frozen
-class Bucket:
-    """How much was spent at ``when`` (epoch seconds); it fills again by the clock."""
-
-    spent: float = 0.0
-    when: float = 0.0
-
-
-@frozen
 class Attempts:
     """What is held against one name: by source, the last one last; over all ``newcomers`` and all ``repeaters``; and
     when and whence a wrong code came after the right password (``near``)."""
 
     sources: tuple[SourceAttempts, ...] = ()
-    newcomers: Bucket = Bucket()
-    repeaters: Bucket = Bucket()
+    newcomers: Bucket = field(factory=Bucket)
+    repeaters: Bucket = field(factory=Bucket)
     near: tuple[tuple[float, str], ...] = ()
 
 

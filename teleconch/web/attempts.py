@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 from teleconch.errors import LimitExceeded
+from teleconch.rate import Buckets, Rate
 
 ATTEMPTS: Final = 30  # that one source may make at once for one name
 REFILL: Final = 2.0  # seconds after which it may make one more
@@ -31,35 +30,16 @@ class Attempts:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._sources = _Buckets(SOURCE_ATTEMPTS, SOURCE_REFILL)
-        self._pairs = _Buckets(ATTEMPTS, REFILL)
+        self._pairs = Buckets(Rate(ATTEMPTS, REFILL), REMEMBERED)
+        self._sources = Buckets(Rate(SOURCE_ATTEMPTS, SOURCE_REFILL), REMEMBERED)
+        self._lines = Buckets(Rate(1, TOLD_AGAIN), REMEMBERED)
 
     def __len__(self) -> int:
-        return len(self._sources.spent) + len(self._pairs.spent)
+        return len(self._pairs) + len(self._sources) + len(self._lines)
 
     def take(self, source: str, name: str) -> None:
         """Count one attempt from ``source`` (``admission.source_of``) at ``name``. TooOften when it made too many."""
         now = self._seconds()
         for buckets, key in ((self._pairs, (source, name)), (self._sources, (source, ""))):
-            refused, worth_a_line = buckets.take(key, now)
-            if refused:
-                raise TooOften(worth_a_line)
-
-
-class _Buckets:
-    def __init__(self, most: int, refill: float) -> None:
-        self._most = most
-        self._refill = refill
-        # (source, name) -> (attempts spent, when, when the log was told last)
-        self.spent: OrderedDict[tuple[str, str], tuple[float, float, float]] = OrderedDict()
-
-    def take(self, key: tuple[str, str], now: float) -> tuple[bool, bool]:
-        """Whether this attempt is one too many, and whether the log has not told of it for a while."""
-        spent, when, told = self.spent.pop(key, (0.0, now, -math.inf))
-        spent = max(0.0, spent - (now - when) / self._refill)
-        refused = spent + 1 > self._most
-        worth_a_line = refused and now - told >= TOLD_AGAIN
-        self.spent[key] = (spent if refused else spent + 1, now, now if worth_a_line else told)
-        while len(self.spent) > REMEMBERED:
-            self.spent.popitem(last=False)
-        return refused, worth_a_line
+            if not buckets.spend(key, now):
+                raise TooOften(self._lines.spend((buckets is self._pairs, *key), now))

@@ -79,7 +79,7 @@ async def test_many_strangers_slow_a_new_place_only(cluster):
     """A crowd of addresses is held to so many guesses; the user is let in where they were before, soon elsewhere."""
     secret = await cluster.signed_up()
     assert await _is_let_in(cluster, secret, HOME)
-    for number in range(lockout.NEWCOMERS[0] + 20):
+    for number in range(lockout.NEWCOMERS.most + 20):
         await _wrong(cluster, f"10.0.0.{number}", 1)
     request = cluster.login_request(otp=code(secret, cluster.clock.seconds() + 30), source=AWAY)
     with pytest.raises(AccessDenied):
@@ -92,9 +92,9 @@ async def test_many_strangers_slow_a_new_place_only(cluster):
 async def test_those_who_were_wrong_do_not_hold_up_newcomers(cluster):
     """Sources that go on guessing use up what is there for sources that go on guessing."""
     secret = await cluster.signed_up()
-    await DeferredList([spawn(_wrong(cluster, f"10.0.0.{number}", 5)) for number in range(lockout.NEWCOMERS[0] - 5)])
+    await DeferredList([spawn(_wrong(cluster, f"10.0.0.{number}", 5)) for number in range(lockout.NEWCOMERS.most - 5)])
     attempts = json.loads((await cluster.stored())[attempts_key("alice")])
-    assert attempts["repeaters"]["spent"] == lockout.REPEATERS[0]
+    assert attempts["repeaters"]["spent"] == lockout.REPEATERS.most
     assert await _is_let_in(cluster, secret, AWAY)
 
 
