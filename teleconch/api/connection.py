@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -21,23 +20,22 @@ from teleconch.api.codec import ANSWER_MAX
 from teleconch.api.tls import ClientTLS, peer_chain
 from teleconch.api.wire import ROOT, WireBroker
 from teleconch.errors import BadParameter, ConnectionProblem, TeleconchError, TrustError, quoted
+from teleconch.resources.address import split_address
 
 _ENVELOPE: Final = 64 * 1024
-_ADDRESS: Final = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]/\s]+))(?::(?P<port>[0-9]{1,5}))?", re.ASCII
-)
 _PUSHES_MAX: Final = 16  # calls of the server in progress here
 
 
 def endpoint_of(reactor: Any, address: str, timeout: float) -> IStreamClientEndpoint:
     """``host``, ``host:port``, ``[v6]`` or ``[v6]:port`` as an endpoint, without a port that of an auth server."""
-    match = _ADDRESS.fullmatch(address)
-    port = int(match["port"] or defaults.AUTH_PORT) if match else 0
-    if match is None or not 0 < port < 65536:
+    found = split_address(address)
+    if found is None:
         raise BadParameter(
             f"{quoted(address)} is not an auth server's address: write host:port, for IPv6 [address]:port."
         )
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, match["v6"] or match["host"], port, timeout=timeout)
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        reactor, found[0], found[1] or defaults.AUTH_PORT, timeout=timeout
+    )
     return endpoint
 
 

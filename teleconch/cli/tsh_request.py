@@ -9,6 +9,7 @@ from typing import Any
 from teleconch.cli.tsh_command import SSHCommand
 from teleconch.cli.tsh_flags import Given, WrongUsage
 from teleconch.client.session import SessionRequest
+from teleconch.resources.address import split_address
 
 _LOCALE = ("LANG", "LC_")
 
@@ -50,7 +51,7 @@ def _environment(given: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _stdio_place(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    host, port = split_address(text, loose=True) or ("", None)
+    if port is None:
         raise WrongUsage(f"-W {text}: give it as HOST:PORT, with IPv6 addresses in [ ].")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return host, port

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from attrs import frozen
 
 from teleconch.defaults import PROXY_PORT, WEB_PORT
 from teleconch.errors import BadParameter, quoted
-
-_ADDRESS = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:,\[\]/]+))(?::(?P<web>\d*)(?:,(?P<ssh>\d*))?)?", re.ASCII
-)
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?", re.ASCII)
-_PORT = re.compile(r"[1-9][0-9]{0,4}|", re.ASCII)
-_BARE_SIX = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
+from teleconch.resources.address import join_address, parted, port_of
 
 
 @frozen
@@ -38,27 +30,20 @@ class ProxyAddress:
 
 def parse_proxy(text: str) -> ProxyAddress:
     """What stands after ``--proxy``; ``https://`` before it and a path behind it do no harm. BadParameter."""
-    bare = text.strip().removeprefix("https://").split("/", 1)[0]
-    if _BARE_SIX.fullmatch(bare):
-        bare = f"[{bare}]"
-    match = _ADDRESS.fullmatch(bare)
-    host = match and (match["six"] or match["host"])
-    if not match or not host or not (match["six"] or _HOST.fullmatch(host)):
+    bare, comma, ssh = text.strip().removeprefix("https://").split("/", 1)[0].partition(",")
+    host, web = parted(bare) or ("", None)
+    if not host or "%" in host or (comma and web is None):
         raise BadParameter(f"--proxy={text}: give the proxy as HOST, HOST:HTTPS_PORT or HOST:HTTPS_PORT,SSH_PORT.")
-    return ProxyAddress(host.lower(), _port(match["web"], text), _port(match["ssh"], text))
+    return ProxyAddress(host.lower(), _port(web, text), _port(ssh, text))
 
 
 def _port(text: str | None, whole: str) -> int | None:
     if not text:
         return None
-    if len(text) > 5 or not 0 < int(text) < 65536:
+    port = port_of(text)
+    if port is None:
         raise BadParameter(f"--proxy={whole}: {text} is not a port; ports go from 1 to 65535.")
-    return int(text)
-
-
-def join_address(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return port
 
 
 def split_address(address: str, default_port: int) -> tuple[str, int]:
@@ -66,12 +51,8 @@ def split_address(address: str, default_port: int) -> tuple[str, int]:
 
     The host can be nothing but one: what a proxy says of its address ends in commands (``tsh config``).
     """
-    host, colon, port = address.rpartition(":")
-    if not colon or port.endswith("]") or (":" in host and not host.startswith("[")):
-        host, port = address, ""
-    host = host.removeprefix("[").removesuffix("]")
-    if not (_HOST.fullmatch(host) or _BARE_SIX.fullmatch(host)) or not (
-        _PORT.fullmatch(port) and int(port or 1) < 65536
-    ):
+    host, after = parted(address) or ("", None)
+    port = port_of(after) if after else default_port
+    if not host or "%" in host or port is None:
         raise BadParameter(f"{quoted(address)} is not an address like host:{default_port}.")
-    return host, int(port) if port else default_port
+    return host, port

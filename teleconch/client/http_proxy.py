@@ -20,8 +20,8 @@ from urllib.parse import unquote
 
 from attrs import field, frozen
 
-from teleconch.client.address import join_address
 from teleconch.errors import BadParameter, ConnectionProblem
+from teleconch.resources.address import join_address
 
 _ANSWER_MAX: Final = 16 * 1024
 _URL: Final = re.compile(

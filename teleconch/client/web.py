@@ -13,7 +13,7 @@ from attrs import frozen
 
 from teleconch import __version__
 from teleconch.ca.authority import ca_pin
-from teleconch.client.address import ProxyAddress, join_address, split_address
+from teleconch.client.address import ProxyAddress, split_address
 from teleconch.client.tcp import TIMEOUT, connect_tcp
 from teleconch.client.trust import Trust, explain, tls_context
 from teleconch.defaults import PROXY_PORT, WEB_PORT
@@ -28,6 +28,7 @@ from teleconch.errors import (
     TrustError,
     Unavailable,
 )
+from teleconch.resources.address import join_address
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.login import LoginRequest, Signup, UserCertificates
 from teleconch.resources.names import is_name, is_user_name

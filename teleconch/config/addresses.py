@@ -8,6 +8,7 @@ import re
 from attrs import frozen
 
 from teleconch.errors import BadParameter, quoted
+from teleconch.resources.address import join_address, parted, port_of
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
@@ -24,7 +25,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     @property
     def any_host(self) -> bool:
@@ -103,19 +104,19 @@ def check_host_name(name: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """Host and port text; the port is ``None`` where none is given."""
+    """Host and port text; the port is ``None`` where none is given, the host is empty where none is."""
+    if text.startswith(":") and text.count(":") == 1:
+        return "", text[1:]
+    found = parted(text)
+    if found is not None:
+        return found
     if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or ":" not in host or (rest and not rest.startswith(":")):
-            raise BadParameter(f"{quoted(text)} has brackets that do not fit. {_FORM}")
-        return host, rest[1:] if rest else None
-    if text.count(":") > 1:  # an IPv6 address without brackets, hence without port
-        return text, None
-    host, colon, port = text.partition(":")
-    return host, port if colon else None
+        raise BadParameter(f"{quoted(text)} has brackets that do not fit. {_FORM}")
+    return text, None
 
 
 def _port(text: str, port_0: bool) -> int:
-    if not _PORT.fullmatch(text) or not (0 if port_0 else 1) <= int(text) <= 65535:
+    port = port_of(text, 0 if port_0 else 1)
+    if port is None:
         raise BadParameter(f"{quoted(text)} is not a port: it is a number from 1 to 65535.")
-    return int(text)
+    return port

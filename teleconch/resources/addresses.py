@@ -6,6 +6,8 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from teleconch.resources.address import split_address
+
 # inet_aton(3), and with it getaddrinfo(3), also reads 127.1, 0x7f.1, 0177.0.0.1 and 2130706433.
 _PART = r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)"
 _ATON = re.compile(rf"{_PART}(?:\.{_PART}){{0,3}}", re.ASCII)
@@ -66,7 +68,8 @@ def no_other_machine(host: str | IPv4Address | IPv6Address) -> str:
 
 def host_of(address: str) -> str:
     """The host of a ``host:port``, in lower case and without brackets; empty where there is no port."""
-    return address.rpartition(":")[0].strip("[]").lower()
+    host, port = split_address(address) or ("", None)
+    return "" if port is None else host.lower()
 
 
 def stem(name: str, cluster: str) -> str:

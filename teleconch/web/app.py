@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 from urllib.parse import parse_qs
 
@@ -18,6 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from teleconch import __version__
 from teleconch.errors import BadParameter, NotFound, TeleconchError
+from teleconch.resources.address import split_address
 from teleconch.resources.login import LoginRequest, UserCertificates
 from teleconch.resources.secret import Secret
 from teleconch.web import pages
@@ -35,8 +35,6 @@ from teleconch.web.answers import (
 from teleconch.web.front import Front, WebApi
 
 log = Logger()
-
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 
 @frozen
@@ -203,7 +201,7 @@ class WebApp:
     def _address(self, request: IRequest) -> str:
         """Where the user reached us: as configured, else as the user's own browser says, if that can be an address."""
         host = (request.getHeader("host") or "").strip()
-        return self._settings.public_addr or (host if _HOST.fullmatch(host) else "PROXY")
+        return self._settings.public_addr or (host if split_address(host) else "PROXY")
 
 
 def _source(request: IRequest) -> str:

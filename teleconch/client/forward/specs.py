@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from teleconch.errors import BadParameter
+from teleconch.resources.address import join_address
 
 PORT_MAX = 65535
 PATH_MAX = 107  # sun_path, less the final zero
@@ -23,7 +24,7 @@ class Place:
         if self.path:
             return self.path
         host = "localhost" if self.host is None else self.host or "*"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return join_address(host, self.port)
 
 
 @frozen
