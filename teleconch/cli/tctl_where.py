@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from teleconch.config.values import Config
 
 NO_PROXY: Final = "<proxy>"  # as Teleport prints it
+_FAR: Final = "192.0.2.1"  # TEST-NET-1: routed like any far address, and no one's
 
 
 def web_address(config: Config) -> str | None:
@@ -63,6 +64,7 @@ def ssh_address(config: Config) -> str:
 def auth_address(config: Config) -> tuple[str, bool]:
     """``host:port`` where other hosts reach the auth server, and whether the configuration says so (else a guess)."""
     from teleconch.config.addresses import Address
+    from teleconch.outgoing import source_toward
 
     auth = config.auth_service
     if auth.public_addr:
@@ -71,10 +73,11 @@ def auth_address(config: Config) -> tuple[str, bool]:
         return str(Address(config.teleport.advertise_ip.host, auth.listen_addr.port)), True
     if not auth.listen_addr.any_host:
         return str(auth.listen_addr), True
-    return str(Address(_own_address() or config.teleport.nodename, auth.listen_addr.port)), False
+    return str(Address(source_toward(_FAR) or config.teleport.nodename, auth.listen_addr.port)), False
 
 
 def _host(config: Config, listens: Address) -> str:
+    from teleconch.outgoing import source_toward
     from teleconch.resources.addresses import no_other_machine
 
     if config.teleport.advertise_ip is not None:
@@ -82,17 +85,4 @@ def _host(config: Config, listens: Address) -> str:
     if not listens.any_host:
         return listens.host
     nodename = config.teleport.nodename
-    return (no_other_machine(nodename) and _own_address()) or nodename
-
-
-def _own_address() -> str | None:
-    """The address that this machine uses toward the world. Nothing is sent."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: routed like any far address, and no one's
-            address: str = probe.getsockname()[0]
-        except OSError:
-            return None
-    return address
+    return (no_other_machine(nodename) and source_toward(_FAR)) or nodename

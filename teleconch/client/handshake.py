@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
-from teleconch.ssh import algorithms, kex, limits, messages, packet, signatures, states
+from teleconch.ssh import algorithms, kex, limits, messages, packet, signatures, states, version
 from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
 from teleconch.ssh.reader import Reader
 
@@ -50,8 +50,7 @@ class Handshake(states.Order):
         self._offered = algorithms.choose()
         self._out: list[bytes] = [VERSION + b"\r\n"]
         self._left = b""
-        self._server_version = b""
-        self._lines = 0
+        self._version = version.PeerVersion(limits.VERSION_LINES_BEFORE)
         self._sealer: packet.Sealer = packet.PlainSealer()
         self._opener: packet.Opener = packet.PlainOpener()
         self._next_opener: packet.Opener | None = None
@@ -102,9 +101,9 @@ class Handshake(states.Order):
         data = self._left + data if self._left else data
         at = 0
         try:
-            if not self._server_version:
+            if not self._version.line:
                 at = self._read_version(data)
-            if self._server_version:
+            if self._version.line:
                 at = self._read_packets(memoryview(data), at)
         except SSHProblem as problem:
             self._disconnect(problem.reason, str(problem))
@@ -134,22 +133,10 @@ class Handshake(states.Order):
         self._send(bytes((messages.DISCONNECT,)) + uint32(reason) + string(text.encode()) + string(b""))
 
     def _read_version(self, data: bytes) -> int:
-        at = 0
-        while True:
-            end = data.find(b"\n", at, at + limits.VERSION_LINE)
-            if end < 0:
-                if len(data) - at >= limits.VERSION_LINE:
-                    raise ProtocolProblem("the version line is too long")
-                return at
-            line, at = data[at:end].rstrip(b"\r"), end + 1
-            if line.startswith(b"SSH-"):
-                if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")) or b"\0" in line:
-                    raise ProtocolProblem("the server does not speak SSH 2.0")
-                self._server_version = line
-                return at
-            self._lines += 1
-            if self._lines > limits.VERSION_LINES_BEFORE:
-                raise ProtocolProblem("this is no SSH server")
+        try:
+            return self._version.read(data)
+        except SSHProblem as problem:
+            raise SSHProblem("this is not a server of SSH 2.0", problem.reason) from None
 
     def _read_packets(self, view: memoryview, at: int) -> int:
         end = len(view)
@@ -258,7 +245,7 @@ class Handshake(states.Order):
         secret = exchange.secret(reply)
         digest = kex.exchange_hash(
             agreed.kex,
-            (VERSION, self._server_version),
+            (VERSION, self._version.line),
             (self._kexinit, self._server_kexinit),
             blob,
             exchange.init,

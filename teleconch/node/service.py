@@ -29,13 +29,15 @@ from teleconch.node.place import Place
 from teleconch.node.process import Launcher
 from teleconch.node.server import NodeRealm
 from teleconch.node.start import NO_RULES, IReactorNode, LoginRules
+from teleconch.resources.address import join_address, split_address
 from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
 from teleconch.ssh.checker import CertificateChecker
+from teleconch.ssh.hostkey import CurrentKeys
 from teleconch.ssh.problems import SSHProblem
-from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
+from teleconch.ssh.server import ServerOptions, SSHServerFactory
 
 STOP_DEADLINE: Final = 10.0  # seconds that running sessions get when the node stops
 PARTING_DEADLINE: Final = 1.0  # and then clients, to leave by themselves
@@ -103,7 +105,6 @@ class NodeServer(Service):
         self._stop_deadline = stop_deadline
         self._waiting: Deferred[None] | None = None  # for sessions to end
         self._now = now
-        self._host_key: tuple[str, str, HostKey] | None = None
         self._port: IListeningPort | None = None
         self.launcher = Launcher(reactor, rules)
         self.launcher.held = self._was_held
@@ -120,7 +121,7 @@ class NodeServer(Service):
         self.factory = SSHServerFactory(
             reactor,
             Portal(NodeRealm(self.place, now), [checker]),
-            self.host_keys,
+            CurrentKeys(member.host_keys),
             options,
             log_name="node",
             audit={"server_id": member.uuid},
@@ -148,14 +149,6 @@ class NodeServer(Service):
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 
-    def host_keys(self) -> Sequence[HostKey]:
-        """The membership's key and certificate, parsed once for each pair; a renewed one serves new connections."""
-        private, certificate = self._member.host_keys()
-        pem = private.reveal()
-        if self._host_key is None or self._host_key[:2] != (pem, certificate):
-            self._host_key = (pem, certificate, HostKey(pem, certificate))
-        return (self._host_key[2],)
-
     def describe(self) -> Node:
         """What the next ping tells."""
         return Node(
@@ -172,13 +165,13 @@ class NodeServer(Service):
     @property
     def addr(self) -> str:
         """``host:port`` as told to the cluster."""
-        given, colon, number = (self._addr or "").rpartition(":")
-        if self._addr is not None and number != "0":
+        given, port = split_address(self._addr or "", lowest=0) or ("", None)
+        if self._addr is not None and port != 0:
             return self._addr
         if self._port is None:
             return ""
-        host: Any = self._port.getHost()
-        return f"{given}{colon}{host.port}" if given else _shown(host)
+        own: Any = self._port.getHost()
+        return join_address(given or own.host, own.port)
 
     def _was_held(self, user: str, seconds: int) -> None:
         """The launcher has freed this process from a file system of ``user``'s (``pulse.whose``): end what they have
@@ -214,10 +207,11 @@ class NodeServer(Service):
             await _stopped(port)
             return
         self._port = port
+        own: Any = port.getHost()
         log.info(
             "node {nodename} listens on {here}; proxies reach it at {addr}",
             nodename=self._nodename,
-            here=_shown(port.getHost()),
+            here=join_address(own.host, own.port),
             addr=self.addr,
         )
         self.heartbeat.start()
@@ -279,8 +273,3 @@ async def _stopped(port: IListeningPort) -> None:
     stopping = port.stopListening()
     if stopping is not None:
         await stopping
-
-
-def _shown(host: Any) -> str:
-    """``host:port`` of a listener's address."""
-    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"

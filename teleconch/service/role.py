@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -15,6 +14,8 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
 from teleconch.errors import BadParameter
+from teleconch.outgoing import ways_to
+from teleconch.resources.address import split_address
 from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.secret import Secret
 from teleconch.ssh.limits import Limits
@@ -120,18 +121,7 @@ def address_toward(auth_servers: Iterable[str]) -> str | None:
     return next((begin for server in auth_servers for begin, _ in _ways(server)), None)
 
 
-def _ways(server: str) -> Iterator[tuple[str, str]]:
+def _ways(server: str) -> Iterable[tuple[str, str]]:
     """The own address and the server's, for each address of ``server`` (``host:port``) to which there is a way."""
-    host, _, port = server.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-    except OSError:
-        return
-    for family, kind, protocol, _, target in found:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.connect(target)
-                begin: str = probe.getsockname()[0]
-        except OSError:
-            continue
-        yield begin, str(target[0])
+    host, port = split_address(server) or ("", None)
+    return ways_to(host, port) if port else ()

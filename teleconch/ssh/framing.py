@@ -6,7 +6,6 @@ AEAD, no EtM and no limits.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.protocol import Protocol, connectionDone
@@ -17,14 +16,13 @@ from teleconch.codec import string, uint32
 from teleconch.ssh import limits, messages, packet
 from teleconch.ssh.account import Account
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
+from teleconch.ssh.version import PeerVersion
 from teleconch.ssh.wire import READ_SIZE, StreamWire, Wire, make_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SEQUENCE: Final = 0xFFFFFFFF
-_VERSION: Final = re.compile(rb"SSH-(\d{1,3})\.(\d{1,3})-.")
-_NO_VERSION: Final = "Invalid SSH identification string."  # sshd's words: monitoring looks for them
 _PACKETS_A_READ: Final = 256
 _READ_SMALL: Final = 16 * 1024
 
@@ -52,7 +50,7 @@ class PacketStream(Protocol):
         self._longest = limits.PACKET_MAX_FIRST
         self.account = Account(limits.EARLY_BUDGET)
         self._unsent_charged = 0  # taken from the account for what the network does not take
-        self._version_lines = 0
+        self._version = PeerVersion(limits.VERSION_LINES_BEFORE if self.isClient else 0)
         self._data_received: Callable[[bytes, int], None] | None = None  # where CHANNEL_DATA goes, once it may come
 
     # -- for the transport layer --
@@ -98,7 +96,10 @@ class PacketStream(Protocol):
         self._corked += 1
         try:
             if not self.otherVersionString:
-                at = self._read_version(bytes(data[:end]))
+                at = self._version.read(bytes(data[:end]))
+                if self._version.line:
+                    self.otherVersionString = self._version.line
+                    self.version_read()
             if self.otherVersionString:
                 at = self._read_packets(data, at, end)
         except SSHProblem as problem:
@@ -111,31 +112,6 @@ class PacketStream(Protocol):
             if self._out and not self._corked:
                 self._flush()
         return end if self.ended else at
-
-    def _read_version(self, data: bytes) -> int:
-        at = 0
-        while True:
-            end = data.find(b"\n", at, at + limits.VERSION_LINE)
-            line = data[at : end if end >= 0 else at + limits.VERSION_LINE]
-            if b"\0" in line or b"\r" in line.rstrip(b"\r") or len(line) == limits.VERSION_LINE:
-                raise ProtocolProblem(_NO_VERSION)
-            if end < 0:
-                return at
-            at = end + 1
-            if line.startswith(b"SSH-"):
-                break
-            self._version_lines += 1
-            if not self.isClient or self._version_lines > limits.VERSION_LINES_BEFORE:
-                raise ProtocolProblem(_NO_VERSION)
-        line = line.rstrip(b"\r")
-        found = _VERSION.match(line)
-        if found is None:
-            raise ProtocolProblem(_NO_VERSION)
-        if found[1] != b"2" and found.groups() != (b"1", b"99"):
-            raise SSHProblem("Protocol major versions differ.", messages.DISCONNECT_VERSION_NOT_SUPPORTED)
-        self.otherVersionString = line
-        self.version_read()
-        return at
 
     def _read_packets(self, data: memoryview, at: int, end: int) -> int:
         begin, count = at, 0

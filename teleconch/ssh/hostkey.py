@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
+from teleconch.resources.secret import Secret
 from teleconch.ssh import signatures
 
 
@@ -39,3 +41,20 @@ class HostKey:
 
     def sign(self, data: bytes, algorithm: bytes) -> bytes:
         return signatures.sign(self._key, data, algorithm)
+
+
+class CurrentKeys:
+    """The host keys of this moment: ``current`` returns the PEM (a secret) and the certificate. They are parsed again
+    only when they were renewed, which new connections see."""
+
+    def __init__(self, current: Callable[[], tuple[Secret, str]]) -> None:
+        self._current = current
+        self._of: tuple[Secret, str] | None = None
+        self._keys: tuple[HostKey, ...] = ()
+
+    def __call__(self) -> Sequence[HostKey]:
+        of = self._current()
+        if of != self._of:
+            self._keys = (HostKey(of[0].reveal(), of[1]),)
+            self._of = of
+        return self._keys
