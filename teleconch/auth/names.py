@@ -208,7 +208,7 @@ class Names:
         presence = await self._state.find(presence_key(record.uuid), Presence)
         if presence is None or record.role != "node":
             return record
-        address = plain_ip(host_of(presence.record.node.addr))
+        address = plain_ip(host_of(presence.record.node.addr or ""))
         if address is None or no_other_machine(str(address)):
             return record
         return evolve(record, addresses=(*record.addresses, str(address)))

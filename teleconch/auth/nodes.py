@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from teleconch.errors import BadParameter, quoted
+from teleconch.resources.address import split_address
 from teleconch.resources.addresses import host_of
 from teleconch.resources.names import check_name, check_uuid, is_host_principal
 from teleconch.resources.node import Node
@@ -22,6 +23,8 @@ def check_node(node: Node) -> None:
     check_uuid(node.uuid)
     check_name(node.nodename, "Node name")
     check_name(node.cluster, "Cluster name")
+    if node.addr is None:
+        raise BadParameter("A node needs an address at which the proxies reach it, such as host:3022.")
     check_address(node.addr)
     if len(node.public_addrs) > ADDRESSES_MAX:
         raise BadParameter(f"A node has at most {ADDRESSES_MAX} public addresses; remove some from public_addr.")
@@ -40,18 +43,8 @@ def public_hosts(node: Node) -> tuple[str, ...]:
 
 def check_address(address: str) -> None:
     """BadParameter unless ``address`` is ``host:port``, with an IPv6 address in brackets."""
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        bracketed = True
-    else:
-        bracketed = False
-    if (
-        not colon
-        or not is_host_principal(host)
-        or (":" in host) != bracketed
-        or not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536)
-    ):
+    host, port = split_address(address) or ("", None)
+    if port is None or not is_host_principal(host):
         raise BadParameter(f"{quoted(address[:300])} is not an address like host:3022 or [2001:db8::1]:3022.")
 
 

@@ -111,7 +111,7 @@ class PresenceBook:
     def _check_addr(self, node: Node, member: HostRecord, identity: ApiIdentity) -> None:
         """AccessDenied unless the proxies are to dial this very host: under a name with which it joined, or where its
         ping comes from. Loopback is this host only where it is the auth server's own machine."""
-        host = host_of(node.addr)
+        host = host_of(node.addr or "")
         why = no_other_machine(host)
         if why == "loopback" and identity.here:
             return

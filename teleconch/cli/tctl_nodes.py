@@ -59,7 +59,13 @@ def write_node_table(found: Sequence[NodeStatus], now: float) -> None:
         Column("Status", style=lambda cell: "green" if cell == "online" else "yellow"),
     ]
     rows = [
-        (each.node.nodename, each.node.uuid, each.node.addr, labels_text(each.node.labels), status_text(each, now))
+        (
+            each.node.nodename,
+            each.node.uuid,
+            each.node.addr or "",
+            labels_text(each.node.labels),
+            status_text(each, now),
+        )
         for each in sorted(found, key=lambda each: (each.node.nodename, each.node.uuid))
     ]
     write_table(columns, rows, empty="There are no nodes yet. Invite one: tctl nodes add")
@@ -95,7 +101,7 @@ async def find_node(api: AuthAPI, name: str) -> NodeStatus:
     if not found:
         raise NotFound(f"There is no node {name}. All are listed by: tctl nodes ls")
     if len(found) > 1:
-        uuids = ", ".join(f"{each.node.uuid} ({each.node.addr})" for each in found)
+        uuids = ", ".join(f"{each.node.uuid} ({each.node.addr or 'no address'})" for each in found)
         raise BadParameter(f"{len(found)} nodes have the name {name}; take the UUID of one: {uuids}.")
     return found[0]
 

@@ -68,7 +68,7 @@ def _write(found: list[NodeStatus], now: float, verbose: bool, empty: str) -> No
         (
             each.node.nodename,
             *((each.node.uuid,) if verbose else ()),
-            each.node.addr,
+            each.node.addr or "",
             labels_text(each.node.labels),
             status_text(each, now),
         )

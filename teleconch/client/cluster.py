@@ -23,9 +23,9 @@ from teleconch.defaults import PAGE_SIZE
 from teleconch.errors import BadParameter, ConnectionProblem, NotFound, quoted
 from teleconch.resources.node import NodeStatus
 from teleconch.ssh.client import ClientConnection
+from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.nested import run_in_channel
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
-from teleconch.ssh.relay import RelayChannel
 
 T = TypeVar("T")
 

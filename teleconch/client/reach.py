@@ -30,8 +30,8 @@ from teleconch.defaults import PROXY_PORT
 from teleconch.errors import AccessDenied, ConnectionProblem, NotFound
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientConnection, ClientOptions, connect
+from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import ChannelRefused
-from teleconch.ssh.relay import RelayChannel
 
 if TYPE_CHECKING:
     from teleconch.api.interface import AuthAPI

@@ -10,5 +10,5 @@
           │                        │
           │                     a Node ──▶ access.permit_dial ──▶ DialPermit
           ▼                                                          │
-     ssh.relay  ◀────────── bytes, once they began with SSH-2.0- ── dial.py
+     ssh.relay  ◀────────── bytes, once they began with SSH-2.0- ── roads.py ──▶ dial.py  TCP to the node's address
 """

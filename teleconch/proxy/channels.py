@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import pack
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from teleconch.errors import TeleconchError
-from teleconch.proxy.dial import abort
 from teleconch.proxy.target import SUBSYSTEM_PREFIX, Target, parse_subsystem
+from teleconch.ssh.ends import RelayChannel, ToEnd
 from teleconch.ssh.problems import ProtocolProblem
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
+from teleconch.ssh.relay import End, relay
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -23,8 +23,8 @@ _T = TypeVar("_T")
 _STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2
 
 
-class Roads(Protocol):
-    """Where a user's channels may lead. Each error is a sentence for the user."""
+class ChannelOwner(Protocol):
+    """The user whose channels they are: where these may lead. Each error is a sentence for the user."""
 
     @property
     def clock(self) -> IReactorTime: ...
@@ -32,50 +32,26 @@ class Roads(Protocol):
     async def dial(self, asked: Target) -> Turn:
         """A turn that has the end of the node that ``asked`` means, ready to relay."""
 
-    async def auth_api(self) -> RelayProtocol:
+    async def auth_api(self) -> End:
         """An end at the auth server."""
 
     def no_shell(self, what: str) -> str:
         """The sentence for a user who asks the proxy itself for ``what``."""
 
 
-class _Relayed(RelayChannel):
-    """A channel that is relayed to a node."""
-
-    _young: Turn | None = None  # for as long as it wants to be told what the user's side sends
-
-    def _take(self, turn: Turn) -> None:
-        self._young = turn
-        relay(self, turn.end)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._young is not None and not self._young.heard(data):
-            self._young = None
-        self.heard(data)
-
-
-class JumpChannel(_Relayed):
+def jump(turn: Turn) -> RelayChannel:
     """``direct-tcpip`` to a node that is connected already."""
-
-    name = b"direct-tcpip"
-
-    def __init__(self, turn: Turn) -> None:
-        super().__init__()
-        self._dialled = turn
-
-    def channelOpen(self, specificData: bytes) -> None:
-        self._take(self._dialled)
-
-    def openFailed(self, reason: Any) -> None:
-        abort(self._dialled.end)
+    channel = ToEnd(turn.end)
+    channel.tap(turn.heard)
+    return channel
 
 
-class ProxySession(_Relayed):
+class ProxySession(RelayChannel):
     """A session that can ask for one of two subsystems. There is no shell here, no command and no file."""
 
     name = b"session"
 
-    def __init__(self, user: Roads) -> None:
+    def __init__(self, user: ChannelOwner) -> None:
         super().__init__()
         self._user = user
         self._used = False
@@ -90,7 +66,7 @@ class ProxySession(_Relayed):
         self._used = True
         try:
             if name == AUTH_API:
-                led: RelayProtocol | Turn = await self._user.auth_api()
+                led: End | Turn = await self._user.auth_api()
             elif name.startswith(SUBSYSTEM_PREFIX.encode()):
                 led = await self._user.dial(parse_subsystem(name))
             else:
@@ -105,15 +81,15 @@ class ProxySession(_Relayed):
         self._later(self._join, led)
         return True
 
-    def _join(self, led: RelayProtocol | Turn) -> None:
+    def _join(self, led: End | Turn) -> None:
         if self.localClosed or self.closing:
             _drop(led)
             return
         self._joined = True
-        if isinstance(led, RelayProtocol):
-            relay(self, led)
-        else:
-            self._take(led)
+        if not isinstance(led, End):
+            self.tap(led.heard)
+            led = led.end
+        relay(self, led)
 
     def request_pty_req(self, data: bytes) -> bool:
         # Granted to keep the client from a complaint of its own; there is no terminal, only the sentence.
@@ -163,9 +139,9 @@ class ProxySession(_Relayed):
         self.conn.sendRequest(self, b"exit-status", pack(">L", status))
 
 
-def _drop(led: RelayProtocol | Turn) -> None:
+def _drop(led: End | Turn) -> None:
     """Nobody waits for it any more."""
-    abort(led if isinstance(led, RelayProtocol) else led.end)
+    (led if isinstance(led, End) else led.end).abort()
 
 
 def _string(data: bytes) -> bytes | None:

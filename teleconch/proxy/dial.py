@@ -1,4 +1,4 @@
-"""Opens connections: to a node for which there is a permit, and to the auth server's API. Nothing else is dialled.
+"""Opens TCP connections: to a node for which there is a permit, and to the auth server's API. Nothing else is dialled.
 
 What a node registers is a name or an address; what counts is the address that is dialled in the end, since a name leads
 today here and tomorrow there. See :meth:`Dialler._forbidden`.
@@ -12,100 +12,28 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError, TimeoutError
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
 from teleconch.access.permit import APIPermit, DialPermit
 from teleconch.defaults import AUTH_PORT, NODE_PORT
 from teleconch.errors import ConnectionProblem
-from teleconch.proxy.directory import split_address
+from teleconch.outgoing import source_toward
+from teleconch.proxy.directory import host_and_port
 from teleconch.resources.addresses import no_other_machine, plain_ip
-from teleconch.ssh.relay import RelayProtocol
+from teleconch.resources.node import Node
+from teleconch.ssh.ends import OneEnd, SocketEnd
 
 log = Logger()
 
 RELAY_SOURCE: Final = "127.0.0.2"
 _LOOPBACK_6: Final = "::1"
 CONNECT_TIMEOUT: Final = 10.0
-VERSION_TIMEOUT: Final = 10.0
-_VERSIONS: Final = (b"SSH-2.0-", b"SSH-1.99-")  # RFC 4253 sections 4.2 and 5.1
-_LONGEST: Final = max(map(len, _VERSIONS))
 _NETLINK_ROUTE, _NLM_F_REQUEST = 0, 1  # linux/netlink.h
 _RTM_NEWROUTE, _RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 24, 26, 1, 2  # linux/rtnetlink.h
-
-
-class NodeEnd(RelayProtocol):
-    """The socket to a node. Silent until the node has proved to be an SSH server by its first bytes.
-
-    What a registered address leads to may be anything (a rogue node can register the address of a database): no byte of
-    the user's goes there before it began to speak SSH (GHSA-hw4x-mcx5-9q36, CVE-2024-35175).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_ssh: Deferred[None] = Deferred()
-        self.gone: Callable[[], None] | None = None  # called when the socket is closed
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard(data)
-        if not self.is_ssh.called:
-            self._judge(b"".join(self._early)[:_LONGEST])
-
-    def readConnectionLost(self) -> None:
-        self.not_ssh("it closed the connection before it said anything")
-        super().readConnectionLost()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.not_ssh("it closed the connection before it said anything")
-        super().connectionLost(reason)
-        if self.gone is not None:
-            self.gone()
-
-    def _judge(self, begin: bytes) -> None:
-        if begin.startswith(_VERSIONS):
-            transport: Any = self.transport
-            transport.pauseProducing()
-            self.is_ssh.callback(None)
-        elif not any(version.startswith(begin) for version in _VERSIONS):
-            self.not_ssh("what answers there does not speak SSH")
-
-    def not_ssh(self, why: str) -> None:
-        """Give up, unless it has proved to be SSH. ``why`` is part of a sentence."""
-        if not self.is_ssh.called:
-            self.is_ssh.errback(ConnectionProblem(why))
-
-
-class AuthEnd(RelayProtocol):
-    """The socket to an auth server. ``gone`` is called when it was open and is not any more."""
-
-    def __init__(self, gone: Callable[[], None]) -> None:
-        super().__init__()
-        self._gone = gone
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        self._gone()
-
-
-class _One(Factory[RelayProtocol]):
-    noisy = False
-
-    def __init__(self, protocol: RelayProtocol) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, addr: object) -> RelayProtocol:
-        return self._protocol
 
 
 class _Forbidden(ConnectError):
@@ -138,21 +66,25 @@ class Dialler:
 
     def __init__(self, reactor: Any, auth_addresses: Iterable[str], own_ports: Iterable[int] = ()) -> None:
         self._reactor: Any = reactor
-        self._clock: IReactorTime = reactor
-        self._auth = tuple(split_address(address) for address in auth_addresses)
+        self._auth = tuple(host_and_port(address) for address in auth_addresses)
         self.own_ports = set(own_ports)
 
-    async def node(self, permit: DialPermit) -> NodeEnd:
-        """The permitted node's end, which spoke SSH and is paused. ConnectionProblem, with a part of a sentence, which
-        is for the log: told to a user, it would tell them what listens where."""
-        host, registered = split_address(permit.node.addr)
+    def leads_to(self, node: Node) -> bool:
+        """Whether ``node`` has registered an address."""
+        return node.addr is not None
+
+    async def open(self, permit: DialPermit) -> SocketEnd:
+        """The end at what the permitted node's address leads to, paused. ConnectionProblem, whose
+        part of a sentence is for the log."""
+        assert permit.node.addr is not None
+        host, registered = host_and_port(permit.node.addr)
         port = registered or NODE_PORT
         loopback = no_other_machine(host) == "loopback"
         auth: frozenset[str] = frozenset()
         if loopback or port in {auth_port or AUTH_PORT for _, auth_port in self._auth}:
             auth = await self._auth_literals()
         beside = all(is_own(each) for each in auth)  # no auth server is elsewhere
-        end = NodeEnd()
+        end = SocketEnd()
 
         def ask(literal: str, to_port: int) -> None:
             why = self._forbidden(literal, to_port, auth, loopback and beside)
@@ -160,15 +92,6 @@ class Dialler:
                 raise _Forbidden(why)
 
         await self._connect(end, host, port, ask)
-        late = self._clock.callLater(VERSION_TIMEOUT, end.not_ssh, "it accepted the connection but said nothing")
-        try:
-            await end.is_ssh
-        except BaseException:
-            abort(end)
-            raise
-        finally:
-            if late.active():
-                late.cancel()
         return end
 
     def _forbidden(self, literal: str, port: int, auth: frozenset[str], loopback: bool) -> str:
@@ -201,11 +124,11 @@ class Dialler:
                 found.update(str(plain_ip(str(answer[4][0]))) for answer in answers)
         return frozenset(found)
 
-    async def auth(self, permit: APIPermit, gone: Callable[[], None]) -> AuthEnd:
+    async def auth(self, permit: APIPermit, gone: Callable[[], None]) -> SocketEnd:
         """An end for a permitted user at the first auth server that can be reached; ``gone`` is called when it closed.
         ConnectionProblem."""
         for host, port in self._auth:
-            end = AuthEnd(gone)
+            end = SocketEnd(gone=gone)
             if str(plain_ip(host)) == _LOOPBACK_6:
                 host = "127.0.0.1"  # what listens on [::] is there as well
             try:
@@ -217,10 +140,10 @@ class Dialler:
         raise ConnectionProblem("The proxy cannot reach the auth server at the moment: try again in a minute.")
 
     async def _connect(
-        self, end: RelayProtocol, host: str, port: int, ask: Callable[[str, int], tuple[str, int] | None]
+        self, end: SocketEnd, host: str, port: int, ask: Callable[[str, int], tuple[str, int] | None]
     ) -> None:
         try:
-            await self._endpoint(host, port, ask).connect(_One(end))
+            await self._endpoint(host, port, ask).connect(OneEnd(end))
         except DNSLookupError:
             raise ConnectionProblem("its name is not known where the proxy runs") from None
         except _Forbidden as error:
@@ -247,11 +170,8 @@ def is_own(literal: str) -> bool:
         return False
     if address.is_loopback:
         return True
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-            probe.connect((str(address), 9))
-            return bool(probe.getsockname()[0] == str(address)) or _is_delivered_here(address)
+        return source_toward(str(address)) == str(address) or _is_delivered_here(address)
     except OSError:
         return False
 
@@ -286,10 +206,3 @@ _WHY: Final[dict[type[Exception], str]] = {
     TimeoutError: "it does not answer",
     NoRouteError: "there is no route to it",
 }
-
-
-def abort(end: RelayProtocol) -> None:
-    """Drop an end that is not needed any more."""
-    transport: Any = end.transport
-    if transport is not None and not end.is_gone:
-        transport.abortConnection()

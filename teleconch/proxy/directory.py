@@ -8,24 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from teleconch.api.copy import Copy
+from teleconch.resources.address import split_address
 from teleconch.resources.addresses import no_other_machine, plain_ip, stem
 from teleconch.resources.node import Node, NodeStatus
 
 _NOBODY: dict[str, None] = {}
 
 
-def split_address(address: str) -> tuple[str, int | None]:
-    """``host:port``, ``[v6]:port`` or a bare host as ``(host in lower case, port or None)``."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or (":" in host and not host.startswith("[")):
-        host, port = address, ""
-    return host.removeprefix("[").removesuffix("]").lower(), int(port) if port else None
+def host_and_port(address: str) -> tuple[str, int | None]:
+    """``host:port``, ``[v6]:port`` or a bare host, as registered, as ``(host in lower case, port or None)``."""
+    host, port = split_address(address) or (address, None)
+    return host.lower(), port
 
 
 def own_ports(node: Node) -> frozenset[int]:
     """The ports that a node has registered: the one that proxies dial, and those of its public addresses."""
-    ports = (split_address(address)[1] for address in (node.addr, *node.public_addrs))
+    ports = (host_and_port(address)[1] for address in _addresses(node))
     return frozenset(port for port in ports if port is not None)
+
+
+def _addresses(node: Node) -> tuple[str, ...]:
+    return node.public_addrs if node.addr is None else (node.addr, *node.public_addrs)
 
 
 class _Index:
@@ -128,8 +131,8 @@ class Directory(Copy[NodeStatus]):
             yield self._owned, stem(node.nodename, node.cluster)
         for name in node.names or ():
             yield self._owned, name
-        for address in (node.addr, *node.public_addrs):
-            host, port = split_address(address)
+        for address in _addresses(node):
+            host, port = host_and_port(address)
             yield self._hosts, host
             yield self._endpoints, (str(plain_ip(host) or host), port)
             if node.names is None and not no_other_machine(host):

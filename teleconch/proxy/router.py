@@ -13,8 +13,8 @@ from typing import Final
 
 from teleconch.defaults import NODE_PORT
 from teleconch.errors import BadParameter, NotFound
-from teleconch.proxy.directory import Directory, own_ports, split_address
-from teleconch.proxy.target import Target, shown
+from teleconch.proxy.directory import Directory, host_and_port, own_ports
+from teleconch.proxy.target import Target, brief
 from teleconch.resources.addresses import no_other_machine
 from teleconch.resources.node import NodeStatus
 from teleconch.resources.times import duration_text
@@ -37,7 +37,7 @@ class Router:
         """The node that ``target`` means. NotFound; BadParameter (cluster, port, several nodes)."""
         if target.cluster and target.cluster.lower() != self._cluster.lower():
             raise NotFound(
-                f"This proxy knows no cluster {shown(target.cluster)}, it serves {self._cluster}: "
+                f"This proxy knows no cluster {brief(target.cluster)}, it serves {self._cluster}: "
                 "log in to the proxy of that cluster."
             )
         found = self._candidates(target.host, target.port)
@@ -104,7 +104,9 @@ class Router:
             raise BadParameter(_several(found, target))
         node = found[0].node
         if target.port not in _ANY_PORT and target.port not in own_ports(node):
-            port = split_address(node.addr)[1] or NODE_PORT
+            if node.addr is None:
+                raise BadParameter(f"The proxy does not reach {node.nodename} by a port: leave {target.port} out.")
+            port = host_and_port(node.addr)[1] or NODE_PORT
             raise BadParameter(
                 f"The proxy reaches {node.nodename} on port {port} only, not {target.port}: "
                 f"leave the port out, or use {port}."
@@ -112,7 +114,7 @@ class Router:
         return found[0]
 
     def _nothing(self, target: Target) -> str:
-        what = f"label {shown(target.host)}" if "=" in target.host else f"name or address {_named(target)}"
+        what = f"label {brief(target.host)}" if "=" in target.host else f"name or address {_named(target)}"
         sentence = f"No node with the {what} is registered in {self._cluster}: see `tsh ls` for those that are."
         age = self._directory.age()
         if not self._directory.complete:
@@ -132,7 +134,7 @@ def _is_address(host: str) -> bool:
 
 def _named(target: Target) -> str:
     """The target as its user knows it: without a port that only the client has added."""
-    return str(target) if _is_address(target.host) or target.port not in _ANY_PORT else shown(target.host)
+    return str(target) if _is_address(target.host) or target.port not in _ANY_PORT else brief(target.host)
 
 
 def _nameless(found: tuple[NodeStatus, ...], target: Target) -> str:
@@ -151,7 +153,8 @@ def _several(found: tuple[NodeStatus, ...], target: Target) -> str:
 
 def _listed(found: tuple[NodeStatus, ...]) -> str:
     lines = [
-        f"{status.node.nodename} {status.node.uuid} {status.node.addr}" + ("" if status.online else " (offline)")
+        f"{status.node.nodename} {status.node.uuid} {status.node.addr or '(no address)'}"
+        + ("" if status.online else " (offline)")
         for status in found[:_SHOWN_CANDIDATES]
     ]
     if len(found) > _SHOWN_CANDIDATES:

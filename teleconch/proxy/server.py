@@ -17,8 +17,9 @@ from zope.interface import Interface, implementer
 
 from teleconch.access.permit import APIPermit, DialPermit, permit_api, permit_dial
 from teleconch.errors import AccessDenied, ConnectionProblem, LimitExceeded, TeleconchError
-from teleconch.proxy.channels import JumpChannel, ProxySession
+from teleconch.proxy.channels import ProxySession, jump
 from teleconch.proxy.dial import Dialler
+from teleconch.proxy.roads import Roads
 from teleconch.proxy.router import Router
 from teleconch.proxy.shares import Shares, Turn
 from teleconch.proxy.target import Target, parse_host, target
@@ -30,7 +31,7 @@ from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.relay import RelayProtocol
+from teleconch.ssh.relay import End
 
 log = Logger()
 
@@ -39,7 +40,7 @@ _T = TypeVar("_T")
 
 
 @frozen
-class Road:
+class ProxyParts:
     """What every user of one proxy shares. ``now`` gives epoch seconds; ``cluster`` is this cluster's name."""
 
     clock: IReactorTime
@@ -48,10 +49,11 @@ class Road:
     first_picture: Callable[[], Deferred[None]]
     router: Router
     dialler: Dialler
+    roads: Roads
     shares: Shares
     api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, those on their way among them
 
-    async def auth_api(self, permit: APIPermit) -> RelayProtocol:
+    async def auth_api(self, permit: APIPermit) -> End:
         """An end at the auth server. LimitExceeded for a user who holds too many: the auth server counts them all as
         this proxy's, and would end those of others."""
         user = permit.identity.user
@@ -81,8 +83,8 @@ class ProxyUser:
 
     conn: Connection | None = None
 
-    def __init__(self, road: Road, identity: SSHIdentity, login: str, peer: object) -> None:
-        self._road = road
+    def __init__(self, parts: ProxyParts, identity: SSHIdentity, login: str, peer: object) -> None:
+        self._parts = parts
         self.identity = identity
         self.user = identity.user
         self.login = login
@@ -91,7 +93,7 @@ class ProxyUser:
 
     @property
     def clock(self) -> IReactorTime:
-        return self._road.clock
+        return self._parts.clock
 
     # What Conch asks
 
@@ -105,7 +107,7 @@ class ProxyUser:
                 messages.OPEN_UNKNOWN_CHANNEL_TYPE, "The proxy leads to nodes; it has no such channel."
             )
         try:
-            return JumpChannel(await self.dial(_jump_target(data)))
+            return jump(await self.dial(_jump_target(data)))
         except ProtocolProblem as error:
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, str(error)) from error
         except TeleconchError as error:
@@ -125,15 +127,15 @@ class ProxyUser:
         for dialling in tuple(self._dialling):
             dialling.cancel()
 
-    # Roads
+    # Where it leads
 
     async def dial(self, asked: Target) -> Turn:
         """A turn that has the end of the node that ``asked`` means, ready to relay. The error is a sentence for the
         user."""
         try:
-            await self._road.first_picture()  # of the directory: until then a name may be unknown, or seem unambiguous
-            status = self._road.router.resolve(asked)
-            permit = permit_dial(self.identity, status.node, self._road.now())
+            await self._parts.first_picture()  # of the directory: until then a name may be unknown, or seem unambiguous
+            status = self._parts.router.resolve(asked)
+            permit = permit_dial(self.identity, status.node, self._parts.now())
             try:
                 turn = await self._waiting(lambda: self._turn(permit))
             except ConnectionProblem as error:
@@ -154,15 +156,15 @@ class ProxyUser:
         return turn
 
     async def _turn(self, permit: DialPermit) -> Turn:
-        turn = await self._road.shares.turn(self.identity.user, permit.node.uuid)
-        await turn.dial(self._road.dialler.node(permit))
+        turn = await self._parts.shares.turn(self.identity.user, permit.node.uuid)
+        await turn.dial(self._parts.roads.open(permit))
         return turn
 
-    async def auth_api(self) -> RelayProtocol:
+    async def auth_api(self) -> End:
         """An end at the auth server. The user's own TLS runs inside: the proxy adds no power and reads nothing."""
         try:
-            permit = permit_api(self.identity, self._road.now())
-            return await self._waiting(lambda: self._road.auth_api(permit))
+            permit = permit_api(self.identity, self._parts.now())
+            return await self._waiting(lambda: self._parts.auth_api(permit))
         except TeleconchError as error:
             self._refused("proxy.auth", error, "auth-api")
             raise
@@ -170,7 +172,7 @@ class ProxyUser:
     def no_shell(self, asked: str) -> str:
         """What someone reads who asked the proxy itself for a shell, a command or files. Logged as a refusal."""
         self._refused("auth", AccessDenied("no shell, command or files on the proxy"), asked)
-        host = self._road.cluster
+        host = self._parts.cluster
         return (
             f"This is the proxy of {host}: there is no shell, command or file transfer on it. "
             "To reach a node, type `tsh ssh LOGIN@NODE`, or `ssh -J LOGIN@PROXY:3023 LOGIN@NODE`."
@@ -190,9 +192,12 @@ class ProxyUser:
     def _unreachable(self, status: NodeStatus) -> str:
         """One sentence for every reason, which is in the log: users are not to learn what listens where."""
         node = status.node
+        if not self._parts.roads.lead_to(node):
+            return f"The proxy has no road to {node.nodename}, which has registered no address: set advertise_ip there."
+        named = node.nodename if node.addr is None else f"{node.nodename} at {node.addr}"
         if status.online:
-            return f"The proxy cannot reach {node.nodename} at {node.addr}. Is the node running there?"
-        return f"{node.nodename} at {node.addr} is offline since {utc_text(status.last_seen)}, and cannot be reached."
+            return f"The proxy cannot reach {named}. Is the node running{'' if node.addr is None else ' there'}?"
+        return f"{named} is offline since {utc_text(status.last_seen)}, and cannot be reached."
 
     def _refused(self, event: str, error: TeleconchError, asked: str) -> None:
         why = f" ({error.__cause__})" if isinstance(error.__cause__, ConnectionProblem) else ""
@@ -212,14 +217,14 @@ class ProxyUser:
 class ProxyRealm:
     """Makes the avatar of whom the checker let in."""
 
-    def __init__(self, road: Road) -> None:
-        self._road = road
+    def __init__(self, parts: ProxyParts) -> None:
+        self._parts = parts
 
     def requestAvatar(
         self, avatarId: Any, mind: object, *interfaces: type[Interface]
     ) -> tuple[type[Interface], ProxyUser, Callable[[], None]]:
         identity, login, peer = avatarId
-        user = ProxyUser(self._road, identity, login, peer)
+        user = ProxyUser(self._parts, identity, login, peer)
         return IConchUser, user, user.logout
 
 

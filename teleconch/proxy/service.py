@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
@@ -14,18 +14,20 @@ from twisted.logger import Logger
 
 from teleconch.api.interface import Watches
 from teleconch.api.watcher import Watcher
-from teleconch.config.addresses import Address
 from teleconch.proxy.dial import Dialler
 from teleconch.proxy.directory import Directory
+from teleconch.proxy.roads import Roads
 from teleconch.proxy.router import Router
-from teleconch.proxy.server import ProxyRealm, Road
+from teleconch.proxy.server import ProxyParts, ProxyRealm
 from teleconch.proxy.shares import Shares
+from teleconch.resources.address import join_address
 from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.kind import NODES
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
 from teleconch.ssh.checker import CertificateChecker
-from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory
+from teleconch.ssh.hostkey import CurrentKeys
+from teleconch.ssh.server import ServerOptions, SSHServerFactory
 
 log = Logger()
 
@@ -68,25 +70,25 @@ class ProxyServer(Service):
         self._reactor = reactor
         self._endpoint = endpoint
         self._member = member
-        self._host_key: HostKey | None = None
-        self._host_key_from: tuple[Secret, str] | None = None
         self._port: IListeningPort | None = None
         self.directory = Directory(now)
         self._watch = Watcher(reactor, nodes, NODES, self.directory, refused=refused)
         self.first_picture = self._watch.first_picture
-        road = Road(
+        dialler = Dialler(reactor, auth_addresses, own_ports)
+        parts = ProxyParts(
             clock=reactor,
             now=now,
             cluster=member.cluster,
             first_picture=self._watch.first_picture,
             router=Router(self.directory, member.cluster),
-            dialler=Dialler(reactor, auth_addresses, own_ports),
+            dialler=dialler,
+            roads=Roads(reactor, (dialler,)),
             shares=Shares(reactor),
         )
-        self._own_ports = road.dialler.own_ports
+        self._own_ports = dialler.own_ports
         checker = CertificateChecker(lambda: user_authorities(member.authorities(), member.cluster), now)
-        portal = Portal(ProxyRealm(road), [checker])
-        self._factory = SSHServerFactory(reactor, portal, self._host_keys, options, "proxy")
+        portal = Portal(ProxyRealm(parts), [checker])
+        self._factory = SSHServerFactory(reactor, portal, CurrentKeys(member.host_keys), options, "proxy")
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -98,7 +100,7 @@ class ProxyServer(Service):
             self._port = await self._endpoint.listen(self._factory)
             own: Any = self._port.getHost()
             self._own_ports.add(own.port)
-            log.info("the proxy listens for SSH on {address}", address=_shown(self._port.getHost()))
+            log.info("the proxy listens for SSH on {address}", address=join_address(own.host, own.port))
         return self._port.getHost()
 
     async def stopService(self) -> None:
@@ -118,17 +120,3 @@ class ProxyServer(Service):
             left -= _STEP
         for connection in tuple(self._factory.connections):
             connection.abortConnection()
-
-    def _host_keys(self) -> Sequence[HostKey]:
-        """The host's key and its certificate of this moment; parsed again only when it was renewed."""
-        current = self._member.host_keys()
-        if self._host_key is None or current != self._host_key_from:
-            key, certificate = current
-            self._host_key = HostKey(key.reveal(), certificate)
-            self._host_key_from = current
-        return (self._host_key,)
-
-
-def _shown(address: Any) -> str:
-    """``host:port``, as the configuration writes it."""
-    return str(Address(address.host, address.port))

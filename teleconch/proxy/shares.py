@@ -22,7 +22,8 @@ from twisted.logger import Logger
 from teleconch.admission import Queue, Room
 from teleconch.errors import ConnectionProblem, LimitExceeded
 from teleconch.proxy.beginning import Beginning
-from teleconch.proxy.dial import NodeEnd, abort
+from teleconch.rate import Bucket, Rate
+from teleconch.ssh.relay import End
 
 log = Logger()
 
@@ -30,6 +31,7 @@ YOUNG_PER_USER: Final = 256
 YOUNG_AT_NODE: Final = Room(400, YOUNG_PER_USER)  # fewer than a node takes from one source before keys are there
 DIALS_PER_SECOND: Final = 200.0
 DIALS_AT_ONCE: Final = 500  # that may begin faster than that
+DIALS: Final = Rate(DIALS_AT_ONCE, 1 / DIALS_PER_SECOND)
 LINE: Final = 1000  # dials of one user that wait for their turn
 LINE_SECONDS: Final = 30.0  # that one waits
 CONNECTIONS_PER_USER: Final = 4096  # young or not: each is a file of this process
@@ -46,19 +48,19 @@ class Turn:
         self._share = share
         self.user = user
         self.node = node
-        self._end: NodeEnd | None = None
+        self._end: End | None = None
         self._dialling: Deferred[Any] | None = None
         self._beginning: Beginning | None = Beginning()
         self._silent: Any = None
         self._over = False
 
     @property
-    def end(self) -> NodeEnd:
+    def end(self) -> End:
         """The node's end, once it was dialled."""
         assert self._end is not None
         return self._end
 
-    async def dial(self, dial: Coroutine[Deferred[Any], Any, NodeEnd]) -> None:
+    async def dial(self, dial: Coroutine[Deferred[Any], Any, End]) -> None:
         """Have ``dial`` lead to :attr:`end`. LimitExceeded where others had to come first; what ``dial`` raises."""
         self._dialling = Deferred.fromCoroutine(dial)
         try:
@@ -72,10 +74,10 @@ class Turn:
             if self._end is None:
                 self.gone()
         if self._over or self._end.is_gone:
-            abort(self._end)
+            self._end.abort()
             self.gone()
             raise LimitExceeded(_TOO_MANY) if self._over else ConnectionProblem("it closed the connection")
-        self._end.gone = self.gone
+        self._end.when_gone = self.gone
         self._silent = self._shares.clock.callLater(SILENT_SECONDS, self._said_nothing)
 
     def heard(self, data: bytes) -> bool:
@@ -98,7 +100,7 @@ class Turn:
         if dialling is not None:
             dialling.cancel()
         elif end is not None:
-            abort(end)
+            end.abort()
 
     def _said_nothing(self) -> None:
         self._silent = None
@@ -109,7 +111,7 @@ class Turn:
             user=self.user,
             server_id=self.node,
         )
-        abort(self.end)
+        self.end.abort()
 
     def gone(self) -> None:
         """It is closed, or came to nothing."""
@@ -138,15 +140,10 @@ class _Share:
         self.places = DeferredSemaphore(YOUNG_PER_USER)
         self.line = 0
         self.connections = 0
-        self.paid_until = float("-inf")  # when the dials that began would have ended at the steady pace
+        self.dials = Bucket()
 
     def idle(self, now: float) -> bool:
-        return not (self.line or self.connections) and self.paid_until <= now
-
-    def pace(self, now: float) -> float:
-        """Seconds until the next dial may begin."""
-        self.paid_until = max(self.paid_until, now) + 1 / DIALS_PER_SECOND
-        return max(0.0, self.paid_until - now - DIALS_AT_ONCE / DIALS_PER_SECOND)
+        return not (self.line or self.connections or DIALS.at(self.dials, now).spent)
 
 
 class Shares:
@@ -182,12 +179,12 @@ class Shares:
         await self._paced(self._share(user))
 
     async def _paced(self, share: _Share) -> None:
-        seconds = share.pace(self.clock.seconds())
+        share.dials, seconds = DIALS.reserve(share.dials, self.clock.seconds())
         if seconds > 0:
             try:
                 await self._in_line(share, lambda: deferLater(self.clock, seconds))
             except BaseException:
-                share.paid_until -= 1 / DIALS_PER_SECOND  # it did not begin: those who come later do not wait for it
+                share.dials = DIALS.give_back(share.dials)  # those who come later do not wait for it
                 raise
 
     async def _in_line(self, share: _Share, wait: Callable[[], Deferred[_T]]) -> _T:

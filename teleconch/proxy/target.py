@@ -8,6 +8,7 @@ from typing import Final
 from attrs import frozen
 
 from teleconch.errors import BadParameter
+from teleconch.text import shown
 
 SUBSYSTEM_PREFIX: Final = "proxy:"
 DEFAULT_NAMESPACE: Final = "default"  # Teleport 4.2's clients send proxy:host:port@default@cluster
@@ -25,13 +26,12 @@ class Target:
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""
-        return f"{shown(self.host)}{port}" + (f"@{shown(self.cluster)}" if self.cluster else "")
+        return f"{brief(self.host)}{port}" + (f"@{brief(self.cluster)}" if self.cluster else "")
 
 
-def shown(text: str) -> str:
-    """``text`` from a peer, fit for a terminal and a log line: one line, printable, of bounded length."""
-    text = text if len(text) <= 255 else text[:252] + "..."
-    return "".join(char if char.isprintable() else "?" for char in text)
+def brief(text: str) -> str:
+    """``text`` from a peer, fit for a terminal and a log line, and of bounded length."""
+    return shown(text if len(text) <= 255 else text[:252] + "...", mark="?")
 
 
 def parse_host(raw: bytes) -> str:

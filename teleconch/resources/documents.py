@@ -67,7 +67,7 @@ def document(resource: Resource) -> dict[str, object]:
             {
                 "hostname": node.nodename,
                 "cluster": node.cluster,
-                "addr": node.addr,
+                **({} if node.addr is None else {"addr": node.addr}),
                 "public_addr": list(node.public_addrs),
                 "version": node.version,
                 "roles": list(node.roles),

@@ -9,7 +9,8 @@ from attrs import field, frozen
 
 @frozen
 class Node:
-    """What a node says of itself with each ping. ``addr`` is the ``host:port`` that proxies dial.
+    """What a node says of itself with each ping. ``addr`` is the ``host:port`` that proxies dial; ``None`` for a node
+    that none can dial.
 
     ``names`` is what the auth server adds: the names that the node owns (``resources.addresses.stem``), by which
     alone it is reached beside its UUID and labels; ``None`` from an auth server that does not say.
@@ -18,7 +19,7 @@ class Node:
     uuid: str
     nodename: str
     cluster: str
-    addr: str
+    addr: str | None
     public_addrs: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(factory=dict)
     version: str = ""

@@ -9,15 +9,16 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.relay import End, RelayChannel
+from teleconch.ssh.ends import RelayChannel
+from teleconch.ssh.relay import End
 
 
 class _Inside(End):
     """The inner connection as an end: what the outer channel hears, the inner protocol receives."""
 
     def __init__(self, protocol: Protocol, channel: RelayChannel) -> None:
+        super().__init__()
         self.protocol, self.channel = protocol, channel
-        self._early = []
 
     def write(self, data: bytes) -> None:
         self.protocol.dataReceived(data)

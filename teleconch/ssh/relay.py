@@ -1,26 +1,15 @@
 """Joins two byte streams: channel to channel, or channel to socket, in both directions.
 
 Each end is the other's producer: when one cannot write, the other is not read. End of data in one direction leaves the
-other open; when both are at their end, both close.
+other open; when both are at their end, both close. What the ends are is in ``ssh.ends``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
-from zope.interface import implementer
-
-from teleconch.ssh import limits
-from teleconch.ssh.account import Account
-from teleconch.ssh.channel import Channel
-from teleconch.ssh.wire import READ_SIZE, Wire, make_wire
-
-if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
-__all__ = ["End", "RelayChannel", "RelayProtocol", "relay"]
+__all__ = ["End", "relay"]
 
 
 class End:
@@ -29,7 +18,12 @@ class End:
     other: End | None = None
     eof_heard = False
     is_gone = False
-    _early: list[bytes]
+    when_gone: Callable[[], None] | None = None  # called once, when this end is closed
+    _tap: Callable[[bytes], bool] | None = None
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._early: list[bytes] = []
 
     def transport_end(self) -> Any:
         return self
@@ -37,6 +31,28 @@ class End:
     def takes_more(self) -> bool:
         """Whether what is written to this end goes out now."""
         return True
+
+    def abort(self) -> None:
+        """Close this end, which is not needed any more, unless it is closed."""
+        if not self.is_gone:
+            self.transport_end().loseConnection()
+
+    def tap(self, tap: Callable[[bytes], bool]) -> None:
+        """Show ``tap`` what this end hears, and ``b""`` at its end, until it returns False. One at a time."""
+        self._tap = tap
+        self.heard = self._heard_and_shown  # type: ignore[method-assign]  # no call more for those without a tap
+
+    def _heard_and_shown(self, data: bytes) -> None:
+        End.heard(self, data)
+        tap = self._tap
+        if tap is not None and not tap(data) and self._tap is tap:
+            self._untap()
+
+    def _untap(self, last: bytes | None = None) -> None:
+        tap, self._tap = self._tap, None
+        self.__dict__.pop("heard", None)
+        if tap is not None and last is not None:
+            tap(last)
 
     def heard(self, data: bytes) -> None:
         """Bytes from this end's peer."""
@@ -50,6 +66,7 @@ class End:
         if self.eof_heard:
             return
         self.eof_heard = True
+        self._untap(b"")
         other = self.other
         if other is None or other.is_gone:
             return
@@ -63,10 +80,14 @@ class End:
     def heard_gone(self) -> None:
         """This end is closed."""
         self.is_gone = True
+        self._untap(b"")
         if self.other is not None and not self.other.is_gone:
             end = self.other.transport_end()
             end.unregisterProducer()
             end.loseConnection()
+        told, self.when_gone = self.when_gone, None
+        if told is not None:
+            told()
 
     def join(self, other: End) -> None:
         self.other = other
@@ -75,7 +96,7 @@ class End:
         """Give what came before there was an other end: before anything that reading on may bring."""
         early, self._early = self._early, []
         for data in early:
-            self.heard(data)
+            End.heard(self, data)  # a tap has seen it
 
     def begin(self) -> None:
         """Tell of an end that came before there was an other end."""
@@ -84,150 +105,6 @@ class End:
         elif self.eof_heard:
             self.eof_heard = False
             self.heard_eof()
-
-
-class RelayChannel(End, Channel):
-    """A channel whose bytes go to another end. Paused until :func:`relay` joins it. Extended data is dropped."""
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self._early = []
-        self.pauseProducing()
-
-    def takes_more(self) -> bool:
-        return not self._producer_paused
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard(data)
-
-    def eofReceived(self) -> None:
-        self.heard_eof()
-
-    def closeReceived(self) -> None:
-        self.heard_eof()
-        self.loseConnection()
-
-    def closed(self) -> None:
-        self.heard_gone()
-        if isinstance(self.other, RelayProtocol):
-            self.other.linger(self.conn.account)
-
-
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class RelayProtocol(End, Protocol):
-    """The same for a socket: the protocol of its transport. Not read until :func:`relay` joins it."""
-
-    def __init__(self) -> None:
-        self._early = []
-        self._wire: Wire | None = None
-        self._producer: Any = None
-        self.ended = False
-        self._lingering: tuple[Account, int] | None = None
-
-    # -- the socket --
-
-    def connectionMade(self) -> None:
-        if self.other is None:
-            self.pauseProducing()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard(data)
-
-    def takes_more(self) -> bool:
-        return self._wire is None or not self._wire.congested
-
-    def _socket(self) -> Wire:
-        """The socket, taken over when the relay begins: until then a subclass may look at what comes."""
-        if self._wire is None:
-            self._wire = make_wire(self, self.transport)
-        return self._wire
-
-    def received(self, data: memoryview, end: int) -> int:
-        self.heard(bytes(data[:end]))
-        self._suit_reads()
-        return end
-
-    def _suit_reads(self) -> None:
-        """Read no more at a time than the channel's peer takes, so that nothing of it has to be kept."""
-        if self._wire is not None:
-            self._wire.read_size = min(READ_SIZE, getattr(self.other, "remoteWindowLeft", READ_SIZE) or READ_SIZE)
-
-    def choked(self) -> None:
-        if self._producer is not None:
-            self._producer.pauseProducing()
-
-    def drained(self) -> None:
-        if self._producer is not None:
-            self._producer.resumeProducing()
-
-    def readConnectionLost(self) -> None:
-        self.heard_eof()
-
-    def writeConnectionLost(self) -> None:
-        pass
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.ended = True
-        self._producer = None
-        if self._wire is not None:
-            self._wire.gone()
-        if self._lingering is not None:
-            account, size = self._lingering
-            account.give(size)
-        self.heard_gone()
-
-    def linger(self, account: Account) -> None:
-        """The channel is gone: what it left unsent here, and this socket itself, which counts as no channel any more,
-        are in its connection's account until all is sent, or dropped."""
-        unsent = 0 if self.ended or self._wire is None else self._wire.unsent
-        size = unsent + limits.CONNECTION_COST
-        if unsent and not account.take(size):
-            self.transport.abortConnection()  # type: ignore[union-attr]
-        elif unsent:
-            self._lingering = (account, size)
-
-    # -- what the other end does --
-
-    def write(self, data: bytes) -> None:
-        if not self.ended:
-            wire = self._socket()
-            was = wire.congested
-            wire.send([data], len(data))
-            if wire.congested and not was:
-                self.choked()
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self.ended:
-            producer.stopProducing()
-            return
-        self._producer = producer
-        if self._socket().congested:
-            producer.pauseProducing()
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-
-    def pauseProducing(self) -> None:
-        if not self.ended:
-            self.transport.pauseProducing()  # type: ignore[union-attr]
-
-    def resumeProducing(self) -> None:
-        if not self.ended and not self.eof_heard:
-            self._suit_reads()
-            self.transport.resumeProducing()  # type: ignore[union-attr]
-
-    def stopProducing(self) -> None:
-        self.pauseProducing()
-
-    def loseWriteConnection(self) -> None:
-        """Send EOF behind the last byte; the peer can still send."""
-        if not self.ended:
-            self._socket().half_close()
-
-    def loseConnection(self) -> None:
-        """Close behind the last byte."""
-        if not self.ended:
-            self._socket().close(limits.RELAY_LINGER)
 
 
 def relay(a: End, b: End) -> None:

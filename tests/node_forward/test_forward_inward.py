@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from teleconch.codec import string, uint32
 from teleconch.node.forward import forwarding
 from teleconch.node.forward.bind import CLIENT_SPECIFIED, NO, YES
+from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import RequestRefused
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.relay import RelayChannel
 
 pytestmark = pytest.mark.program("ssh")
 

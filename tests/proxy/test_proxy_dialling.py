@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from teleconch.access.permit import permit_api, permit_dial
 from teleconch.errors import BadParameter, ConnectionProblem, NotFound
-from teleconch.proxy.dial import RELAY_SOURCE, Dialler, _relay_source, abort
+from teleconch.proxy.dial import RELAY_SOURCE, Dialler, _relay_source
+from teleconch.proxy.roads import Roads
 from teleconch.proxy.target import Target
 from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.identity import SSHIdentity
@@ -77,13 +78,12 @@ def listener():
 async def dialled(dialler: Dialler, addr: str) -> str:
     """Why it was not, or ``connected``."""
     try:
-        end = await dialler.node(permit_dial(JOE, Node(new_uuid(1), "web", CLUSTER, addr), 0))
+        end = await Roads(reactor, [dialler]).open(permit_dial(JOE, Node(new_uuid(1), "web", CLUSTER, addr), 0))
     except ConnectionProblem as error:
         return str(error)
     gone: Deferred[None] = Deferred()
-    real = end.connectionLost
-    end.connectionLost = lambda reason: (real(reason), gone.callback(None))  # type: ignore[method-assign]
-    abort(end)
+    end.when_gone = lambda: gone.callback(None)
+    end.abort()
     await gone
     return "connected"
 
@@ -160,7 +160,7 @@ async def test_relays_come_from_an_address_of_their_own(listener: Listener) -> N
         reactor.callLater(0, waited.callback, None)
         await waited
     assert [peer.host for peer in listener.peers] == [RELAY_SOURCE]
-    abort(end)
+    end.abort()
     await gone
 
 
@@ -179,7 +179,7 @@ async def test_relays_by_ipv6_come_from_another_address_too() -> None:
         own, peer = await factory.accepted
         assert plain_ip(peer) != plain_ip(own)
         assert str(plain_ip(peer)) == RELAY_SOURCE
-        abort(end)
+        end.abort()
         await gone
     await port.stopListening()
     with mock.patch("teleconch.proxy.dial.is_own", return_value=True):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from proxy_world import new_uuid, node, status, told
 
 from teleconch.proxy import directory as directory_module
-from teleconch.proxy.directory import Directory, own_ports, split_address
+from teleconch.proxy.directory import Directory, host_and_port, own_ports
 from teleconch.resources.kind import Change
 
 
@@ -102,12 +102,12 @@ def test_age() -> None:
 
 def test_addresses() -> None:
     """IPv4, IPv6, names, with and without port are told apart."""
-    assert split_address("Web.example:3022") == ("web.example", 3022)
-    assert split_address("[FD00::1]:22") == ("fd00::1", 22)
-    assert split_address("fd00::1") == ("fd00::1", None)
-    assert split_address("[fd00::1]") == ("fd00::1", None)
-    assert split_address("web") == ("web", None)
-    assert split_address("web:") == ("web:", None)
+    assert host_and_port("Web.example:3022") == ("web.example", 3022)
+    assert host_and_port("[FD00::1]:22") == ("fd00::1", 22)
+    assert host_and_port("fd00::1") == ("fd00::1", None)
+    assert host_and_port("[fd00::1]") == ("fd00::1", None)
+    assert host_and_port("web") == ("web", None)
+    assert host_and_port("web:") == ("web:", None)
     assert own_ports(node(1, "a", "h:1", public_addrs=("p:2", "q"))) == {1, 2}
 
 

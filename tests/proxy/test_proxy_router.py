@@ -10,7 +10,7 @@ from proxy_world import CLUSTER, new_uuid, node, status, told
 from teleconch.errors import BadParameter, NotFound, TeleconchError
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
-from teleconch.proxy.target import Target, parse_host, parse_subsystem, shown
+from teleconch.proxy.target import Target, brief, parse_host, parse_subsystem
 
 
 def router(*nodes, now: float = 0.0) -> Router:
@@ -204,7 +204,7 @@ def test_hostile_names(raw: bytes) -> None:
         assert told.isprintable()
 
 
-def test_shown() -> None:
+def test_brief() -> None:
     """Names from a peer cannot steer a terminal or split a log line."""
-    assert shown("a\x1b[2J\r\nb\u202e") == "a?[2J??b?"
-    assert len(shown("x" * 9999)) == 255
+    assert brief("a\x1b[2J\r\nb\u202e") == "a?[2J??b?"
+    assert len(brief("x" * 9999)) == 255

@@ -281,7 +281,7 @@ class Closes(Peer):
 @pytest_twisted.ensureDeferred
 async def test_only_ssh_is_relayed(world: World, ports: Ports, logged, monkeypatch, peer, says: str) -> None:
     """A registered address that leads to something else gets no byte of a user's (CVE-2024-35175)."""
-    monkeypatch.setattr("teleconch.proxy.dial.VERSION_TIMEOUT", 0.3)
+    monkeypatch.setattr("teleconch.proxy.roads.VERSION_TIMEOUT", 0.3)
     addr, peers = await ports.listen(peer)
     world.nodes.put(node(1, "web", addr))
     await (await world.start()).watched(1)
@@ -658,7 +658,7 @@ async def test_auth_api(world: World, ports: Ports) -> None:
     await peers[0].lost
     connection.close()
     await connection.disconnected
-    world.server._factory.portal.realm._road.dialler._auth = (("127.0.0.1", 1),)
+    world.server._factory.portal.realm._parts.dialler._auth = (("127.0.0.1", 1),)
     connection = await login(world)
     channel, granted = await subsystem(connection, "auth-api")
     await channel.end
@@ -681,7 +681,7 @@ async def test_one_user_has_a_share_of_the_auth_api(world: World, ports: Ports, 
     channels[0].loseConnection()
     await channels[0].end
     await peers[0].lost
-    road = world.server._factory.portal.realm._road
+    road = world.server._factory.portal.realm._parts
     while sum(road.api_ends.values()) > 2:
         await deferLater(reactor, 0.01)
     channel, granted = await subsystem(connections[1], "auth-api")

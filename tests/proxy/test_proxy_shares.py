@@ -106,7 +106,7 @@ async def test_silent_dials_of_one_user(world: World, ports: Ports, monkeypatch)
     await end(bob, *flood)
     for peer in peers:
         await peer.lost
-    found = world.server._factory.portal.realm._road.shares
+    found = world.server._factory.portal.realm._parts.shares
     for _ in range(500):
         if not found._nodes and all(share.idle(reactor.seconds() + 60) for share in found._users.values()):
             break
@@ -159,17 +159,13 @@ class _End:
     """A node's end, as far as a turn needs it."""
 
     is_gone = False
-    gone = None
+    when_gone = None
     aborted = False
 
-    @property
-    def transport(self):
-        return self
-
-    def abortConnection(self) -> None:
+    def abort(self) -> None:
         self.aborted = self.is_gone = True
-        if self.gone is not None:
-            self.gone()
+        if self.when_gone is not None:
+            self.when_gone()
 
 
 class Turns:
@@ -208,7 +204,7 @@ def test_the_biggest_user_makes_room(monkeypatch) -> None:
     elsewhere = turns.ready("eve", "db")
     assert not elsewhere.end.aborted
     for each in (friend, elsewhere, *floods):
-        each.end.abortConnection()
+        each.end.abort()
     assert not turns.shares._nodes
     assert not turns.clock.getDelayedCalls()
 
@@ -223,9 +219,9 @@ def test_one_users_line_ends_nothing(monkeypatch) -> None:
         under_way = [each.result for each in begun if each.called and not each.result.end.is_gone]
         assert len(under_way) == 6
         assert sum(not each.called for each in begun) == left
-        under_way[-1].end.abortConnection()
+        under_way[-1].end.abort()
     for each in under_way[:-1]:
-        each.end.abortConnection()
+        each.end.abort()
 
 
 def test_a_long_line_at_a_full_node(monkeypatch) -> None:
@@ -241,7 +237,7 @@ def test_a_long_line_at_a_full_node(monkeypatch) -> None:
     live = [each.result for each in begun if not each.result.end.is_gone]
     assert len(live) == 5
     for each in (*live, *friends):
-        each.end.abortConnection()
+        each.end.abort()
     assert not turns.shares._nodes
     assert [(share.connections, share.places.tokens) for share in turns.shares._users.values()] == [(0, 6)] * 3
 
@@ -250,7 +246,7 @@ def test_a_users_pace() -> None:
     """A user's dials beyond a burst begin at a steady pace, also when each ends at once; another user's do not wait."""
     turns = Turns()
     for _ in range(shares.DIALS_AT_ONCE):
-        turns.ready("eve").end.abortConnection()
+        turns.ready("eve").end.abort()
     waiting = [turns.begin("eve") for _ in range(100)]
     assert sum(each.called for each in waiting) <= 1
     turns.ready("alice")
@@ -270,13 +266,13 @@ def test_the_line_is_bounded(monkeypatch) -> None:
     waiting = [turns.begin("eve") for _ in range(5)]
     refused = [each for each in waiting if each.called]
     assert len(refused) == 2
-    first.end.abortConnection()
+    first.end.abort()
     assert waiting[0].called
     turns.clock.advance(shares.LINE_SECONDS)
     assert all(each.called for each in waiting)
     for each in waiting[1:]:
         each.addErrback(lambda failure: failure.trap(LimitExceeded) and None)
-    waiting[0].result.end.abortConnection()
+    waiting[0].result.end.abort()
     turns.ready("eve")
 
 
@@ -285,7 +281,7 @@ def test_what_does_not_begin_takes_no_pace(monkeypatch) -> None:
     monkeypatch.setattr(shares, "LINE", 3)
     turns = Turns()
     for _ in range(shares.DIALS_AT_ONCE):
-        turns.ready("eve").end.abortConnection()
+        turns.ready("eve").end.abort()
     ended = []
     for _ in range(1000):
         ended += [turns.begin("eve"), Deferred.fromCoroutine(turns.shares.pace("eve"))]
@@ -294,7 +290,7 @@ def test_what_does_not_begin_takes_no_pace(monkeypatch) -> None:
         each.addErrback(lambda failure: failure.trap(LimitExceeded, CancelledError) and None)
     turns.clock.pump([0.01] * 10)
     assert all(each.called for each in ended)
-    turns.ready("eve").end.abortConnection()
+    turns.ready("eve").end.abort()
     assert not turns.clock.getDelayedCalls()
 
 
@@ -309,7 +305,7 @@ def test_connections_of_a_user_are_bounded(monkeypatch) -> None:
     over.addErrback(lambda failure: failure.trap(LimitExceeded) and "refused")
     assert over.result == "refused"
     turns.ready("alice")
-    held[0].end.abortConnection()
+    held[0].end.abort()
     turns.ready("eve")
 
 
@@ -317,6 +313,6 @@ def test_users_are_forgotten() -> None:
     """Users who have gone cost no memory for ever."""
     turns = Turns()
     for number in range(1000):
-        turns.ready(f"user-{number}").end.abortConnection()
+        turns.ready(f"user-{number}").end.abort()
         turns.clock.advance(1)
     assert len(turns.shares._users) < 10

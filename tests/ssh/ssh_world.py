@@ -25,9 +25,9 @@ from teleconch.ssh.auth_client import Signer
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.checker import CertificateChecker
 from teleconch.ssh.client import ClientOptions, SSHClientTransport, connect
+from teleconch.ssh.ends import OneEnd, SocketEnd, ToEnd
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.relay import RelayChannel, RelayProtocol, relay
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory, SSHServerTransport
 
 NOW = float(int(time.time()))  # of the real clock, since real programs check these certificates too
@@ -170,35 +170,16 @@ class Avatar:
         raise ChannelRefused(1, "not here")
 
     async def dial(self, target: Reader) -> Channel:
-        end: RelayProtocol = RelayProtocol()
+        end = SocketEnd()
         host, port = target.string().decode(), target.uint32()
-        await TCP4ClientEndpoint(reactor, host, port).connect(_Given(end))
-
-        class Jump(RelayChannel):
-            def channelOpen(self, specificData: bytes) -> None:
-                relay(self, end)
-
-        return Jump()
+        await TCP4ClientEndpoint(reactor, host, port).connect(OneEnd(end))
+        return ToEnd(end)
 
     def global_request(self, name: bytes, data: bytes) -> Any:
         return b"reply" if name == b"good" else name == b"plain"
 
     def logout(self) -> None:
         self.logged_out += 1
-
-
-class _Given:
-    noisy = False
-
-    def __init__(self, protocol: Any) -> None:
-        self.protocol = protocol
-
-    def doStart(self) -> None: ...
-
-    def doStop(self) -> None: ...
-
-    def buildProtocol(self, addr: Any) -> Any:
-        return self.protocol
 
 
 class Realm:

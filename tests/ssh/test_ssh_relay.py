@@ -21,8 +21,8 @@ from zope.interface import implementer
 from teleconch.codec import string, uint32
 from teleconch.ssh import limits
 from teleconch.ssh.account import Account
+from teleconch.ssh.ends import OneEnd, RelayChannel, SocketEnd
 from teleconch.ssh.problems import ChannelRefused
-from teleconch.ssh.relay import RelayChannel, RelayProtocol
 
 
 def target(port: int, host: bytes = b"127.0.0.1") -> bytes:
@@ -131,18 +131,6 @@ async def test_a_target_that_goes_away() -> None:
     await world.stop()
 
 
-class Leaving(RelayProtocol):
-    """Tells when it is gone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gone: Deferred[None] = Deferred()
-
-    def connectionLost(self, reason: Any = None) -> None:
-        super().connectionLost(reason)
-        self.gone.callback(None)
-
-
 @pytest_twisted.ensureDeferred
 async def test_sockets_that_outlive_their_channels_are_counted() -> None:
     """A target that takes nothing keeps its socket for minutes: a user has as many as fit into the budget, no more."""
@@ -154,21 +142,23 @@ async def test_sockets_that_outlive_their_channels_are_counted() -> None:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(2 * count)
         for _ in range(count):
-            end = await TCP4ClientEndpoint(reactor, *deaf.getsockname()).connect(Factory.forProtocol(Leaving))
+            gone: Deferred[None] = Deferred()
+            end = SocketEnd(gone=lambda gone=gone: gone.callback(None))
+            await TCP4ClientEndpoint(reactor, *deaf.getsockname()).connect(OneEnd(end))
             end.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             for _ in range(written // 1024):
                 end.write(bytes(1024))
             end.loseConnection()
             before = account.held
             end.linger(account)
-            ends.append(end)
+            ends.append((end, gone))
             assert account.held - before in (0, end._wire.unsent + limits.CONNECTION_COST)
-        left = [end for end in ends if end._lingering is not None]
+        left = [end for end, _ in ends if end._lingering is not None]
         assert 0 < len(left) < count
         for end in left:
-            end.transport.abortConnection()
-        for end in ends:
-            await end.gone
+            end.abort()
+        for _, gone in ends:
+            await gone
     assert account.held == 0
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    -L, -D   outward.LocalListeners ── ends.LocalEnd ──> channel to the node
-                                       socks.py says where, with -D
-    -R, -A   inward.Inward <── channel from the node ──> ends.LocalEnd ── socket here
+    -L, -D   outward.Accepted, a connection here ──> ends.ToNode, a channel to the node
+                 socks.py says where, with -D
+    -R, -A   inward.Inward <── ssh.ends.ToEnd, a channel from the node ──> ends.dial ── a socket here
 """

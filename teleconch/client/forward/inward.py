@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionLost
 
-from teleconch.client.forward.ends import FromNode, dial
+from teleconch.client.forward.ends import dial
 from teleconch.client.forward.socks import NotSocks, Socks, Wanted
 from teleconch.client.forward.specs import Forward, Place
 from teleconch.codec import string, uint32
@@ -17,9 +17,10 @@ from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientConnection
+from teleconch.ssh.ends import RelayChannel, ToEnd
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.relay import RelayChannel, relay
+from teleconch.ssh.relay import relay
 
 AGENT_REQUEST = b"auth-agent-req@openssh.com"
 
@@ -49,7 +50,7 @@ class SocksChannel(RelayChannel):
             self._socks = None
             self.pauseProducing()
             if wanted.rest:
-                self._early.append(wanted.rest)
+                self.heard(wanted.rest)
             Deferred.fromCoroutine(self._lead(wanted)).addErrback(lambda _: self.loseConnection())
 
     async def _lead(self, wanted: Wanted) -> None:
@@ -123,7 +124,7 @@ class Inward:
         except (ConnectError, OSError) as error:
             self._warn(f"Nobody answers at {target}, where a connection from the node was to go: {error}")
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, "nobody answers there") from None
-        return FromNode(end, kind.decode("ascii"))
+        return ToEnd(end)
 
     @staticmethod
     def _target(known: dict[Any, Place | None], key: Any) -> Place | None:

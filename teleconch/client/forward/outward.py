@@ -11,22 +11,23 @@ from twisted.internet.error import CannotListenError, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from teleconch.client.forward.ends import LocalEnd, ToNode
+from teleconch.client.forward.ends import LINGER, ToNode
 from teleconch.client.forward.socks import NotSocks, Socks, Wanted
 from teleconch.client.forward.specs import Forward, Place
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh.client import ClientConnection
+from teleconch.ssh.ends import SocketEnd
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.relay import relay
 
 Warn = Callable[[str], None]
 
 
-class Accepted(LocalEnd):
+class Accepted(SocketEnd):
     """A connection that was made to us; ``target`` None waits for what SOCKS says."""
 
-    def __init__(self, reactor: Any, connection: ClientConnection, target: Place | None, warn: Warn) -> None:
-        super().__init__(reactor)
+    def __init__(self, connection: ClientConnection, target: Place | None, warn: Warn) -> None:
+        super().__init__(LINGER)
         self._connection = connection
         self._target = target
         self._warn = warn
@@ -53,7 +54,7 @@ class Accepted(LocalEnd):
             self._socks = None
             self.pauseProducing()
             if wanted.rest:
-                self._early.append(wanted.rest)
+                self.heard(wanted.rest)
             self._lead(wanted.place, wanted)
 
     def _lead(self, place: Place, wanted: Wanted | None = None) -> None:
@@ -70,13 +71,13 @@ class Accepted(LocalEnd):
             await self._connection.open(channel, channel.target)
         except (ChannelRefused, ConnectionLost) as problem:
             self._warn(f"The node does not connect to {place}: {problem}.")
-            if wanted is not None and not self.ended:
+            if wanted is not None and not self.is_gone:
                 transport.write(wanted.refused)
                 self.loseConnection()
             else:
                 self.abort()
             return
-        if self.ended:
+        if self.is_gone:
             channel.loseConnection()
             return
         if wanted is not None:
@@ -86,7 +87,7 @@ class Accepted(LocalEnd):
 
 def listen(reactor: Any, connection: ClientConnection, forward: Forward, warn: Warn) -> Callable[[], Any]:
     """Listen for ``forward``; gives what ends that. ConnectionProblem where nobody can listen there."""
-    factory: Any = Factory.forProtocol(lambda: Accepted(reactor, connection, forward.target, warn))
+    factory: Any = Factory.forProtocol(lambda: Accepted(connection, forward.target, warn))
     factory.noisy = False
     place = forward.listen
     ports: list[Any] = []

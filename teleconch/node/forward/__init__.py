@@ -4,7 +4,7 @@
 
     server.NodeUser ── forwarding.Forwarding        one for each connection ── gate.Gate: each kind, each connection
          │                 │  │  └ inward: listeners; each connection taken opens a channel toward the client
-         │                 │  └─── outward: channels to sockets that are connected already
+         │                 │  └─── outward: sockets that are connected already, as ends
     session.SessionChannel └────── errands.Errands  daemon's end
          └ session.SessionForwarding     │ one socket: JSON, and sockets as descriptors
               (agent, x11)               │ ──────────────────────────────────────────────────────────────

@@ -18,7 +18,7 @@ from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, LimitExc
 from teleconch.node.forward import bind
 from teleconch.node.forward.errands import Errands, NoMeans
 from teleconch.node.forward.inward import Accepted, Listener
-from teleconch.node.forward.outward import DirectChannel, adopt
+from teleconch.node.forward.outward import adopt
 from teleconch.node.gate import Gate
 from teleconch.node.process import Launcher
 from teleconch.node.start import IReactorNode
@@ -27,9 +27,10 @@ from teleconch.ssh import messages
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
+from teleconch.ssh.ends import RelayChannel, ToEnd
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.relay import RelayChannel, relay
+from teleconch.ssh.relay import relay
 
 LISTENERS_MAX: Final = 100  # of one connection, all kinds together
 CONNECTIONS_MAX: Final = 500  # that listeners have taken and that are not over
@@ -119,7 +120,7 @@ class Forwarding:
             code = messages.OPEN_RESOURCE_SHORTAGE if short else messages.OPEN_CONNECT_FAILED
             raise ChannelRefused(code, str(error)) from None
         self.gate.opened(kind, target)
-        return DirectChannel(end)
+        return ToEnd(end)
 
     # --- global requests ---------------------------------------------------------------------------------------------
 
