@@ -55,11 +55,11 @@ async def test_pipelining(web: Web) -> None:
 async def test_slow_request_in_between(web: Web) -> None:
     """A request that waits for auth holds the ones behind it on its connection; their answers are not mixed up."""
     await web.start()
-    waiting = Deferred()
+    waiting, status = Deferred(), web.auth.status
 
     async def slow():
         await waiting
-        return await type(web.auth).status(web.auth)
+        return await status()
 
     web.auth.status = slow
     sent = b"GET /webapi/ping HTTP/1.1\r\n" + HOST + b"\r\nGET /x HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
@@ -195,11 +195,11 @@ async def test_half_requests_make_room(web: Web, monkeypatch, sent: bytes) -> No
     """Connections that finish the handshake, and a request never, shut the port for nobody; nor for who is answered."""
     monkeypatch.setattr(site, "STEPS", (Room(9, 9), Room(9, 9), Room(4, 3), Room(9, 9)))
     await web.start()
-    waiting = Deferred()
+    waiting, status = Deferred(), web.auth.status
 
     async def slow():
         await waiting
-        return await type(web.auth).status(web.auth)
+        return await status()
 
     web.auth.status = slow
     being_answered = Deferred.fromCoroutine(web.get("/webapi/ping"))
