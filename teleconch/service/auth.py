@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,15 +21,14 @@ from teleconch.auth.authorities import stored_cluster
 from teleconch.auth.authorized import checked
 from teleconch.auth.certificates import TLSIdentity
 from teleconch.auth.server import AuthServer
-from teleconch.backend.sqlite import SqliteBackend
+from teleconch.backend.interface import Backend
 from teleconch.config.values import Config
-from teleconch.errors import Unavailable
 from teleconch.resources.token import Token
 from teleconch.service.role import JoinHow, Role, cannot_listen, listener
+from teleconch.service.store import open_store, private_folder
 
 log = Logger()
 
-STATE_FILE: Final = "teleconch.db"
 _RENEW_LOOK: Final = defaults.HOUR
 
 
@@ -42,7 +40,7 @@ class AuthRole(Role):
     def __init__(self, reactor: Any, config: Config) -> None:
         self._reactor = reactor
         self._config = config
-        self._backend: SqliteBackend | None = None
+        self._backend: Backend | None = None
         self._server: AuthServer | None = None
         self._port: IListeningPort | None = None
         self._factory: APIServerFactory | None = None
@@ -61,9 +59,7 @@ class AuthRole(Role):
     async def start(self) -> None:
         config, reactor = self._config, self._reactor
         self._uuid = HostFiles(config.teleport.data_dir, self.name).uuid()
-        folder = Path(config.teleport.storage.path)
-        _private_folder(folder)
-        self._backend = SqliteBackend(folder / STATE_FILE, reactor, reactor.seconds)
+        self._backend = open_store(config.teleport.storage, reactor)
         cluster = config.auth_service.cluster_name or await stored_cluster(self._backend) or config.teleport.nodename
         self._server = AuthServer(
             self._backend,
@@ -142,24 +138,13 @@ class AuthRole(Role):
         self._credentials = server_credentials(own.certificate, own.private_key, own.authorities)
         admin = self.server.admin_identity(self._uuid)
         folder = Path(self._config.teleport.data_dir) / "admin"
-        _private_folder(folder)
+        private_folder(folder)
         for name, text in (
             ("ca.crt", host_certificates(own.authorities)),
             ("tls.key", admin.private_key.reveal()),
             ("tls.crt", admin.certificate),
         ):
             write_file(folder / name, text.encode())
-
-
-def _private_folder(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(path, 0o700)
-    except OSError as error:
-        raise Unavailable(
-            f"The folder {path} cannot be made or made private: {error.strerror}. Run teleport as the user that owns"
-            " it, or give another data_dir."
-        ) from None
 
 
 def _broken(failure: Failure) -> None:
