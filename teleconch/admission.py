@@ -226,7 +226,6 @@ class Admission:
             count, self._unlogged = self._unlogged, 0
             self.log.warn(
                 "connection refused: {error} ({count} since the last such line)",
-                event="session.rejected",
                 service=self._service,
                 error=why,
                 count=count,

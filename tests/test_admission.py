@@ -152,7 +152,7 @@ def test_a_flood_does_not_fill_the_log() -> None:
         clock.advance(61)
         admission.may_connect(at("10.0.0.1"))
     assert [event["count"] for event in log] == [1, 10_000]
-    assert log[0]["event"] == "session.rejected"
+    assert "event" not in log[0]  # a count of connections that nobody owned is no audit event
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30), st.booleans()), max_size=200))

@@ -122,7 +122,6 @@ class Held:
                 " {server_id}. Give it a nodename of its own; or, if the other (the auth server's log names it) is gone"
                 " for good, run `tctl rm node/UUID` on the auth server for the other and for this one, and start this"
                 " one again with a join token",
-                event="auth.join",
                 nodename=self.nodename,
                 server_id=self.uuid,
             )
@@ -136,10 +135,10 @@ class Held:
         """The cluster's authorities of today. An answer without them makes nobody forget those that are known."""
         given = self.certificates
         if {each.type for each in authorities if each.cluster == given.cluster} != {"user", "host"}:
-            log.warn("the auth server gave no authorities of this cluster", event="auth.api")
+            log.warn("the auth server gave no authorities of this cluster")
         elif authorities != given.authorities:
             assert self._stored is not None
             stored = evolve(self._stored, certificates=evolve(given, authorities=authorities))
             self._stored = stored
             self.files.store(stored)
-            log.info("learned of new authorities of the cluster", event="auth.api")
+            log.info("learned of new authorities of the cluster")

@@ -147,10 +147,11 @@ class Logins(Protocol):
     async def login(self, request: LoginRequest) -> UserCertificates:
         """Check password, second factor and lock-out; sign. AccessDenied, with one sentence for every reason."""
 
-    async def start_signup(self, token: Secret) -> Signup:
-        """What a sign-up shows. The same secret each time until the token is used. AccessDenied."""
+    async def start_signup(self, token: Secret, source: str = "") -> Signup:
+        """What a sign-up shows. The same secret each time until the token is used. ``source`` is the address that it is
+        asked from. AccessDenied."""
 
-    async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
+    async def finish_signup(self, token: Secret, password: Secret, otp: str, source: str = "") -> str:
         """Set the password and second factor; the token is used up. Gives the user's name. AccessDenied,
         BadParameter (password too short or long, wrong code: the token stays usable)."""
 

@@ -159,7 +159,6 @@ class Joining:
                 failures += 1
                 log.warn(
                     "cannot join the cluster yet, trying again in {seconds:.1f} s: {error}",
-                    event="auth.join",
                     server_id=self._held.uuid,
                     seconds=wait,
                     error=str(error),

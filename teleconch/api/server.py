@@ -6,13 +6,15 @@ dropped, ends what a long-lived connection may do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 from attrs import evolve, frozen
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.spread import pb
@@ -26,7 +28,7 @@ from teleconch.api.tls import ServerTLS, TLSCredentials, peer_chain
 from teleconch.api.watching import PushedWatch
 from teleconch.api.wire import FAILED, OK, ROOT, Answer, Exposed, WireBroker, error_answer
 from teleconch.ca.tls import identity_of
-from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError, quoted
+from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError, Unavailable, quoted
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.turns import AtOnce
@@ -81,9 +83,19 @@ class _Root(Exposed):
         identity: ApiIdentity | None = None
         try:
             identity = self._broker.identity()
-            return await self._serve(identity, self._method(identity, name), arguments)
+            method = self._method(identity, name)
         except TeleconchError as error:
-            self._told(identity, name, error)
+            self._refused(identity, name, error)
+            return error_answer(error)
+        try:
+            call = self._call(identity, method, arguments)
+        except TeleconchError as error:
+            self._log(LogLevel.info, name, error)
+            return error_answer(error)
+        try:
+            return await call()
+        except TeleconchError as error:  # whoever decided has told of it already
+            self._log(LogLevel.warn if isinstance(error, Unavailable) else LogLevel.debug, name, error)
             return error_answer(error)
         except Exception:  # noqa: BLE001  whatever went wrong, the peer learns only that something did
             log.failure("{method} failed for {addr_remote}", method=name, addr_remote=self._broker.address)
@@ -96,7 +108,10 @@ class _Root(Exposed):
             raise AccessDenied(f"The auth API's {quoted(name)} is not for {described(identity)}.")
         raise BadParameter(f"The auth API has no {quoted(name)}: are both sides up to date?")
 
-    async def _serve(self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]) -> Answer:
+    def _call(
+        self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]
+    ) -> Callable[[], Awaitable[Answer]]:
+        """The call, with its arguments. BadParameter, LimitExceeded."""
         api = self._server.authorize(self._broker.located(identity))
         call = getattr(api, method.name)
         if len(arguments) != 1 + method.streams or not isinstance(arguments[0], bytes):
@@ -104,13 +119,24 @@ class _Root(Exposed):
             raise BadParameter(f"{method.name} takes its arguments as one text{also}.")
         values = decode_arguments(method, arguments[0])
         if method.streams:
-            return await self._watch(call, values, arguments[1])
-        if identity is not ANONYMOUS:
-            return (OK, *encode_result(method, await call(*values)))
-        with self._server.anonymous_calls.one(source_of(getattr(self._broker.transport.getPeer(), "host", ""))):
-            return (OK, *encode_result(method, await call(*values)))
+            pushed = self._watched(arguments[1])
+            return partial(self._watch, partial(call, *values, pushed), pushed)
+        return partial(self._serve, identity, method, partial(call, *values))
 
-    async def _watch(self, call: Callable[..., Any], values: tuple[Any, ...], receiver: object) -> Answer:
+    async def _serve(self, identity: ApiIdentity, method: Method, call: Callable[[], Awaitable[Any]]) -> Answer:
+        if identity is not ANONYMOUS:
+            return (OK, *encode_result(method, await call()))
+        with ExitStack() as under_way:
+            source = source_of(getattr(self._broker.transport.getPeer(), "host", ""))
+            try:
+                under_way.enter_context(self._server.anonymous_calls.one(source))
+            except LimitExceeded as error:
+                self._log(LogLevel.info, method.name, error)
+                raise
+            return (OK, *encode_result(method, await call()))
+
+    def _watched(self, receiver: object) -> PushedWatch:
+        """One more watch of the peer. BadParameter, LimitExceeded."""
         if not isinstance(receiver, pb.RemoteReference):
             raise BadParameter("A watch takes a receiver.")
         watches = self._broker.watches
@@ -119,8 +145,11 @@ class _Root(Exposed):
             raise LimitExceeded(f"At most {self._server.limits.watches} watches run on one connection.")
         pushed = PushedWatch(self._broker, receiver, self._broker.identity)
         watches.append(pushed)
+        return pushed
+
+    async def _watch(self, call: Callable[[], Awaitable[Any]], pushed: PushedWatch) -> Answer:
         try:
-            pushed.runs_as(await call(*values, pushed))
+            pushed.runs_as(await call())
         except BaseException:
             pushed.stop()
             raise
@@ -128,25 +157,16 @@ class _Root(Exposed):
             pushed.stop()
         return (OK, pushed)
 
-    def _told(self, identity: ApiIdentity | None, name: str, error: TeleconchError) -> None:
-        if isinstance(error, TrustError) and identity is None:
+    def _log(self, level: Any, name: str, error: TeleconchError) -> None:
+        failed = "auth API: {method!r} of {addr_remote} failed: {error}"
+        log.emit(level, failed, method=name, addr_remote=self._broker.address, error=str(error))
+
+    def _refused(self, identity: ApiIdentity | None, name: str, error: TeleconchError) -> None:
+        if identity is not None:
+            self._server.refused(self._broker.located(identity), name, str(error))
+        else:  # the certificate is not a member's, or not any more
             self._broker.last_answer = True
-        log.info(
-            "auth API: {method!r} of {addr_remote} refused: {error}",
-            event="auth.api",
-            method=name,
-            addr_remote=self._broker.address,
-            code=error.code,
-            error=str(error),
-            **audit_fields(identity),
-        )
-
-
-def audit_fields(identity: ApiIdentity | None) -> dict[str, str]:
-    """``user`` or ``server_id`` of who called, as in audit events."""
-    if identity is None or identity.kind == "anonymous":
-        return {}
-    return {"user": identity.name} if identity.kind == "user" else {"server_id": identity.name}
+            self._broker.certificate_refused(error)
 
 
 @implementer(IHandshakeListener)
@@ -158,6 +178,7 @@ class _ServerBroker(WireBroker):
         self._server = server
         self._certificate: bytes | None = None
         self._handshaken = False
+        self._told = False
         self._deadline: Any = None
         self._visitor: Any = None
         self.member = False
@@ -172,6 +193,12 @@ class _ServerBroker(WireBroker):
         if self._certificate is None:
             return ANONYMOUS
         return identity_of(self._certificate, self._server.authorities(), self._server.now())
+
+    def certificate_refused(self, error: TeleconchError) -> None:
+        """Tell that the peer's certificate is not taken. Once: whoever goes on with it is told of no more."""
+        if not self._told:
+            self._told = True
+            self._server.refused(self.located(ANONYMOUS), "", str(error))
 
     def located(self, identity: ApiIdentity) -> ApiIdentity:
         """``identity`` with where its call comes from. From this machine itself a connection has one address at both
@@ -194,12 +221,7 @@ class _ServerBroker(WireBroker):
         try:
             identity = self.identity()
         except TrustError as error:
-            log.warn(
-                "certificate of {addr_remote} refused: {error}",
-                event="auth",
-                addr_remote=self.address,
-                error=str(error),
-            )
+            self.certificate_refused(error)
         self.member = identity is not ANONYMOUS
         if not self.member:
             self._server.admission.advanced(self._visitor, _ANONYMOUS)
@@ -258,8 +280,9 @@ class APIServerFactory(Visitors):
 
     ``authorize`` gives the API as one identity may use it (``auth.authorized.checked``); ``authorities`` are
     the cluster's, asked at every call; ``credentials`` the server's own certificate followed by its authority's
-    (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines;
-    ``reactor`` that of the connections, where ``clock`` is another.
+    (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines; ``refused`` is told
+    of each refusal that ``authorize`` does not see: who, the method ("" for a certificate), why; ``reactor`` that of
+    the connections, where ``clock`` is another.
     """
 
     def __init__(
@@ -269,12 +292,14 @@ class APIServerFactory(Visitors):
         authorities: Callable[[], Iterable[TrustedAuthority]],
         credentials: Callable[[], TLSCredentials],
         now: Callable[[], float],
+        refused: Callable[[ApiIdentity, str, str], None],
         limits: APILimits | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
         self.authorize = authorize
         self.authorities = authorities
         self.now = now
+        self.refused = refused
         self.limits = limits or APILimits()
         tls = TLSMemoryBIOFactory(ServerTLS(credentials), False, _Brokers(self))
         admission = Admission(self.limits.bounds(), clock.seconds, "auth")

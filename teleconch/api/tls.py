@@ -172,7 +172,6 @@ class FirstContact:
             log.warn(
                 "the auth server of cluster {cluster} is believed without a check, its CA has the pin {pin}:"
                 " set ca_pin to it once you compared it with `tctl status` on the auth server",
-                event="auth.join",
                 cluster=self.cluster,
                 pin=ca_pin(self.authority),
             )

@@ -91,7 +91,6 @@ class Upkeep:
         except TeleconchError as error:
             log.warn(
                 "the certificates of this host, good until {end}, cannot be renewed now: {error}",
-                event="cert.renew",
                 server_id=self._held.uuid,
                 end=utc_text(self._held.expires),
                 error=str(error),
@@ -102,7 +101,7 @@ class Upkeep:
         self._acknowledged = True
         self._renewed()
         end = utc_text(self._held.expires)
-        log.info("renewed the certificates of this host until {end}", event="cert.renew", end=end)
+        log.info("renewed the certificates of this host until {end}", end=end)
         return True
 
     async def _join_again(self) -> None:
@@ -113,11 +112,11 @@ class Upkeep:
             await self._joining.join()
         except TeleconchError as error:
             uuid = self._held.uuid
-            log.warn("this host cannot join again: {error}", event="auth.join", server_id=uuid, error=str(error))
+            log.warn("this host cannot join again: {error}", server_id=uuid, error=str(error))
         else:
             self._acknowledged = True
             self._renewed()
-            log.info("this host joined again", event="auth.join", server_id=self._held.uuid)
+            log.info("this host joined again", server_id=self._held.uuid)
 
     def acknowledged(self) -> None:
         """The auth server answered this host as a member."""

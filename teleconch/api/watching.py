@@ -81,7 +81,6 @@ class PushedWatch(Exposed):
         if why:
             log.warn(
                 "the watch of {addr_remote} ends: {error}",
-                event="auth.api",
                 addr_remote=self._broker.address,
                 error=why,
             )

@@ -124,7 +124,6 @@ class WireBroker(pb.Broker):
         """The peer does not speak this protocol: drop it."""
         log.warn(
             "connection to {addr_remote} dropped: {error}",
-            event="auth.api",
             addr_remote=self.address,
             error=what,
         )
@@ -170,7 +169,7 @@ class WireBroker(pb.Broker):
         raise pb.ProtocolError("caches are not used")
 
     def _failed(self, failure: Failure) -> Answer:
-        log.failure("a call from {addr_remote} failed", failure=failure, event="auth.api", addr_remote=self.address)
+        log.failure("a call from {addr_remote} failed", failure=failure, addr_remote=self.address)
         return FAILED
 
     def _answer(self, answer: Answer, request: int, counted: bool = False) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import CACreate
 from teleconch.auth.following import Following
 from teleconch.auth.records import AUTHORITIES, authority_key
 from teleconch.auth.state import State, put
@@ -20,10 +22,11 @@ log = Logger()
 class Authorities:
     """The authorities, with their private keys, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, state: State, cluster: str, clock: IReactorTime) -> None:
+    def __init__(self, state: State, cluster: str, clock: IReactorTime, emitter: Emitter) -> None:
         self._state = state
         self._cluster = cluster
         self._now = clock.seconds
+        self._emitter = emitter
         self._stored = Following(state, AUTHORITIES, CertAuthority, clock, self._changed)
         self._both: dict[AuthorityType, CertAuthority] = {}
 
@@ -34,7 +37,7 @@ class Authorities:
             new = [new_authority(type, self._cluster, self._now()) for type in ("user", "host")]
             try:
                 await self._state.commit(*(put(authority_key(each.type), each, expect=ABSENT) for each in new))
-                log.info("made the authorities of {cluster}", cluster=self._cluster, event="ca.create")
+                self._emitter.emit(CACreate(cluster=self._cluster))
             except CompareFailed:
                 pass  # another auth server was faster: theirs count
             both = await self._read()

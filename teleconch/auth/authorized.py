@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from teleconch.api.codec import Method
 from teleconch.api.perspectives import described, perspectives_of
 from teleconch.api.stubs import Noun, stub
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import APIDenied
 from teleconch.errors import AccessDenied, quoted
 from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.kind import NODES, Kind
 from teleconch.resources.times import utc_text
-
-log = Logger()
 
 _ANONYMOUS: Final = frozenset(("anonymous",))
 _HOSTS: Final = frozenset(("node", "proxy"))
@@ -75,19 +74,35 @@ WATCHES: Final[Mapping[str, frozenset[str]]] = {
 """Who may watch each kind of resource. What has no row is watched by nobody."""
 
 
+def tell_denied(emitter: Emitter, identity: ApiIdentity, method: str, sentence: str) -> None:
+    """Emit that a call of ``method``, or with "" the certificate of a connection, was refused to ``identity``: here, or
+    by the API's server, which shows nobody the methods of others."""
+    emitter.emit(
+        APIDenied(
+            method=method,
+            user=identity.name if identity.kind == "user" else "",
+            server_id=identity.name if identity.kind == "host" else "",
+            addr_remote=identity.address,
+            error=sentence,
+        )
+    )
+
+
 class Server(Protocol):
     """What is needed of ``auth.server.AuthServer``, beside a method for each of the API."""
 
     async def check_standing(self, identity: ApiIdentity) -> None: ...
 
 
-def checked(noun: type[Noun], server: Server, identity: ApiIdentity, now: Callable[[], float]) -> Noun:
+def checked(
+    noun: type[Noun], server: Server, identity: ApiIdentity, now: Callable[[], float], emitter: Emitter
+) -> Noun:
     """``server`` as ``identity`` may use it, with ``now`` (epoch seconds) for its expiry.
 
-    AccessDenied for anything that :data:`RULES` does not give, and for users and hosts that were removed while their
-    certificates still live.
+    AccessDenied, which ``emitter`` is told of, for anything that :data:`RULES` does not give, and for users and hosts
+    that were removed while their certificates still live.
     """
-    return stub(noun, _Checks(server, identity, now).call)
+    return stub(noun, _Checks(server, identity, now, emitter).call)
 
 
 @frozen
@@ -95,6 +110,7 @@ class _Checks:
     server: Server
     identity: ApiIdentity
     now: Callable[[], float]
+    emitter: Emitter
 
     async def call(self, method: Method, arguments: tuple[Any, ...]) -> Any:
         rule = self._rule(method.name)
@@ -124,13 +140,5 @@ class _Checks:
             self._deny(method, f"The auth API's {quoted(f'watch {kind.name}')} is not for {described(self.identity)}.")
 
     def _deny(self, method: str, sentence: str) -> NoReturn:
-        identity = self.identity
-        log.warn(
-            "access denied: {error}",
-            event="auth.api",
-            method=method,
-            error=sentence,
-            user=identity.name if identity.kind == "user" else None,
-            server_id=identity.name if identity.kind == "host" else None,
-        )
+        tell_denied(self.emitter, self.identity, method, sentence)
         raise AccessDenied(sentence)

@@ -10,6 +10,8 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from teleconch import defaults
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import CertRenew, NodeJoin, NodeLeave
 from teleconch.auth.certificates import Certificates
 from teleconch.auth.join_rate import JoinRate
 from teleconch.auth.names import Names, began_with
@@ -39,7 +41,13 @@ class Hosts:
     """Join and renew."""
 
     def __init__(
-        self, state: State, tokens: Tokens, certificates: Certificates, names: Names, now: Callable[[], float]
+        self,
+        state: State,
+        tokens: Tokens,
+        certificates: Certificates,
+        names: Names,
+        now: Callable[[], float],
+        emitter: Emitter,
     ) -> None:
         self._state = state
         self._tokens = tokens
@@ -48,6 +56,7 @@ class Hosts:
         self._rate = JoinRate(now)
         self._renewals = few_at_once("renew")
         self._now = now
+        self._emitter = emitter
 
     async def join(self, request: JoinRequest, caller: ApiIdentity = ANONYMOUS) -> HostCertificates:
         """Make a member of a host that shows a token. A refusal has written nothing.
@@ -55,6 +64,12 @@ class Hosts:
         AccessDenied (token unknown, expired, for another role; names of others), ClockSkew, AlreadyJoined,
         BadParameter, LimitExceeded (too many joins with this token from where ``caller`` is).
         """
+        told = NodeJoin(
+            server_id=request.uuid[:_LOGGED_MAX],
+            nodename=request.nodename[:_LOGGED_MAX],
+            role=request.role[:_LOGGED_MAX],
+            addr_remote=caller.address,
+        )
         try:
             self._check(request)
             await self._tokens.check(request.token, request.role)
@@ -64,26 +79,12 @@ class Hosts:
                 self._rate.take(request.token, caller.address)
             certificates, namesake = await decided(lambda: self._admit(request, caller))
         except TeleconchError as error:
-            log.warn(
-                "join refused: {error}",
-                error=str(error),
-                event="join",
-                server_id=request.uuid[:_LOGGED_MAX],
-                nodename=request.nodename[:_LOGGED_MAX],
-                role=request.role[:_LOGGED_MAX],
-            )
+            self._emitter.emit(evolve(told, error=str(error)))
             raise
-        log.info(
-            "{nodename} ({server_id}) joined as {role}",
-            event="join",
-            server_id=request.uuid,
-            nodename=request.nodename,
-            role=request.role,
-        )
+        self._emitter.emit(told)
         if namesake is not None:
             log.warn(
                 "{nodename} ({server_id}) is reached by its UUID only: the name is that of the host {owner}",
-                event="join",
                 server_id=request.uuid,
                 nodename=request.nodename,
                 owner=namesake.uuid,
@@ -93,8 +94,18 @@ class Hosts:
     async def renew(self, request: RenewRequest, caller: ApiIdentity) -> HostCertificates:
         """New certificates for a member, with the names recorded when it joined. AccessDenied when it is not one;
         LimitExceeded."""
-        with self._renewals.one((caller.name, caller.roles)):
-            return await self._renew(request, caller)
+        told = CertRenew(server_id=caller.name, role=", ".join(caller.roles), addr_remote=caller.address)
+        try:
+            with self._renewals.one((caller.name, caller.roles)):
+                certificates = await self._renew(request, caller)
+        except TeleconchError as error:
+            self._emitter.emit(evolve(told, error=str(error)))
+            raise
+        self._emitter.emit(told)
+        skew = request.time - self._now()
+        if not abs(skew) <= defaults.CLOCK_SKEW_MAX:
+            log.warn("the clock of {server_id} is {skew} s off", server_id=caller.name, skew=skew)
+        return certificates
 
     async def _renew(self, request: RenewRequest, identity: ApiIdentity) -> HostCertificates:
         role = host_role(identity)
@@ -119,18 +130,7 @@ class Hosts:
             )
             return certificates
 
-        try:
-            certificates = await decided(attempt)
-        except TeleconchError as error:
-            log.warn(
-                "renewal refused: {error}", error=str(error), event="cert.renew", server_id=identity.name, role=role
-            )
-            raise
-        skew = request.time - self._now()
-        if not abs(skew) <= defaults.CLOCK_SKEW_MAX:
-            log.warn("the clock of {server_id} is {skew} s off", server_id=identity.name, skew=skew, event="cert.renew")
-        log.info("renewed the certificates of {server_id}", server_id=identity.name, role=role, event="cert.renew")
-        return certificates
+        return await decided(attempt)
 
     async def check_member(self, identity: ApiIdentity) -> None:
         """AccessDenied for a node or proxy that was removed. The auth server's own identities have no membership."""
@@ -141,14 +141,16 @@ class Hosts:
     async def forget(self, uuid: str, role: str) -> None:
         """One role of a host is not a member any more. Nothing happens if it was not one."""
 
-        async def attempt() -> None:
+        async def attempt() -> bool:
             member = await self._state.find(host_key(uuid, role), HostRecord)
-            if member is not None:
-                names = await self._names.release([member.record], uuid)
-                await self._state.commit(Delete(member.key, member.revision), *names)
+            if member is None:
+                return False
+            names = await self._names.release([member.record], uuid)
+            await self._state.commit(Delete(member.key, member.revision), *names)
+            return True
 
-        await decided(attempt)
-        log.info("forgot {server_id} as {role}", server_id=uuid, role=role, event="join")
+        if await decided(attempt):
+            self._emitter.emit(NodeLeave(server_id=uuid, role=role))
 
     def _check(self, request: JoinRequest) -> None:
         if request.role not in HOST_ROLES:

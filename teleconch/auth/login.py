@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import evolve, frozen
-from twisted.logger import Logger
 
 from teleconch import defaults
+from teleconch.admission import source_of
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import UserLogin
 from teleconch.auth.certificates import Certificates
 from teleconch.auth.lockout import Lockouts, is_known, remembered
 from teleconch.auth.otp import step_of_code
@@ -18,11 +20,9 @@ from teleconch.auth.records import UserRecord
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Check
-from teleconch.errors import AccessDenied, BadParameter
+from teleconch.errors import AccessDenied, BadParameter, TeleconchError
 from teleconch.resources.login import LoginRequest, UserCertificates
 from teleconch.turns import Turns
-
-log = Logger()
 
 DENIED: Final = (
     "The login was refused: the user name, the password or the second factor's code is wrong, the code was used before"
@@ -31,6 +31,14 @@ DENIED: Final = (
 )
 _LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
 _SOURCE_MAX: Final = 64
+
+
+class _Refused(AccessDenied):
+    """A login was refused for a ``reason`` that the event tells, and the user is not told."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(DENIED)
+        self.reason = reason
 
 
 @frozen
@@ -55,6 +63,7 @@ class Logins:
         certificates: Certificates,
         second_factor: str,
         now: Callable[[], float],
+        emitter: Emitter,
     ) -> None:
         self._state = state
         self._users = users
@@ -64,12 +73,23 @@ class Logins:
         self._certificates = certificates
         self._second_factor = second_factor
         self._now = now
+        self._emitter = emitter
 
     async def login(self, request: LoginRequest) -> UserCertificates:
         """Certificates for who knows the password and has the second factor. AccessDenied, the same for any reason;
         only a user who proved all that is told of missing logins."""
+        told = UserLogin(user=request.user[:_LOGGED_MAX], addr_remote=request.source[:_SOURCE_MAX])
+        try:
+            certificates = await self._login(request)
+        except TeleconchError as error:
+            self._emitter.emit(evolve(told, error=error.reason if isinstance(error, _Refused) else str(error)))
+            raise
+        self._emitter.emit(told)
+        return certificates
+
+    async def _login(self, request: LoginRequest) -> UserCertificates:
         ttl = _login_ttl(request.ttl)
-        name, source = request.user, request.source[:_SOURCE_MAX]
+        name, source = request.user, source_of(request.source) or request.source[:_SOURCE_MAX]
         user = await self._users.find(name)
         known = user is not None and is_known(user.record.known, source, self._now())
         async with self._turns.turn(source, name, known):
@@ -79,19 +99,9 @@ class Logins:
             answer = await self._verify(user, request)
             if user is None or not allowed or answer.wrong:
                 await self._lockouts.refused(name, source, near=allowed and answer.near)
-                raise self._refused(request, answer.wrong if allowed else "too many wrong answers were given")
+                raise _Refused(answer.wrong if allowed else "too many wrong answers were given")
             user = await self._accept(user, source, answer, request)
-        try:
-            certificates = self._certificates.user(
-                user.record.user, request.ssh_public_key, request.tls_public_key, ttl
-            )
-        except (AccessDenied, BadParameter) as error:
-            self._log(request, str(error))
-            raise
-        log.info(
-            "{user} logged in", user=request.user, event="user.login", success=True, ttl=ttl, addr_remote=request.source
-        )
-        return certificates
+        return self._certificates.user(user.record.user, request.ssh_public_key, request.tls_public_key, ttl)
 
     async def _verify(self, user: Found[UserRecord] | None, request: LoginRequest) -> _Answer:
         """What is right of an answer. The password is worked on in any case."""
@@ -124,7 +134,7 @@ class Logins:
                 or (now.record.password, now.record.otp_secret) != (checked.password, checked.otp_secret)
                 or (answer.step is not None and answer.step <= now.record.otp_used)
             ):
-                raise self._refused(request, "the user was changed meanwhile")
+                raise _Refused("the user was changed meanwhile")
             record = evolve(
                 now.record,
                 otp_used=now.record.otp_used if answer.step is None else answer.step,
@@ -138,21 +148,6 @@ class Logins:
             return now
 
         return await decided(attempt)
-
-    def _refused(self, request: LoginRequest, reason: str) -> AccessDenied:
-        self._log(request, reason)
-        return AccessDenied(DENIED)
-
-    def _log(self, request: LoginRequest, reason: str) -> None:
-        user = request.user[:_LOGGED_MAX]
-        log.warn(
-            "login of {user!r} refused: {error}",
-            user=user,
-            error=reason,
-            event="user.login",
-            success=False,
-            addr_remote=request.source[:_SOURCE_MAX],
-        )
 
 
 def _login_ttl(ttl: float | None) -> float:

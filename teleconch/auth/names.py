@@ -201,7 +201,7 @@ class Names:
         changes += memberships  # last: what has its names is not looked at again
         for start in range(0, len(changes), CHANGES_MAX):
             await self._state.commit(*changes[start : start + CHANGES_MAX])
-        log.info("indexed the names of {count} hosts", count=len(old), event="join")
+        log.info("indexed the names of {count} hosts", count=len(old))
 
     async def _with_address(self, record: HostRecord) -> HostRecord:
         """A node of before with the address at which it is found now, which its join did not tell."""

@@ -21,6 +21,8 @@ from twisted.logger import Logger
 
 from teleconch import defaults
 from teleconch.api.perspectives import described
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import APIDenied, NodeLeave
 from teleconch.auth.hosts import few_at_once, find_member, host_role
 from teleconch.auth.names import Names
 from teleconch.auth.nodes import check_node, public_hosts
@@ -45,11 +47,12 @@ _INSTANCE_MAX: Final = 64
 class PresenceBook:
     """Heartbeats in, nodes out."""
 
-    def __init__(self, state: State, names: Names, cluster: str, now: Callable[[], float]) -> None:
+    def __init__(self, state: State, names: Names, cluster: str, now: Callable[[], float], emitter: Emitter) -> None:
         self._state = state
         self._names = names
         self._cluster = cluster
         self._now = now
+        self._emitter = emitter
         self._heartbeats = few_at_once("heartbeat")
         self._goodbyes = few_at_once("goodbye")
 
@@ -63,7 +66,8 @@ class PresenceBook:
                 _check_instance(instance)
                 presence = await decided(lambda: self._beat(caller, node, instance))
             except TeleconchError as error:
-                log.warn("heartbeat refused: {error}", error=str(error), event="node.heartbeat", server_id=caller.name)
+                where = {"server_id": caller.name, "addr_remote": caller.address}
+                self._emitter.emit(APIDenied(method="heartbeat", error=str(error), **where))
                 raise
         return Ping(interval=float(defaults.PING_INTERVAL), time=presence.last_seen)
 
@@ -95,7 +99,7 @@ class PresenceBook:
             *await self._still_member(member, now),  # a node that is being removed does not come back this way
         )
         if before is not None and presence.replaced != before.record.replaced:
-            log.info("{server_id} runs in a new process", server_id=node.uuid, event="node.heartbeat")
+            log.info("{server_id} runs in a new process", server_id=node.uuid)
         return presence
 
     async def _still_member(self, member: Found[HostRecord], now: float) -> tuple[Change, ...]:
@@ -201,7 +205,7 @@ class PresenceBook:
         while left:  # entries of names: without the records that they lead to, they hold nothing already
             await self._state.commit(*left[:CHANGES_MAX])
             left = left[CHANGES_MAX:]
-        log.info("host {server_id} removed", server_id=uuid, event="node.delete")
+        self._emitter.emit(NodeLeave(server_id=uuid))
 
     async def _find(self, uuid: str) -> Found[Presence] | None:
         return await self._state.find(presence_key(uuid), Presence)

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.api.codec import METHODS
+from teleconch.audit.emitter import Emitter
 from teleconch.auth.authorities import Authorities
 from teleconch.auth.certificates import Certificates, TLSIdentity
 from teleconch.auth.cluster import Cluster
@@ -52,7 +53,8 @@ class AuthServer:
     host speaks for itself take the caller last. ``users``, ``tokens`` and ``facts`` are for this very process.
 
     ``second_factor`` is ``otp`` or ``off``; ``clock.seconds()`` gives epoch seconds; ``randomness(n)`` gives n random
-    bytes; ``in_thread`` runs a function in a thread; ``password_rounds`` is the logarithm of bcrypt's cost.
+    bytes; ``emitter`` takes the audit events; ``in_thread`` runs a function in a thread; ``password_rounds`` is the
+    logarithm of bcrypt's cost.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class AuthServer:
         second_factor: str,
         static_tokens: Iterable[Token] = (),
         clock: IReactorTime,
+        emitter: Emitter,
         randomness: Callable[[int], bytes] = os.urandom,
         in_thread: InThread = deferToThread,
         password_rounds: int = ROUNDS,
@@ -75,28 +78,28 @@ class AuthServer:
         now = clock.seconds
         state = State(backend)
         passwords = Passwords(in_thread, password_rounds)
-        self._authorities = Authorities(state, cluster, clock)
+        self._authorities = Authorities(state, cluster, clock, emitter)
         self._certificates = Certificates(self._authorities, cluster, now, randomness)
-        self.tokens = Tokens(state, now, randomness, static_tokens)
+        self.tokens = Tokens(state, now, randomness, emitter, static_tokens)
         self._names = Names(state, cluster, now)
-        self._hosts = Hosts(state, self.tokens, self._certificates, self._names, now)
+        self._hosts = Hosts(state, self.tokens, self._certificates, self._names, now, emitter)
         self._directory = Directory(state, clock)
         lockouts = Lockouts(state, now)
         turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
-        self.users = Users(state, lockouts, second_factor, now, randomness)
+        self.users = Users(state, lockouts, second_factor, now, randomness, emitter)
         self.facts = Cluster(cluster, self._authorities, second_factor, now)
         self.watches = Watches(self._directory.source)
         vars(self).update(
             _by_method(
                 self.facts,
                 self._hosts,
-                PresenceBook(state, self._names, cluster, now),
+                PresenceBook(state, self._names, cluster, now, emitter),
                 self.watches,
                 self.tokens,
                 self.users,
-                Logins(state, self.users, passwords, turns, lockouts, self._certificates, second_factor, now),
-                Signups(state, self.users, passwords, turns, cluster, now),
-                Signing(self.users, self._certificates),
+                Logins(state, self.users, passwords, turns, lockouts, self._certificates, second_factor, now, emitter),
+                Signups(state, self.users, passwords, turns, cluster, now, emitter),
+                Signing(self.users, self._certificates, emitter),
             )
         )
         self._ticking = LoopingCall(self._tick)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from twisted.logger import Logger
-
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import CertCreate
 from teleconch.auth.certificates import SIGNED_TTL_MAX, Certificates, checked_ttl
 from teleconch.auth.users import Users
 from teleconch.resources.login import SignedHost, UserCertificates
-
-log = Logger()
 
 
 class Signing:
     """Signs what ``tctl auth sign`` asks for."""
 
-    def __init__(self, users: Users, certificates: Certificates) -> None:
+    def __init__(self, users: Users, certificates: Certificates, emitter: Emitter) -> None:
         self._users = users
         self._certificates = certificates
+        self._emitter = emitter
 
     async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
         """Certificates of a user. NotFound; BadParameter."""
         checked_ttl(ttl, SIGNED_TTL_MAX)
         user = await self._users.get_user(name)
         certificates = self._certificates.user(user, ssh_public_key, tls_public_key, ttl)
-        log.info("signed certificates of {user}", user=name, ttl=ttl, event="cert.create")
+        self._emitter.emit(CertCreate(cert_type="user", names=(name,), ttl=ttl, user=name))
         return certificates
 
     async def sign_host(
@@ -31,5 +30,5 @@ class Signing:
     ) -> SignedHost:
         """Certificates of a host that joins nothing. BadParameter."""
         signed = self._certificates.openssh_host(names, ssh_public_key, tls_public_key, ttl)
-        log.info("signed a host certificate for {names}", names=names, ttl=ttl, event="cert.create")
+        self._emitter.emit(CertCreate(cert_type="host", names=names, ttl=ttl))
         return signed

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import evolve
-from twisted.logger import Logger
 
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import UserSignup
 from teleconch.auth.otp import otp_url, step_of_code
 from teleconch.auth.passwords import Passwords
 from teleconch.auth.records import SignupIndex, SignupRecord, UserRecord, digest, signup_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Delete
-from teleconch.errors import AccessDenied, BadParameter
+from teleconch.errors import AccessDenied, BadParameter, TeleconchError
 from teleconch.resources.login import Signup
 from teleconch.resources.secret import Secret
 from teleconch.turns import Turns
 
-log = Logger()
-
 TRIES_MAX: Final = 5
+_SOURCE_MAX: Final = 64
 _OVER: Final = (
     "This sign-up link is not valid: it was used, has expired, or was replaced; ask the administrator for a new one"
     " (`tctl users reset NAME`)."
@@ -36,7 +36,14 @@ class Signups:
     """Shows and finishes sign-ups."""
 
     def __init__(
-        self, state: State, users: Users, passwords: Passwords, turns: Turns, cluster: str, now: Callable[[], float]
+        self,
+        state: State,
+        users: Users,
+        passwords: Passwords,
+        turns: Turns,
+        cluster: str,
+        now: Callable[[], float],
+        emitter: Emitter,
     ) -> None:
         self._state = state
         self._users = users
@@ -44,21 +51,36 @@ class Signups:
         self._turns = turns
         self._cluster = cluster
         self._now = now
+        self._emitter = emitter
 
-    async def start_signup(self, token: Secret) -> Signup:
+    async def start_signup(self, token: Secret, source: str = "") -> Signup:
         """Whose sign-up this is, and the second factor's secret: the same until the token is used. AccessDenied."""
-        user, signup = await self._not_void(token)
+        try:
+            user, signup = await self._not_void(token)
+        except TeleconchError as error:
+            self._emitter.emit(UserSignup(addr_remote=source[:_SOURCE_MAX], error=str(error)))
+            raise
         name = user.record.user.name
         secret = signup.otp_secret
         return Signup(name, self._cluster, None if secret is None else otp_url(secret, name, self._cluster), secret)
 
-    async def finish_signup(self, token: Secret, password: Secret, otp: str) -> str:
+    async def finish_signup(self, token: Secret, password: Secret, otp: str, source: str = "") -> str:
         """Set password and second factor, use up the token, and give the user's name.
 
         BadParameter (the token stays usable): password too short or long; wrong code, up to five times in all.
         AccessDenied: the token is not valid, or no longer.
         """
-        await self._not_void(token)
+        user = ""
+        try:
+            user = (await self._not_void(token))[0].record.user.name
+            user = await self._finish(token, password, otp)
+        except TeleconchError as error:
+            self._emitter.emit(UserSignup(user=user, addr_remote=source[:_SOURCE_MAX], error=str(error)))
+            raise
+        self._emitter.emit(UserSignup(user=user, addr_remote=source[:_SOURCE_MAX]))
+        return user
+
+    async def _finish(self, token: Secret, password: Secret, otp: str) -> str:
         async with self._turns.turn(f"sign-up {digest(token)}", ""):  # only an administrator makes such sources
             hashed = await self._passwords.hash(password)
         user, signup = await decided(lambda: self._count_try(token))
@@ -66,7 +88,7 @@ class Signups:
         if signup.otp_secret is not None:
             accepted = step_of_code(signup.otp_secret, otp, self._now(), -1)
             if accepted is None:
-                raise self._wrong_code(user, signup)
+                raise _wrong_code(signup)
             step = accepted
         record = UserRecord(user.record.user, password=hashed, otp_secret=signup.otp_secret, otp_used=step)
 
@@ -81,9 +103,7 @@ class Signups:
             )
             return now.record.user.name
 
-        name = await decided(attempt)
-        log.info("{user} signed up", user=name, event="user.signup")
-        return name
+        return await decided(attempt)
 
     async def _open(self, token: Secret) -> tuple[Found[UserRecord], SignupRecord]:
         """The user whose sign-up this token opens. AccessDenied."""
@@ -92,7 +112,6 @@ class Signups:
         user = None if index is None else await self._users.find(index.record.user)
         signup = None if user is None else user.record.signup
         if user is None or signup is None or signup.token != hashed or signup.expires <= self._now():
-            log.warn("sign-up refused: {error}", error="token not valid", event="user.signup")
             raise AccessDenied(_OVER)
         return user, signup
 
@@ -112,12 +131,12 @@ class Signups:
         revision = await self._state.commit(put(user.key, evolve(user.record, signup=signup), expect=user.revision))
         return evolve(user, record=evolve(user.record, signup=signup), revision=revision), signup
 
-    def _wrong_code(self, user: Found[UserRecord], signup: SignupRecord) -> AccessDenied | BadParameter:
-        log.warn("sign-up of {user}: {error}", user=user.record.user.name, error="wrong code", event="user.signup")
-        left = TRIES_MAX - signup.tries
-        if left <= 0:
-            return AccessDenied(_VOID)
-        return BadParameter(
-            "The second factor's code is wrong: check that the app shows this cluster's entry and that the phone's"
-            f" clock is right, then try the next code ({left} more {'try' if left == 1 else 'tries'})."
-        )
+
+def _wrong_code(signup: SignupRecord) -> AccessDenied | BadParameter:
+    left = TRIES_MAX - signup.tries
+    if left <= 0:
+        return AccessDenied(_VOID)
+    return BadParameter(
+        "The second factor's code is wrong: check that the app shows this cluster's entry and that the phone's"
+        f" clock is right, then try the next code ({left} more {'try' if left == 1 else 'tries'})."
+    )

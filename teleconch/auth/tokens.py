@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import evolve
-from twisted.logger import Logger
 
 from teleconch import defaults
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import JoinTokenCreate, JoinTokenDelete, SignupTokenDelete
 from teleconch.auth.records import TOKENS, USERS, JoinToken, UserRecord, digest, signup_key, token_key
 from teleconch.auth.state import Found, State, decided, put
 from teleconch.backend.interface import ABSENT, Delete
@@ -18,8 +19,6 @@ from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, NotFound
 from teleconch.resources.secret import Secret
 from teleconch.resources.times import duration_text
 from teleconch.resources.token import HOST_ROLES, SIGNUP, Token
-
-log = Logger()
 
 VALUE_MAX: Final = 255
 _VALUE = re.compile(r"[A-Za-z0-9._~+/=-]{1,255}", re.ASCII)
@@ -35,11 +34,13 @@ class Tokens:
         state: State,
         now: Callable[[], float],
         randomness: Callable[[int], bytes],
+        emitter: Emitter,
         static: Iterable[Token] = (),
     ) -> None:
         self._state = state
         self._now = now
         self._randomness = randomness
+        self._emitter = emitter
         self._static = tuple(Token(each.value, each.roles, None, static=True) for each in static)
         for token in self._static:
             _check_roles(token.roles)
@@ -90,8 +91,7 @@ class Tokens:
             )
 
         await decided(attempt)
-        made_for = ", ".join(token.roles)
-        log.info("join token made for {roles}", roles=made_for, expires=token.expires, event="join_token.create")
+        self._emitter.emit(JoinTokenCreate(roles=token.roles, expires=token.expires))
         return Token(value, token.roles, token.expires)
 
     async def list_tokens(self) -> tuple[Token, ...]:
@@ -137,7 +137,7 @@ class Tokens:
 
         gone = await decided(attempt)
         if gone:
-            log.info("join token removed", event="join_token.delete")
+            self._emitter.emit(JoinTokenDelete())
         return gone
 
     async def _delete_signup(self, value: Secret) -> bool:
@@ -156,7 +156,7 @@ class Tokens:
 
         name = await decided(attempt)
         if name is not None:
-            log.info("sign-up token removed", user=name, event="signup_token.delete")
+            self._emitter.emit(SignupTokenDelete(user=name))
         return name is not None
 
     async def _find(self, value: Secret) -> Found[JoinToken] | None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import evolve
-from twisted.logger import Logger
 
 from teleconch import defaults
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import UserCreate, UserDelete, UserReset, UserUnlock, UserUpdate
 from teleconch.auth.lockout import Lockouts, forget
 from teleconch.auth.otp import new_otp_secret
 from teleconch.auth.records import USERS, SignupIndex, SignupRecord, UserRecord, digest, signup_key, user_key
@@ -22,8 +23,6 @@ from teleconch.resources.names import is_user_name
 from teleconch.resources.secret import Secret
 from teleconch.resources.times import duration_text
 from teleconch.resources.user import User
-
-log = Logger()
 
 NAME_MAX: Final = 64  # what an X.509 common name holds (RFC 5280, ub-common-name)
 LOGINS_MAX: Final = 128
@@ -40,12 +39,14 @@ class Users:
         second_factor: str,
         now: Callable[[], float],
         randomness: Callable[[int], bytes],
+        emitter: Emitter,
     ) -> None:
         self._state = state
         self._lockouts = lockouts
         self._second_factor = second_factor
         self._now = now
         self._randomness = randomness
+        self._emitter = emitter
 
     async def create_user(self, user: User, ttl: float) -> SignupToken:
         """A new user with a sign-up token for ``ttl`` seconds. AlreadyExists; BadParameter."""
@@ -59,7 +60,7 @@ class Users:
             raise AlreadyExists(
                 f"The user {user.name} exists already; `tctl users reset {user.name}` gives a new sign-up link."
             ) from None
-        log.info("user {user} made", user=user.name, logins=user.logins, event="user.create")
+        self._emitter.emit(UserCreate(user=user.name, logins=user.logins))
         return token
 
     async def upsert_user(self, user: User, replace: bool) -> None:
@@ -76,7 +77,7 @@ class Users:
             )
 
         await decided(attempt)
-        log.info("user {user} written", user=user.name, logins=user.logins, event="user.update")
+        self._emitter.emit(UserUpdate(user=user.name, logins=user.logins))
 
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
         """Void password and second factor at once, end a lock-out, and give a new sign-up token. NotFound."""
@@ -93,7 +94,7 @@ class Users:
             return token
 
         token = await decided(attempt)
-        log.info("password and second factor of {user} voided", user=name, event="user.reset")
+        self._emitter.emit(UserReset(user=name))
         return token
 
     async def unlock_user(self, name: str) -> bool:
@@ -101,7 +102,7 @@ class Users:
         await self._get(name)
         held = await self._lockouts.held(name)
         await self._state.commit(forget(name))
-        log.info("wrong answers for {user} forgotten", user=name, event="user.unlock")
+        self._emitter.emit(UserUnlock(user=name))
         return held
 
     async def get_user(self, name: str) -> User:
@@ -127,7 +128,7 @@ class Users:
             await self._state.commit(Delete(before.key, before.revision), *_without_index(before.record), forget(name))
 
         await decided(attempt)
-        log.info("user {user} removed", user=name, event="user.delete")
+        self._emitter.emit(UserDelete(user=name))
 
     async def check_exists(self, name: str) -> None:
         """AccessDenied for a user who was removed."""

@@ -6,20 +6,18 @@ has ended carries nothing more on listeners that still stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
-
-from twisted.logger import Logger
 
 from teleconch.access.kinds import Kind
 from teleconch.access.permit import AccessPermit
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import Peer, Port, X11Forward
 from teleconch.errors import AccessDenied, TeleconchError
 
 _SCP: Final = b"scp "
 _MORE: Final = frozenset(b";&|<>(`\n")  # to the shell: what stands there may be another command
 _WORDS: Final = frozenset(b"'\"\\$*?[{")  # words are not what they look like
-
-log = Logger()
 
 
 def asked(command: bytes | None) -> tuple[Kind, ...]:
@@ -42,11 +40,12 @@ def asked(command: bytes | None) -> tuple[Kind, ...]:
 
 
 class Gate:
-    """``permit`` gives the permit of this moment or raises AccessDenied; ``fields`` go into each line of the log."""
+    """``permit`` gives the permit of this moment or raises AccessDenied; ``who`` gives the peer for events."""
 
-    def __init__(self, permit: Callable[[], AccessPermit], fields: Mapping[str, str]) -> None:
+    def __init__(self, permit: Callable[[], AccessPermit], who: Callable[[], Peer], emitter: Emitter) -> None:
         self._permit = permit
-        self._fields = dict(fields)
+        self._who = who
+        self._emitter = emitter
 
     def ask(self, *kinds: Kind) -> AccessPermit:
         """The permit of this moment. AccessDenied unless it grants all of ``kinds``."""
@@ -58,7 +57,7 @@ class Gate:
         return permit
 
     def check(self, kind: Kind, target: str) -> None:
-        """AccessDenied, logged, unless ``kind`` of forwarding is allowed now. ``target`` is for the log."""
+        """AccessDenied, told, unless ``kind`` of forwarding is allowed now. ``target`` is for the event."""
         try:
             self.ask(kind)
         except AccessDenied as error:
@@ -66,21 +65,13 @@ class Gate:
             raise
 
     def refused(self, kind: Kind, target: str, error: TeleconchError) -> None:
-        """A line for what did not happen."""
-        log.warn(
-            "{kind} to {addr} refused: {error}",
-            kind=str(kind),
-            event=_event(kind),
-            success=False,
-            addr=target,
-            error=str(error),
-            **self._fields,
-        )
+        """Tell of what did not happen."""
+        self._tell(kind, target, str(error))
 
     def opened(self, kind: Kind, target: str) -> None:
-        """A line for what was opened."""
-        log.info("{kind} to {addr}", kind=str(kind), event=_event(kind), success=True, addr=target, **self._fields)
+        """Tell of what was opened."""
+        self._tell(kind, target, "")
 
-
-def _event(kind: Kind) -> str:
-    return "x11-forward" if kind in (Kind.X11, Kind.X11_REQUEST) else "port"
+    def _tell(self, kind: Kind, target: str, error: str) -> None:
+        event = X11Forward if kind in (Kind.X11, Kind.X11_REQUEST) else Port
+        self._emitter.emit(event(peer=self._who(), kind=str(kind), addr=target, error=error))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
+from teleconch.audit.emitter import Emitter
 from teleconch.node.files.programs import Programs
 from teleconch.node.forward import bind
 from teleconch.node.process import Launcher
@@ -29,14 +30,16 @@ class User(Protocol):
 
 @frozen
 class Place:
-    """``new_id`` gives session ids; ``accept_env`` are patterns of variables that clients may set besides the usual;
-    ``gateway_ports`` is one of ``forward.bind``'s words. ``live`` are the sessions that run."""
+    """``new_id`` gives session ids, ``emitter`` takes the audit events; ``accept_env`` are patterns of variables that
+    clients may set besides the usual; ``gateway_ports`` is one of ``forward.bind``'s words. ``live`` are the sessions
+    that run."""
 
     reactor: IReactorNode
     launcher: Launcher
     host_uuid: str
     cluster: str
     new_id: Callable[[], str]
+    emitter: Emitter
     accept_env: tuple[str, ...] = ()
     gateway_ports: str = bind.NO
     programs: Programs = field(factory=Programs, eq=False, repr=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Final
 
 from attrs import evolve
@@ -11,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.audit.events import Peer, SessionEnd, SessionStart
 from teleconch.errors import TeleconchError
 from teleconch.node.files.programs import is_scp
 from teleconch.node.files.transfers import Transfers
@@ -30,17 +30,19 @@ log = Logger()
 
 
 class UserProgram:
-    """A :class:`teleconch.session.program.Program`, which logs its start and the end of its session with ``fields``.
+    """A :class:`teleconch.session.program.Program`, which tells of its start and of the end of its session: ``sid``, of
+    ``who``.
 
     What goes wrong when it is started is told as with a program that has ended at once: after :meth:`start` has
     returned, so that the request is answered first.
     """
 
-    def __init__(self, place: Place, terminal: Terminal | None, fields: Mapping[str, str]) -> None:
+    def __init__(self, place: Place, terminal: Terminal | None, who: Peer, sid: str) -> None:
         """``terminal`` is this program's from now on."""
         self._place = place
         self._terminal = terminal
-        self._fields = fields
+        self._who = who
+        self._sid = sid
         self._process: Process | None = None
         self._transfers: Transfers | None = None
         self._started = self._ended = False
@@ -78,7 +80,7 @@ class UserProgram:
         )
         report = None
         if moves_files:
-            self._transfers = Transfers(self._place.reactor, self._fields)
+            self._transfers = Transfers(self._place.reactor, self._place.emitter, self._who, self._sid)
             request = evolve(request, programs=self._place.programs.folder())
         terminal = self._terminal
         ends = self._wires.on_pipes() if terminal is None else self._wires.on_terminal(terminal)
@@ -96,15 +98,15 @@ class UserProgram:
             return
         self._started = True
         command = request.command
-        log.info(
-            "session started: {user} as {login}",
-            event="session.start",
-            success=True,
-            pid=facts.pid,
-            terminal=None if self._terminal is None else self._terminal.path,
-            command=None if command is None else command[:COMMAND_SHOWN].decode("utf-8", "replace"),
-            subsystem=request.serve,
-            **self._fields,
+        self._place.emitter.emit(
+            SessionStart(
+                peer=self._who,
+                sid=self._sid,
+                pid=facts.pid,
+                terminal="" if self._terminal is None else self._terminal.path,
+                command="" if command is None else command[:COMMAND_SHOWN].decode("utf-8", "replace"),
+                subsystem=request.serve or "",
+            )
         )
         self._end(await process.ended)
 
@@ -113,11 +115,11 @@ class UserProgram:
         self._end(NOT_STARTED)
 
     def _fail(self, sentence: str) -> None:
-        refused(sentence, self._fields)
+        self._place.emitter.emit(SessionStart(peer=self._who, sid=self._sid, error=sentence))
         self._events.failed(sentence)
 
     def _broken(self, failure: Failure) -> None:
-        log.failure("session {sid} broke", failure, sid=self._fields["sid"])
+        log.failure("session {sid} broke", failure, sid=self._sid)
         self._events.hang_up("internal error")
 
     # --- while it runs -----------------------------------------------------------------------------------------------
@@ -167,19 +169,8 @@ class UserProgram:
             self._process.hang_up()
 
     def session_over(self, end: End) -> None:
-        """Log the end, where there was a start."""
+        """Tell of the end, where there was a start."""
         if not self._started:
             return
-        log.info(
-            "session ended: {user} as {login}",
-            event="session.end",
-            success=end.error is None,
-            exit_code=None if end.status is None else os.waitstatus_to_exitcode(end.status),
-            error=end.error,
-            **self._fields,
-        )
-
-
-def refused(sentence: str, fields: Mapping[str, str]) -> None:
-    """Log why something of a session did not happen."""
-    log.warn("session request refused: {error}", event="session.start", success=False, error=sentence, **fields)
+        code = None if end.status is None else os.waitstatus_to_exitcode(end.status)
+        self._place.emitter.emit(SessionEnd(peer=self._who, sid=self._sid, exit_code=code, error=end.error or ""))

@@ -13,10 +13,10 @@ from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import IConchUser
 from twisted.cred.portal import IRealm
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from teleconch.access.permit import AccessPermit, permit_access
+from teleconch.audit.events import Peer, Port, SessionStart
 from teleconch.errors import AccessDenied, LimitExceeded
 from teleconch.node import shares
 from teleconch.node.environment import address
@@ -32,8 +32,6 @@ from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 
 NO_MORE_SESSIONS: Final = b"no-more-sessions@openssh.com"  # OpenSSH's PROTOCOL, section 2.2
-
-log = Logger()
 
 
 class NodeUser(ConchUser):
@@ -52,13 +50,8 @@ class NodeUser(ConchUser):
         self._place = place
         self._now = now
         self._no_more_sessions = False
-        self._fields = {
-            "user": identity.user,
-            "login": login,
-            "server_id": place.host_uuid,
-            "addr_remote": "{}:{}".format(*address(peer)),
-        }
-        self.gate = Gate(self.permit, self._fields)
+        self._who: Peer | None = None
+        self.gate = Gate(self.permit, self.who, place.emitter)
         self.forwarding = Forwarding(
             self.gate,
             lambda: self.conn,
@@ -72,6 +65,18 @@ class NodeUser(ConchUser):
     def permit(self) -> AccessPermit:
         """What may be done at this moment. AccessDenied."""
         return permit_access(self.identity, self.login, self._place.host_uuid, self._now())
+
+    def who(self) -> Peer:
+        """This connection in events, once it stands."""
+        if self._who is None:
+            self._who = Peer(
+                user=self.user,
+                login=self.login,
+                server_id=self._place.host_uuid,
+                addr_local="{}:{}".format(*address(self.conn.transport.getHost())),
+                addr_remote="{}:{}".format(*address(self._peer)),
+            )
+        return self._who
 
     def descriptors(self) -> int:
         """About how many of the daemon's descriptors this connection holds."""
@@ -103,7 +108,7 @@ class NodeUser(ConchUser):
                 raise self._refused(kind, "The client has said that it opens no more sessions, and opened one.")
             host = self.conn.transport.getHost()
             forwarding = SessionForwarding(self.forwarding)
-            return SessionChannel(permit, self.gate, self._place, self._peer, host, forwarding)
+            return SessionChannel(permit, self.gate, self._place, self.who(), self._peer, host, forwarding)
         if kind in Forwarding.CHANNELS:
             return self.forwarding.lookup(kind, data)
         raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
@@ -126,14 +131,11 @@ class NodeUser(ConchUser):
     def _refused(
         self, kind: bytes, sentence: str, code: int = messages.OPEN_ADMINISTRATIVELY_PROHIBITED
     ) -> ChannelRefused:
-        log.warn(
-            "channel {kind} refused: {error}",
-            kind=kind[:64].decode("ascii", "replace"),
-            event="session.start" if kind == b"session" else "port",
-            success=False,
-            error=sentence,
-            **self._fields,
-        )
+        if kind == b"session":
+            self._place.emitter.emit(SessionStart(peer=self.who(), error=sentence))
+        else:
+            shown = kind[:64].decode("ascii", "replace")
+            self._place.emitter.emit(Port(peer=self.who(), kind=shown, addr="nowhere", error=sentence))
         return ChannelRefused(code, sentence)
 
 

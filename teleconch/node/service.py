@@ -20,6 +20,8 @@ from twisted.python.failure import Failure
 
 import teleconch
 from teleconch.api.interface import Hosts
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import NodeHeld
 from teleconch.errors import BadParameter, TeleconchError
 from teleconch.node.forward import bind
 from teleconch.node.heartbeat import Heartbeat
@@ -66,8 +68,8 @@ class NodeServer(Service):
     """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies are to dial, or ``None``
     for what the listener got. ``member`` has joined already; its auth server may be down. ``commands`` are labels whose
     values programs print; ``accept_env`` are patterns of variables that clients may set; ``gateway_ports`` says where
-    ``ssh -R`` listens (sshd's words, ``forward.bind``). ``refused`` is called with a sentence
-    when the auth server refuses a ping, and with an empty one when it takes one. BadParameter."""
+    ``ssh -R`` listens (sshd's words, ``forward.bind``). ``emitter`` takes the audit events. ``refused`` is called with
+    a sentence when the auth server refuses a ping, and with an empty one when it takes one. BadParameter."""
 
     name = "node"
 
@@ -78,6 +80,7 @@ class NodeServer(Service):
         endpoint: IStreamServerEndpoint,
         *,
         nodename: str,
+        emitter: Emitter,
         addr: str | None = None,
         public_addrs: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -114,6 +117,7 @@ class NodeServer(Service):
             member.uuid,
             member.cluster,
             lambda: str(uuid.uuid4()),
+            emitter,
             accept_env=tuple(accept_env),
             gateway_ports=gateway_ports,
         )
@@ -124,7 +128,8 @@ class NodeServer(Service):
             CurrentKeys(member.host_keys),
             options,
             log_name="node",
-            audit={"server_id": member.uuid},
+            emitter=emitter,
+            server_id=member.uuid,
         )
         self._refused = refused
         self.heartbeat = Heartbeat(
@@ -178,16 +183,15 @@ class NodeServer(Service):
         here."""
         logins = {login for login, uid in self.launcher.uids.items() if is_whose(user, login, uid)}
         ended = [each for each in self.place.users if each.login in logins]
-        log.error(
-            "{login} held up this node through a FUSE file system: {connections} connections ended, refused for "
-            "{seconds} s",
-            event="node.held",
-            success=False,
-            login=", ".join(sorted(logins)) or user,
-            user=", ".join(sorted({each.identity.user for each in ended})),
-            server_id=self._member.uuid,
-            connections=len(ended),
-            seconds=seconds,
+        self.place.emitter.emit(
+            NodeHeld(
+                login=", ".join(sorted(logins)) or user,
+                user=", ".join(sorted({each.identity.user for each in ended})),
+                server_id=self._member.uuid,
+                connections=len(ended),
+                seconds=seconds,
+                error="a FUSE file system held up this node",
+            )
         )
         for each in ended:
             each.conn.transport.fail(SSHProblem(HELD_UP, messages.DISCONNECT_BY_APPLICATION))

@@ -19,15 +19,16 @@ from twisted.internet.interfaces import IAddress
 
 from teleconch.access.kinds import Kind
 from teleconch.access.permit import AccessPermit
+from teleconch.audit.events import Peer, SessionStart
 from teleconch.errors import AccessDenied, BadParameter, NotFound, quoted
 from teleconch.node import pty
-from teleconch.node.environment import ENTRY_COST, Requested, SessionFacts, address
+from teleconch.node.environment import ENTRY_COST, Requested, SessionFacts
 from teleconch.node.files.child import SFTP
 from teleconch.node.forward.session import X11_REQUEST, SessionForwarding
 from teleconch.node.gate import Gate, asked
 from teleconch.node.launch import rc
 from teleconch.node.place import Place
-from teleconch.node.program import UserProgram, refused
+from teleconch.node.program import UserProgram
 from teleconch.node.start import Request
 from teleconch.node.starting import NO_MEMORY
 from teleconch.node.streams import SINK_HIGH
@@ -51,6 +52,7 @@ class SessionChannel(Channel):
         permit: AccessPermit,
         gate: Gate,
         place: Place,
+        who: Peer,
         peer: IAddress,
         host: IAddress,
         forwarding: SessionForwarding,
@@ -71,13 +73,7 @@ class SessionChannel(Channel):
             peer=peer,
             host=host,
         )
-        self._fields = {
-            "user": permit.identity.user,
-            "login": permit.login,
-            "server_id": place.host_uuid,
-            "sid": self.id_text,
-            "addr_remote": "{}:{}".format(*address(peer)),
-        }
+        self._who = who
         self._forwarding = forwarding
         self._requested = Requested(place.accept_env)
         self._terminal: pty.Terminal | None = None  # until there is a program on it
@@ -155,7 +151,7 @@ class SessionChannel(Channel):
         return super().requestReceived(requestType, data)
 
     def _refuse(self, sentence: str) -> bool:
-        refused(sentence, self._fields)
+        self._place.emitter.emit(SessionStart(peer=self._who, sid=self.id_text, error=sentence))
         return False
 
     # --- the session -------------------------------------------------------------------------------------------------
@@ -184,7 +180,7 @@ class SessionChannel(Channel):
             rc=rc.USER if Kind.USER_RC in permit.kinds and serve is None else rc.SYSTEM,
             cookie=self._forwarding.cookie,
         )
-        program = UserProgram(self._place, terminal, self._fields)
+        program = UserProgram(self._place, terminal, self._who, self.id_text)
         live = self._place.live.begin(self.id_text, program, program.session_over)
         program.start(request, owner=self.conn.account)
         self.take_part(live, Right.WRITE)

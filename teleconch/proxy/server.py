@@ -12,11 +12,12 @@ from twisted.cred.portal import IRealm
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from teleconch.access.permit import APIPermit, DialPermit, permit_api, permit_dial
-from teleconch.errors import AccessDenied, ConnectionProblem, LimitExceeded, TeleconchError
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import Peer, ProxyDenied, ProxyDial
+from teleconch.errors import ConnectionProblem, LimitExceeded, TeleconchError
 from teleconch.proxy.channels import ProxySession, jump
 from teleconch.proxy.dial import Dialler
 from teleconch.proxy.roads import Roads
@@ -29,19 +30,20 @@ from teleconch.resources.times import utc_text
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
+from teleconch.ssh.framing import named_end
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import End
 
-log = Logger()
-
 API_AT_ONCE: Final = 32  # connections of one user to the auth server, whose peer for all users is this proxy
+_ASKED_MAX: Final = 512  # letters that an event tells of what was asked for
 _T = TypeVar("_T")
 
 
 @frozen
 class ProxyParts:
-    """What every user of one proxy shares. ``now`` gives epoch seconds; ``cluster`` is this cluster's name."""
+    """What every user of one proxy shares. ``now`` gives epoch seconds; ``cluster`` is this cluster's name,
+    ``server_id`` this host's UUID."""
 
     clock: IReactorTime
     now: Callable[[], float]
@@ -51,6 +53,8 @@ class ProxyParts:
     dialler: Dialler
     roads: Roads
     shares: Shares
+    emitter: Emitter
+    server_id: str
     api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, those on their way among them
 
     async def auth_api(self, permit: APIPermit) -> End:
@@ -87,8 +91,7 @@ class ProxyUser:
         self._parts = parts
         self.identity = identity
         self.user = identity.user
-        self.login = login
-        self.peer = str(getattr(peer, "host", ""))
+        self._peer = Peer(user=identity.user, login=login, server_id=parts.server_id, addr_remote=named_end(peer))
         self._dialling: set[Deferred[Any]] = set()
 
     @property
@@ -102,7 +105,7 @@ class ProxyUser:
         if kind == b"session":
             return ProxySession(self)
         if kind != b"direct-tcpip":
-            self._refused("channel", AccessDenied("no such channel here"), kind.decode("ascii", "replace"))
+            self._denied("channel", kind.decode("ascii", "replace"), "no such channel here")
             raise ChannelRefused(
                 messages.OPEN_UNKNOWN_CHANNEL_TYPE, "The proxy leads to nodes; it has no such channel."
             )
@@ -119,7 +122,7 @@ class ProxyUser:
     def global_request(self, name: bytes, data: bytes) -> bool:
         """None is granted: the proxy listens for nobody (no ``tcpip-forward``)."""
         if b"forward" in name:
-            self._refused("port", AccessDenied("the proxy listens for nobody"), name.decode("ascii", "replace")[:64])
+            self._denied("listener", name.decode("ascii", "replace"), "the proxy listens for nobody")
         return False
 
     def logout(self) -> None:
@@ -141,18 +144,9 @@ class ProxyUser:
             except ConnectionProblem as error:
                 raise ConnectionProblem(self._unreachable(status)) from error
         except TeleconchError as error:
-            self._refused("proxy.dial", error, str(asked))
+            self._not_led(str(asked), error)
             raise
-        log.info(
-            "{user} is led to {target}",
-            event="proxy.dial",
-            success=True,
-            user=self.identity.user,
-            login=self.login,
-            addr_remote=self.peer,
-            target=str(asked),
-            server_id=status.node.uuid,
-        )
+        self._parts.emitter.emit(ProxyDial(peer=self._peer, target=str(asked), node=status.node.uuid))
         return turn
 
     async def _turn(self, permit: DialPermit) -> Turn:
@@ -166,12 +160,12 @@ class ProxyUser:
             permit = permit_api(self.identity, self._parts.now())
             return await self._waiting(lambda: self._parts.auth_api(permit))
         except TeleconchError as error:
-            self._refused("proxy.auth", error, "auth-api")
+            self._not_led("auth-api", error)
             raise
 
     def no_shell(self, asked: str) -> str:
         """What someone reads who asked the proxy itself for a shell, a command or files. Logged as a refusal."""
-        self._refused("auth", AccessDenied("no shell, command or files on the proxy"), asked)
+        self._denied("session", asked, "no shell, command or files on the proxy")
         host = self._parts.cluster
         return (
             f"This is the proxy of {host}: there is no shell, command or file transfer on it. "
@@ -199,18 +193,12 @@ class ProxyUser:
             return f"The proxy cannot reach {named}. Is the node running{'' if node.addr is None else ' there'}?"
         return f"{named} is offline since {utc_text(status.last_seen)}, and cannot be reached."
 
-    def _refused(self, event: str, error: TeleconchError, asked: str) -> None:
+    def _not_led(self, target: str, error: TeleconchError) -> None:
         why = f" ({error.__cause__})" if isinstance(error.__cause__, ConnectionProblem) else ""
-        log.warn(
-            "access denied: {error}",
-            event=event,
-            success=False,
-            user=self.identity.user,
-            login=self.login,
-            addr_remote=self.peer,
-            target=asked,
-            error=f"{error}{why}",
-        )
+        self._parts.emitter.emit(ProxyDial(peer=self._peer, target=target, error=f"{error}{why}"))
+
+    def _denied(self, kind: str, asked: str, why: str) -> None:
+        self._parts.emitter.emit(ProxyDenied(peer=self._peer, kind=kind, target=asked[:_ASKED_MAX], error=why))
 
 
 @implementer(IRealm)

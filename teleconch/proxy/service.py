@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from teleconch.api.interface import Watches
 from teleconch.api.watcher import Watcher
+from teleconch.audit.emitter import Emitter
 from teleconch.proxy.dial import Dialler
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.roads import Roads
@@ -39,6 +40,8 @@ class Member(Protocol):
     """What the proxy needs of ``api.membership.Membership``."""
 
     @property
+    def uuid(self) -> str: ...
+    @property
     def cluster(self) -> str: ...
     def host_keys(self) -> tuple[Secret, str]: ...
     def authorities(self) -> tuple[TrustedAuthority, ...]: ...
@@ -48,10 +51,10 @@ class ProxyServer(Service):
     """Listens for SSH on ``endpoint`` and leads users to the nodes of ``nodes``.
 
     ``auth_addresses`` are ``host:port``, ``own_ports`` those of other services of this host: none is dialled as a node.
-    ``now`` gives epoch seconds. ``await server.listening()`` opens the port and gives its address, or raises what
-    hindered it. The directory is watched while the service runs; users who ask for a node before it is
-    whole (:meth:`first_picture`) wait. ``refused`` is called with the auth server's sentence when it refuses this host,
-    and with an empty one when it does not.
+    ``emitter`` takes the audit events; ``now`` gives epoch seconds. ``await server.listening()`` opens the port and
+    gives its address, or raises what hindered it. The directory is watched while the service runs; users who ask for a
+    node before it is whole (:meth:`first_picture`) wait. ``refused`` is called with the auth server's sentence when it
+    refuses this host, and with an empty one when it does not.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ProxyServer(Service):
         member: Member,
         nodes: Watches,
         auth_addresses: Iterable[str],
+        emitter: Emitter,
         own_ports: Iterable[int] = (),
         options: ServerOptions | None = None,
         now: Callable[[], float] = time.time,
@@ -84,11 +88,21 @@ class ProxyServer(Service):
             dialler=dialler,
             roads=Roads(reactor, (dialler,)),
             shares=Shares(reactor),
+            emitter=emitter,
+            server_id=member.uuid,
         )
         self._own_ports = dialler.own_ports
         checker = CertificateChecker(lambda: user_authorities(member.authorities(), member.cluster), now)
         portal = Portal(ProxyRealm(parts), [checker])
-        self._factory = SSHServerFactory(reactor, portal, CurrentKeys(member.host_keys), options, "proxy")
+        self._factory = SSHServerFactory(
+            reactor,
+            portal,
+            CurrentKeys(member.host_keys),
+            options,
+            "proxy",
+            emitter=emitter,
+            server_id=member.uuid,
+        )
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]

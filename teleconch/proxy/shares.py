@@ -106,8 +106,6 @@ class Turn:
         self._silent = None
         log.warn(
             "a connection of {user} to {server_id} is ended: nothing came over it",
-            event="proxy.dial",
-            success=False,
             user=self.user,
             server_id=self.node,
         )

@@ -11,7 +11,7 @@ from teleconch.resources.secret import Secret
 @frozen
 class LoginRequest:
     """``otp`` is empty where the cluster asks for no second factor. ``ttl`` in seconds, ``None`` for the default.
-    ``source`` is what counts as one source where the request came from: an IPv4 address, an IPv6 /64."""
+    ``source`` is the address that the request came from."""
 
     user: str
     password: Secret

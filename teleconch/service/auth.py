@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,9 @@ from teleconch.api.interface import AuthAPI
 from teleconch.api.server import APIServerFactory
 from teleconch.api.tls import TLSCredentials, host_certificates, server_credentials
 from teleconch.atomic import write_file
+from teleconch.audit.emitter import Emitter
 from teleconch.auth.authorities import stored_cluster
-from teleconch.auth.authorized import checked
+from teleconch.auth.authorized import checked, tell_denied
 from teleconch.auth.certificates import TLSIdentity
 from teleconch.auth.server import AuthServer
 from teleconch.backend.interface import Backend
@@ -37,10 +39,11 @@ class AuthRole(Role):
 
     name = "auth"
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, emitter: Emitter) -> None:
         self._reactor = reactor
         self._config = config
         self._backend: Backend | None = None
+        self._emitter = emitter
         self._server: AuthServer | None = None
         self._port: IListeningPort | None = None
         self._factory: APIServerFactory | None = None
@@ -70,6 +73,7 @@ class AuthRole(Role):
                 for token in config.auth_service.tokens
             ],
             clock=reactor,
+            emitter=self._emitter,
         )
         await self._server.start()
         self._names = tuple(address.host for address in config.auth_service.public_addr)
@@ -81,10 +85,11 @@ class AuthRole(Role):
         address, server, now = self._config.auth_service.listen_addr, self.server, self._reactor.seconds
         self._factory = APIServerFactory(
             self._reactor,
-            lambda identity: checked(AuthAPI, server, identity, now),
+            lambda identity: checked(AuthAPI, server, identity, now, self._emitter),
             server.trusted,
             self._current_credentials,
             now,
+            partial(tell_denied, self._emitter),
         )
         try:
             self._port = await listener(self._reactor, address).listen(self._factory)

@@ -1,4 +1,4 @@
-"""Where log lines go and how they look: time, level, sentence, then the audit-ready fields of the event.
+"""Where log lines go and how they look: time, level, sentence, then the fields of the audit event that it is.
 
 Text that peers chose is escaped and cut here, in one place: a line stays one line of some length, and a terminal stays
 itself.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -26,19 +26,19 @@ from twisted.logger import (
     globalLogBeginner,
 )
 
+from teleconch.audit.events import NAMES, Event
 from teleconch.errors import BadParameter
 from teleconch.service.log_file import LogFile
 from teleconch.text import shown
 
 LEVELS = {"DEBUG": LogLevel.debug, "INFO": LogLevel.info, "WARN": LogLevel.warn, "ERROR": LogLevel.error}
-# The names of Teleport 4.2's audit events; a point stands as an underscore in Python's keywords.
-FIELDS = (
-    "event", "user", "login", "server_id", "sid", "addr_remote", "addr_local", "method", "target", "role", "exit_code",
-)  # fmt: skip
+# Of a line that is not an audit event's, what is shown after the sentence unless it stands there already.
+FIELDS = ("user", "login", "server_id", "sid", "addr_remote", "addr_local", "method", "target", "role")
 SENTENCE_MAX = 4096  # characters; what a stranger sends in one request must not fill a disk
 FIELD_MAX = 512
 log = Logger()
 
+_ELSEWHERE = ("event", "code", "success", "error")  # the level and the sentence tell of success and error
 _AMBIGUOUS = re.compile(r'[ "=\\]')
 
 
@@ -48,7 +48,7 @@ def _cut(text: str, longest: int) -> str:
 
 def _value(value: object) -> str:
     """Quoted where a reader could take its words for other fields."""
-    text = _cut(str(value), FIELD_MAX)
+    text = _cut(", ".join(map(str, value)) if isinstance(value, tuple) else str(value), FIELD_MAX)
     if text and not _AMBIGUOUS.search(text):
         return shown(text)
     return '"' + shown(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
@@ -70,14 +70,25 @@ def _time(second: int) -> str:
     return formatTime(second)
 
 
+def _fields(event: LogEvent) -> Iterator[tuple[str, object]]:
+    """Names, as Teleport has them, and values of what follows the sentence."""
+    audited = event.get("audit")
+    if isinstance(audited, Event):
+        told = audited.fields()
+        yield "event", told["event"]
+        yield from ((name, value) for name, value in told.items() if name not in _ELSEWHERE)
+        yield "code", told["code"]
+    elif event.get("log_namespace", "").startswith("teleconch."):
+        form = event.get("log_format") or ""
+        for name in FIELDS:
+            if event.get(name) not in (None, "") and "{" + name not in form:
+                yield NAMES.get(name, name), event[name]
+
+
 def format_line(event: LogEvent) -> str:
     """One line for one event; a failure's traceback follows, indented."""
     level = event.get("log_level")
-    fields = "".join(
-        f" {name.replace('addr_', 'addr.')}={_value(event[name])}"
-        for name in FIELDS
-        if "event" in event and event.get(name) not in (None, "")
-    )
+    fields = "".join(f" {name}={_value(value)}" for name, value in _fields(event))
     sentence = shown(_cut(_sentence(event), SENTENCE_MAX))
     line = f"{_time(int(event['log_time']))} {level.name.upper() if level else 'INFO':5} {sentence}{fields}\n"
     failure = event.get("log_failure")

@@ -8,6 +8,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 
 from teleconch.api.membership import Membership
+from teleconch.audit.emitter import Emitter
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
 from teleconch.node.labels import LabelCommand
@@ -32,10 +33,11 @@ class NodeRole(Role):
 
     name = "node"
 
-    def __init__(self, reactor: Any, config: Config, how: JoinHow) -> None:
+    def __init__(self, reactor: Any, config: Config, how: JoinHow, emitter: Emitter) -> None:
         self._reactor = reactor
         self._config = config
         self._how = how
+        self._emitter = emitter
         self._membership: Membership | None = None
         self._server: NodeServer | None = None
 
@@ -71,6 +73,7 @@ class NodeRole(Role):
             gateway_ports=ssh.gateway_ports,
             rules=LoginRules(ssh.pam_service, ssh.permit_user_env),
             options=server_options(config),
+            emitter=self._emitter,
             now=self._reactor.seconds,
             refused=self.refused,
         )

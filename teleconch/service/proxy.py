@@ -8,6 +8,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 
 from teleconch.api.membership import Membership
+from teleconch.audit.emitter import Emitter
 from teleconch.config.values import Config
 from teleconch.proxy.service import ProxyServer
 from teleconch.service.role import (
@@ -29,10 +30,11 @@ class ProxyRole(Role):
 
     name = "proxy"
 
-    def __init__(self, reactor: Any, config: Config, how: JoinHow) -> None:
+    def __init__(self, reactor: Any, config: Config, how: JoinHow, emitter: Emitter) -> None:
         self._reactor = reactor
         self._config = config
         self._how = how
+        self._emitter = emitter
         self._membership: Membership | None = None
         self._server: ProxyServer | None = None
         self._web: WebServer | None = None
@@ -68,6 +70,7 @@ class ProxyRole(Role):
             member=membership,
             nodes=membership.client,
             auth_addresses=self._how.auth_servers,
+            emitter=self._emitter,
             own_ports=(web.port,),
             options=server_options(config),
             now=self._reactor.seconds,

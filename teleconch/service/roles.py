@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from teleconch.config.values import Config
 from teleconch.errors import AlreadyJoined, TeleconchError
 from teleconch.service.dispatch import straighten
+from teleconch.service.events import LogEmitter
 from teleconch.service.ready import Readiness
 from teleconch.service.role import JoinHow, Role, join_how
 
@@ -35,6 +36,7 @@ class Roles(Service):
         self._config = config
         self._readiness = readiness
         self._failed = failed
+        self._emitter = LogEmitter()
         self._started: list[Role] = []
         self._starting: Deferred[None] | None = None
         self._stopping: list[Role] = []
@@ -53,7 +55,7 @@ class Roles(Service):
         if "auth" in names:
             from teleconch.service.auth import AuthRole
 
-            self.auth = AuthRole(self._reactor, self._config)
+            self.auth = AuthRole(self._reactor, self._config, self._emitter)
             await self._run(self.auth)
             if len(names) > 1:
                 how = await self.auth.join_token()
@@ -71,10 +73,10 @@ class Roles(Service):
         if name == "node":
             from teleconch.service.node import NodeRole
 
-            return NodeRole(self._reactor, self._config, how)
+            return NodeRole(self._reactor, self._config, how, self._emitter)
         from teleconch.service.proxy import ProxyRole
 
-        return ProxyRole(self._reactor, self._config, how)
+        return ProxyRole(self._reactor, self._config, how, self._emitter)
 
     async def _run(self, role: Role) -> None:
         self._started.append(role)

@@ -119,7 +119,7 @@ class UserAuthClient(SSHService):
     def _broken(self, failure: Failure) -> None:
         error: Any = failure.value
         if not isinstance(error, TeleconchError):
-            self.log.failure("authentication broke", failure=failure, event="auth")
+            self.log.failure("authentication broke", failure=failure)
             error = ConnectionProblem("Signing with your key failed; log in again with tsh login.")
         self._refused(error)
 

@@ -155,7 +155,7 @@ class Channel(SSHChannel):
         self._unsent_bytes += len(data)
         self._send()
         if self._unsent_bytes > limits.CHANNEL_BUFFER:
-            self.log.warn("a channel's writer takes no pause; channel closed", event="ssh")
+            self.log.warn("a channel's writer takes no pause; channel closed")
             self._unsent.clear()
             self._unsent_bytes = 0
             self.loseConnection()
@@ -462,9 +462,9 @@ class Channel(SSHChannel):
     def _broken_request(self) -> bool:
         failure = Failure()
         if failure.check(TeleconchError, SSHProblem):
-            self.log.info("channel request refused: {error}", event="ssh", error=failure.getErrorMessage())
+            self.log.info("channel request refused: {error}", error=failure.getErrorMessage())
         else:
-            self.log.failure("a channel request broke", failure=failure, event="ssh")
+            self.log.failure("a channel request broke", failure=failure)
         return False
 
     def _reply(self, answer: object, want_reply: bool) -> None:

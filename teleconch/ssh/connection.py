@@ -163,7 +163,7 @@ class Connection(SSHConnection):
         if isinstance(failure.value, SSHProblem):
             self.transport.fail(failure.value)
             return
-        self.log.failure("the connection broke", failure=failure, event="ssh")
+        self.log.failure("the connection broke", failure=failure)
         if not self._stopped:
             self.transport.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
 
@@ -215,7 +215,7 @@ class Connection(SSHConnection):
         try:
             channel.channelOpen(data)
         except Exception:  # noqa: BLE001 - one channel's fault must not end the others
-            self.log.failure("a channel broke as it opened", event="ssh")
+            self.log.failure("a channel broke as it opened")
             channel.abortConnection()
 
     async def _decide(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel:
@@ -233,7 +233,7 @@ class Connection(SSHConnection):
         except SSHProblem as problem:
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, str(problem)) from None
         except Exception:  # noqa: BLE001 - an unexpected error is a refusal; the log has the whole
-            self.log.failure("a channel could not be opened", event="ssh")
+            self.log.failure("a channel could not be opened")
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, "something went wrong here") from None
         if channel is None:
             raise ChannelRefused(messages.OPEN_UNKNOWN_CHANNEL_TYPE, "unknown kind of channel")

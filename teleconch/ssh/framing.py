@@ -105,7 +105,7 @@ class PacketStream(Protocol):
         except SSHProblem as problem:
             self.fail(problem)
         except Exception:  # noqa: BLE001 - the boundary to the peer: the log gets the whole, the peer a sentence
-            self.log.failure("an ssh connection broke", event="ssh", addr_remote=self.peer_name())
+            self.log.failure("an ssh connection broke", addr_remote=self.peer_name())
             self.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
         finally:
             self._corked -= 1
@@ -248,7 +248,7 @@ class PacketStream(Protocol):
 
     def problem(self, problem: SSHProblem) -> None:
         """The connection ends for this. Log it."""
-        self.log.info("ssh connection ended: {error}", event="ssh", addr_remote=self.peer_name(), error=str(problem))
+        self.log.info("ssh connection ended: {error}", addr_remote=self.peer_name(), error=str(problem))
 
     def getPeer(self) -> Any:
         return self.transport.getPeer() if self.transport is not None else None
@@ -258,5 +258,9 @@ class PacketStream(Protocol):
 
     def peer_name(self) -> str:
         """``host:port`` of the peer, for the log."""
-        peer = self.getPeer()
-        return f"{peer.host}:{peer.port}" if hasattr(peer, "port") else str(peer)
+        return named_end(self.getPeer())
+
+
+def named_end(end: Any) -> str:
+    """``host:port`` of one end of a connection, for logs and events."""
+    return f"{end.host}:{end.port}" if hasattr(end, "port") else str(end)

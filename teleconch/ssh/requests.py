@@ -109,9 +109,9 @@ class GlobalRequests:
             answer = self._decide(name, data)
             return await answer if inspect.isawaitable(answer) else answer
         except (SSHProblem, TeleconchError) as refusal:
-            self.log.info("global request refused: {error}", event="ssh", error=str(refusal))
+            self.log.info("global request refused: {error}", error=str(refusal))
         except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log the whole
-            self.log.failure("a global request broke", event="ssh")
+            self.log.failure("a global request broke")
         return False
 
     def stop(self) -> None:

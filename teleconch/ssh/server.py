@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
@@ -13,12 +13,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.admission import Admission
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import AuthAttempt, Peer, SessionRejected
 from teleconch.codec import string
 from teleconch.errors import BadParameter
 from teleconch.ssh import algorithms, kex, limits, messages, states
 from teleconch.ssh.account import account_of
 from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.connection import Connection
+from teleconch.ssh.framing import named_end
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.limits import EXCHANGES, HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.problems import SSHProblem
@@ -75,19 +78,36 @@ class SSHServerTransport(SSHTransport):
         self._host_keys = factory.offered_host_keys()
         self.first_host_key = b""  # the blob of the key or certificate that the first key exchange has shown
         self.user = ""  # who has authenticated, for the log
+        self._host: Any = None
         self._grace: Any = None
         self.account.take(limits.CONNECTION_COST)
 
     def connectionMade(self) -> None:
         self._grace = self.reactor.callLater(self.factory.options.limits.login_grace, self._too_slow)
+        self._host = super().getHost()
         self.factory.connections.add(self)
         self.factory.admission.connected(self, self.getPeer())
         if not self.ended:
             super().connectionMade()
 
-    @property
-    def log_fields(self) -> Mapping[str, str]:
-        return {"service": self.factory.log_name, "addr_remote": self.peer_name(), **self.factory.audit}
+    def getHost(self) -> Any:
+        """Our end, also when the connection is gone: events tell of it then as well."""
+        return self._host
+
+    def login_refused(self, login: str, why: str) -> None:
+        factory = self.factory
+        factory.emitter.emit(AuthAttempt(peer=self._audited(login=login), service=factory.log_name, error=why))
+
+    def _audited(self, **who: str) -> Peer:
+        addresses = {"addr_local": named_end(self.getHost()), "addr_remote": self.peer_name()}
+        return Peer(server_id=self.factory.server_id, **addresses, **who)
+
+    def _rejected(self, user: str, reason: str, sentence: str) -> None:
+        """``user``, who has proved who they are, has too much open."""
+        factory = self.factory
+        peer = self._audited(user=user)
+        factory.emitter.emit(SessionRejected(peer=peer, service=factory.log_name, reason=reason, error=sentence))
+        self.sendDisconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, sentence.encode())
 
     def _too_slow(self) -> None:
         self._grace = None
@@ -174,12 +194,12 @@ class SSHServerTransport(SSHTransport):
         self.user = user
         if not self.factory.admission.authenticated(self, user):
             logout()
-            self.fail(SSHProblem(f"{user} has too many connections", messages.DISCONNECT_TOO_MANY_CONNECTIONS))
+            self._rejected(user, "connections", f"{user} has too many connections")
             return
         if not self.account.widen(limits.CONNECTION_BUDGET, account_of(user)):
             logout()
             sentence = f"{user} has too much open on this host for its memory; close some of it first"
-            self.fail(SSHProblem(sentence, messages.DISCONNECT_TOO_MANY_CONNECTIONS))
+            self._rejected(user, "memory", sentence)
             return
         options = self.factory.options
         self.sendPacket(messages.USERAUTH_SUCCESS, b"")
@@ -196,8 +216,8 @@ class SSHServerTransport(SSHTransport):
 class SSHServerFactory(Factory[SSHServerTransport]):
     """Listens for SSH. ``host_keys()`` is asked again for each new list of keys, so renewed certificates are taken up.
 
-    ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`. ``audit`` are fields for the log lines of
-    refused logins.
+    ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`. ``log_name`` and ``server_id`` say in
+    events whose listener this is.
     """
 
     log = Logger()
@@ -210,7 +230,9 @@ class SSHServerFactory(Factory[SSHServerTransport]):
         host_keys: Callable[[], Sequence[HostKey]],
         options: ServerOptions | None = None,
         log_name: str = "ssh",
-        audit: Mapping[str, str] | None = None,
+        *,
+        emitter: Emitter,
+        server_id: str = "",
     ) -> None:
         self.reactor = reactor
         self.portal = portal
@@ -219,7 +241,8 @@ class SSHServerFactory(Factory[SSHServerTransport]):
             ciphers=self.options.ciphers, kex_algos=self.options.kex_algos, mac_algos=self.options.mac_algos
         )
         self.log_name = log_name
-        self.audit = dict(audit or {})
+        self.emitter = emitter
+        self.server_id = server_id
         self._host_keys = host_keys
         self.admission = Admission(self.options.limits.bounds(), reactor.seconds, log_name)
         self.connections: set[SSHServerTransport] = set()

@@ -6,7 +6,7 @@ was offered before, so an offer can never be taken for a proof (CVE-2024-45337).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.conch.error import ConchError, NotEnoughAuthentication, ValidPublicKey
@@ -48,9 +48,8 @@ class AuthTransport(Protocol):
     sessionID: bytes | None
     first_host_key: bytes
 
-    @property
-    def log_fields(self) -> Mapping[str, str]:
-        """Of the log's line about a refused login: service and address, and what the listener adds."""
+    def login_refused(self, login: str, why: str) -> None:
+        """Tell that ``login`` was refused."""
 
     def getPeer(self) -> Any: ...
     def sendPacket(self, messageType: int, payload: bytes) -> None: ...
@@ -78,7 +77,7 @@ class UserAuthServer(SSHService):
         )
         self._who: tuple[bytes, bytes] | None = None
         self._failures = self._offers = 0
-        self._logged = False
+        self._told = False
         self._busy = self._stopped = False
         self._waiting: list[bytes] = []
         self._earlier: tuple[CertificateCredentials, ...] = ()
@@ -86,8 +85,8 @@ class UserAuthServer(SSHService):
         self._asked = 0
 
     def serviceStopped(self) -> None:
-        if self._who is not None and not self._stopped and not self._logged:
-            self._log_refusal(self._who[0], "no usable certificate was shown")
+        if self._who is not None and not self._stopped and not self._told:
+            self._tell_refusal(self._who[0], "no usable certificate was shown")
         self._stopped = True
         self._wait_no_more()
         answers, self._answers = self._answers, None
@@ -116,7 +115,7 @@ class UserAuthServer(SSHService):
     def _broken(self, failure: Failure) -> None:
         problem = failure.value
         if not isinstance(problem, SSHProblem):
-            self.log.failure("authentication broke", failure=failure, event="auth")
+            self.log.failure("authentication broke", failure=failure)
             problem = SSHProblem("something went wrong here; try again", messages.DISCONNECT_BY_APPLICATION)
         if not self._stopped:
             self.transport.fail(problem)
@@ -202,7 +201,7 @@ class UserAuthServer(SSHService):
         if offer:  # a realm or checker that lets an unsigned offer through must not become a login
             logout()
             raise SSHProblem("authentication needs a signature", messages.DISCONNECT_BY_APPLICATION)
-        self._logged = True
+        self._told = True
         self._wait_no_more()
         self.transport.start_connection(avatar, logout, avatar.user)
 
@@ -249,23 +248,16 @@ class UserAuthServer(SSHService):
             return
         if counts and not partial:
             if not quiet:
-                self._log_refusal(login, why)
+                self._tell_refusal(login, why)
             self._failures += not offer
             self._offers += offer
             if self._failures >= self._limits.auth_tries or self._offers >= _OFFERS_MAX:
                 raise SSHProblem("too many authentication failures", messages.DISCONNECT_NO_MORE_AUTH_METHODS)
         self.transport.sendPacket(messages.USERAUTH_FAILURE, name_list(self._methods) + boolean(partial))
 
-    def _log_refusal(self, login: bytes, why: str) -> None:
-        self._logged = True
-        self.log.warn(
-            "access denied: {error}",
-            event="auth",
-            success=False,
-            login=login[:255].decode("utf-8", "replace"),
-            error=why,
-            **self.transport.log_fields,
-        )
+    def _tell_refusal(self, login: bytes, why: str) -> None:
+        self._told = True
+        self.transport.login_refused(login[:255].decode("utf-8", "replace"), why)
 
 
 def _text(raw: bytes) -> str:

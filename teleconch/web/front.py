@@ -1,4 +1,8 @@
-"""What the web asks of the auth server: under a limit per source, each refusal in the log, each answer poor."""
+"""What the web asks of the auth server: under a limit per source, each answer poor.
+
+What the auth server decides, it tells (the audit events ``user.login`` and ``user.signup``, with the address that they
+came from); the log here has only what never got there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from twisted.logger import Logger
 from teleconch.admission import source_of
 from teleconch.api.interface import Cluster, Logins
 from teleconch.defaults import PASSWORD_MAX
-from teleconch.errors import AccessDenied, BadParameter, NotFound, TeleconchError
+from teleconch.errors import AccessDenied, BadParameter, ConnectionProblem, NotFound, TeleconchError, Unavailable
 from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
 from teleconch.resources.secret import Secret
 from teleconch.turns import Turns
@@ -29,7 +33,6 @@ PATIENCE: Final = 20.0  # seconds that a request waits for others
 STATUS_FRESH: Final = 5.0  # seconds for which the cluster's status is not asked again
 _NAME_MAX: Final = 256  # letters by which attempts at a name, or a token, are told apart
 _KNOWN_MAX: Final = 4096  # pairs of source and name that have logged in
-_LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 _NO_INVITE: Final = (
     "This sign-up link does not work: it was used already, or its time is over. "
@@ -71,22 +74,16 @@ class Front:
 
     async def login(self, source: str, login: LoginRequest) -> UserCertificates:
         """Certificates for a password and second factor."""
-        try:
-            sent = evolve(login, source=source_of(source))
-            signed = await self._ask(source, login.user, lambda: self._api.login(sent))
-        except TeleconchError as error:
-            _refused("user.login", source, error, login.user)
-            raise
+        sent = evolve(login, source=source)
+        signed = await self._ask(source, login.user, lambda: self._api.login(sent))
         self._remember(source, login.user)
-        log.info("{user} logged in", event="user.login", user=signed.user, success=True, addr_remote=source)
         return signed
 
     async def start_signup(self, source: str, token: str) -> Signup:
         """What a sign-up shows. AccessDenied with one sentence for every token that does not work."""
         try:
-            return await self._ask(source, token, lambda: self._api.start_signup(_checked(token)))
+            return await self._ask(source, token, lambda: self._api.start_signup(_checked(token), source))
         except TeleconchError as error:
-            _refused("user.create", source, error)
             raise _told(error) from error
 
     async def finish_signup(self, source: str, token: str, password: str, code: str) -> str:
@@ -94,14 +91,11 @@ class Front:
         try:
             if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
                 raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
-            user = await self._ask(
-                source, token, lambda: self._api.finish_signup(_checked(token), Secret(password), code)
+            return await self._ask(
+                source, token, lambda: self._api.finish_signup(_checked(token), Secret(password), code, source)
             )
         except TeleconchError as error:
-            _refused("user.create", source, error)
             raise _told(error) from error
-        log.info("{user} signed up", event="user.create", user=user, success=True, addr_remote=source)
-        return user
 
     def _ask(self, host: str, name: str, call: Callable[[], Awaitable[_T]]) -> Deferred[_T]:
         """``call()``'s result, as one attempt from ``host`` at ``name``. LimitExceeded.
@@ -109,14 +103,24 @@ class Front:
         Auth cannot be told that a client went away, so its turn ends with the call and not with the client.
         """
         source, name = source_of(host), name[:_NAME_MAX]
-        self._attempts.take(source, name)
+        try:
+            self._attempts.take(source, name)
+        except TooOften as error:
+            if error.worth_a_line:  # a flood must not fill the log
+                log.warn("a login or sign-up from {addr_remote} refused: {error}", addr_remote=host, error=str(error))
+            raise
         begun = False
 
         async def work() -> _T:
             nonlocal begun
-            async with self._turns.turn(source, name, (source, name) in self._known):
-                begun = True
-                return await call()
+            try:
+                async with self._turns.turn(source, name, (source, name) in self._known):
+                    begun = True
+                    return await call()
+            except TeleconchError as error:
+                if not begun or isinstance(error, ConnectionProblem | Unavailable):
+                    log.warn("auth was not asked for {addr_remote}: {error}", addr_remote=host, error=str(error))
+                raise
 
         working = Deferred.fromCoroutine(work())
         asked: Deferred[_T] = Deferred(lambda _: None if begun else working.cancel())
@@ -143,17 +147,3 @@ def _checked(token: str) -> Secret:
 
 def _told(error: TeleconchError) -> TeleconchError:
     return AccessDenied(_NO_INVITE) if isinstance(error, (AccessDenied, NotFound)) else error
-
-
-def _refused(event: str, source: str, error: TeleconchError, user: str = "") -> None:
-    if isinstance(error, TooOften) and not error.worth_a_line:
-        return  # a flood must not fill the log
-    log.warn(
-        "access denied: {error}",
-        event=event,
-        user=user[:_LOGGED_MAX],
-        login="",
-        addr_remote=source,
-        success=False,
-        error=str(error),
-    )

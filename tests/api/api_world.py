@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from functools import partial
 
 from attrs import evolve
 from twisted.internet import reactor
@@ -24,7 +25,7 @@ from teleconch.api.tls import (
     newcomer_tls,
     server_credentials,
 )
-from teleconch.auth.authorized import checked
+from teleconch.auth.authorized import checked, tell_denied
 from teleconch.auth.records import HostRecord, UserRecord, host_key, user_key
 from teleconch.auth.server import AuthServer
 from teleconch.auth.state import put
@@ -39,6 +40,7 @@ from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from teleconch.service.events import LogEmitter
 
 CLUSTER = "example.com"
 TOKEN = "static-token"
@@ -68,8 +70,8 @@ class Log:
         self.events.append(event)
 
     def refusals(self):
-        """Errors of lines that an audit would keep, with who and where."""
-        return [each for each in self.events if each.get("event", "").startswith("auth") and "error" in each]
+        """Audit events of what was refused, with who and where."""
+        return [each for each in self.events if each.get("success") is False]
 
     def __enter__(self):
         globalLogPublisher.addObserver(self)
@@ -94,6 +96,7 @@ class World:
             second_factor="off",
             static_tokens=(Token(Secret(TOKEN), ("node", "proxy"), None, static=True),),
             clock=self.clock,
+            emitter=LogEmitter(),
             password_rounds=4,
         )
         self.port = None
@@ -115,8 +118,8 @@ class World:
 
     async def listen(self, port=0):
         self.factory = APIServerFactory(
-            self.clock, self.authorized, lambda: self.trusted, lambda: self.credentials, self.now, self.limits,
-            reactor,
+            self.clock, self.authorized, lambda: self.trusted, lambda: self.credentials, self.now,
+            partial(tell_denied, LogEmitter()), self.limits, reactor,
         )  # fmt: skip
         self.port = await TCP4ServerEndpoint(reactor, port, interface="127.0.0.1").listen(self.factory)
         self.address = f"127.0.0.1:{self.port.getHost().port}"
@@ -134,7 +137,7 @@ class World:
         await self.backend.close()
 
     def authorized(self, identity):
-        return checked(AuthAPI, self.server, identity, self.now)
+        return checked(AuthAPI, self.server, identity, self.now, LogEmitter())
 
     @property
     def pin(self):

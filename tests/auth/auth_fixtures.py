@@ -19,6 +19,7 @@ from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from teleconch.service.events import LogEmitter
 
 CLUSTER = "example.com"
 STATIC = "static-node-token"
@@ -53,6 +54,7 @@ class Cluster:
             "second_factor": "otp",
             "static_tokens": (Token(Secret(STATIC), ("node",), None, static=True),),
             "clock": self.clock,
+            "emitter": LogEmitter(),
             "password_rounds": 4,
         }
         return AuthServer(self.backend, **{**arguments, **changes})

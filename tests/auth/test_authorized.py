@@ -10,12 +10,13 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
 from teleconch.api import interface
 from teleconch.api.codec import METHODS
 from teleconch.api.interface import AuthAPI
 from teleconch.api.perspectives import PERSPECTIVES, methods_of
+from teleconch.audit.emitter import Memory
+from teleconch.audit.events import APIDenied
 from teleconch.auth.authorized import RULES, WATCHES, checked
 from teleconch.auth.server import AuthServer
 from teleconch.backend.memory import MemoryBackend
@@ -101,14 +102,15 @@ def walked():
 
 def auth_server():
     clock = Clock()
-    return AuthServer(MemoryBackend(clock.seconds), cluster="example.com", second_factor="off", clock=clock)
+    how = {"cluster": "example.com", "second_factor": "off", "clock": clock, "emitter": Memory()}
+    return AuthServer(MemoryBackend(clock.seconds), **how)
 
 
 def test_every_method_has_a_rule():
     """A method that is added to the API without a rule, a check or a use case does not go unnoticed."""
     assert sorted(RULES) == sorted(walked())
     server = auth_server()
-    api = checked(AuthAPI, server, USER, lambda: NOW)
+    api = checked(AuthAPI, server, USER, lambda: NOW, Memory())
     for name in walked():
         assert name in vars(type(api)), f"{name} is not checked"
         assert name in vars(server), f"{name} does nothing"
@@ -128,7 +130,7 @@ async def test_each_kind_is_watched_by_its_own():
     """Whoever may watch one kind may not watch every other; a kind without a rule is watched by nobody."""
     server = Reached()
     for who, identity in WHO.items():
-        api = checked(AuthAPI, server, identity, lambda: NOW)
+        api = checked(AuthAPI, server, identity, lambda: NOW, Memory())
         with pytest.raises(AccessDenied, match=r"'watch locks' is not for|'watch' is not for"):
             await api.watch(Kind("locks", str), object())
         if who in WATCHES["nodes"]:
@@ -139,7 +141,7 @@ async def test_each_kind_is_watched_by_its_own():
 def test_signatures():
     """The checked API takes what the interface says; the server takes the caller last where a host speaks."""
     server = auth_server()
-    api = checked(AuthAPI, server, USER, lambda: NOW)
+    api = checked(AuthAPI, server, USER, lambda: NOW, Memory())
     for noun, name in ((noun, name) for noun in interface.NOUNS for name in walked() if name in vars(noun)):
         promised = list(inspect.signature(vars(noun)[name]).parameters)
         assert list(inspect.signature(vars(type(api))[name]).parameters) == promised
@@ -164,28 +166,26 @@ def test_perspectives_show_what_rules_give():
 @test
 async def test_matrix(who, method):
     """Each kind of caller reaches just its methods; everything else is denied before the server, and logged."""
-    server, events = Reached(), []
-    api = checked(AuthAPI, server, WHO[who], lambda: NOW)
+    server, emitter = Reached(), Memory()
+    api = checked(AuthAPI, server, evolve(WHO[who], address="192.0.2.1"), lambda: NOW, emitter)
     arguments = arguments_of(method, who)
-    globalLogPublisher.addObserver(events.append)
-    try:
-        if method in set(" ".join(MAY[who]).split()):
-            await getattr(api, method)(*arguments)
-            passed = [*arguments, WHO[who]] if method in IN_PERSON else arguments
-            assert server.calls == [(method, tuple(passed))]
-            return
-        with pytest.raises(AccessDenied) as caught:
-            await getattr(api, method)(*arguments)
-    finally:
-        globalLogPublisher.removeObserver(events.append)
+    if method in set(" ".join(MAY[who]).split()):
+        await getattr(api, method)(*arguments)
+        passed = [*arguments, WHO[who]] if method in IN_PERSON else arguments
+        assert (server.calls, emitter.events) == ([(method, tuple(passed))], [])
+        return
+    with pytest.raises(AccessDenied) as caught:
+        await getattr(api, method)(*arguments)
     assert server.calls == []
     assert str(caught.value).endswith(".")
-    (line,) = [each for each in events if each.get("event") == "auth.api"]
-    assert (line["method"], line["error"]) == (method, str(caught.value))
-    assert (line["user"], line["server_id"]) == (
-        "alice" if who == "user" else None,
-        UUID if who in ("node", "proxy", "admin") else None,
+    told = APIDenied(
+        method=method,
+        user="alice" if who == "user" else "",
+        server_id=UUID if who in ("node", "proxy", "admin") else "",
+        addr_remote="192.0.2.1",
+        error=str(caught.value),
     )
+    assert emitter.events == [told]
 
 
 @pytest.mark.parametrize(("who", "method"), [(who, name) for who in MAY for name in " ".join(MAY[who]).split()])
@@ -194,7 +194,7 @@ async def test_who_was_removed(who, method):
     """A user or host that was removed may do nothing more, however long its certificate lives."""
     server = Reached()
     server.removed = True
-    api = checked(AuthAPI, server, WHO[who], lambda: NOW)
+    api = checked(AuthAPI, server, WHO[who], lambda: NOW, Memory())
     if method in IN_PERSON:  # the server decides, together with what is written
         await getattr(api, method)(*arguments_of(method, who))
         return
@@ -209,13 +209,13 @@ async def test_expiry(who):
     """An identity that expires while its connection lives may do nothing more, and is told what to do."""
     clock, server = Clock(), Reached()
     clock.advance(NOW)
-    api = checked(AuthAPI, server, WHO[who], clock.seconds)
+    api = checked(AuthAPI, server, WHO[who], clock.seconds, Memory())
     await api.status()
     clock.advance(60)
     for method in RULES:
         with pytest.raises(AccessDenied, match="not valid"):
             await getattr(api, method)(*arguments_of(method))
-    endless = checked(AuthAPI, server, evolve(WHO[who], expires=None), clock.seconds)
+    endless = checked(AuthAPI, server, evolve(WHO[who], expires=None), clock.seconds, Memory())
     with pytest.raises(AccessDenied, match="not valid"):
         await endless.status()
     assert len(server.calls) == 1
@@ -237,7 +237,7 @@ async def test_expiry(who):
 @test
 async def test_roles_are_exact(identity):
     """Neither a host of an unknown role nor a user who bears a host's role gets more than a user."""
-    api, server = checked(AuthAPI, Reached(), identity, lambda: NOW), set()
+    api, server = checked(AuthAPI, Reached(), identity, lambda: NOW, Memory()), set()
     for method in RULES:
         try:
             await getattr(api, method)(*arguments_of(method))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from teleconch import __version__, defaults
 from teleconch.api.interface import AuthAPI
 from teleconch.api.server import APIServerFactory
 from teleconch.api.tls import TLSCredentials
-from teleconch.auth.authorized import checked
+from teleconch.audit.emitter import Memory
+from teleconch.auth.authorized import checked, tell_denied
 from teleconch.auth.server import AuthServer
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
@@ -110,6 +112,7 @@ def cluster(tmp_path):
         second_factor="otp",
         static_tokens=[Token(Secret(STATIC), ("node", "proxy"), None, static=True)],
         clock=reactor,
+        emitter=(events := Memory()),
         password_rounds=4,
     )
     pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(server.start()))
@@ -118,10 +121,11 @@ def cluster(tmp_path):
     credentials = TLSCredentials(own.certificate + hosts[0], own.private_key)
     factory = APIServerFactory(
         reactor,
-        lambda identity: checked(AuthAPI, server, identity, time.time),
+        lambda identity: checked(AuthAPI, server, identity, time.time, events),
         lambda: own.authorities,
         lambda: credentials,
         time.time,
+        partial(tell_denied, events),
     )
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     admin = server.admin_identity(str(uuid.uuid4()))
@@ -471,7 +475,7 @@ async def test_auth_server_that_does_not_run(cluster):
 @pytest_twisted.ensureDeferred
 async def test_identity_of_another_cluster(cluster):
     """With an identity that this auth server did not sign, nothing is sent, and the reason is told."""
-    other = AuthServer(MemoryBackend(time.time), cluster="main", second_factor="off", clock=reactor)
+    other = AuthServer(MemoryBackend(time.time), cluster="main", second_factor="off", clock=reactor, emitter=Memory())
     await other.start()
     admin = other.admin_identity(str(uuid.uuid4()))
     await other.stop()

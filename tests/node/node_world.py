@@ -27,6 +27,7 @@ from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.host import Ping, RenewRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
+from teleconch.service.events import LogEmitter
 from teleconch.ssh.client import ClientOptions, connect
 from teleconch.ssh.connection import Connection
 
@@ -299,7 +300,7 @@ async def running_node(path: Path, down: bool = False, **how: Any) -> World:
     authorities = Authorities()
     member = Member(authorities, Auth(down))
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    node = NodeServer(reactor, member, endpoint, nodename="box", **{"stop_deadline": 0} | how)
+    node = NodeServer(reactor, member, endpoint, nodename="box", emitter=LogEmitter(), **{"stop_deadline": 0} | how)
     world = World(path, authorities, member, node)
     globalLogPublisher.addObserver(world.observe)
     node.startService()

@@ -205,7 +205,7 @@ async def test_certificate_ends_while_connected(world: World) -> None:
 def test_no_session_without_a_permit(world: World) -> None:
     """A session cannot even be made without a permit: no road around the gate."""
     with pytest.raises(TypeError):
-        SessionChannel(None, None, world.node.place, None, None, None)  # type: ignore[arg-type]
+        SessionChannel(None, None, world.node.place, None, None, None, None)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred

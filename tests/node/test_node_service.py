@@ -15,6 +15,7 @@ from teleconch.errors import AccessDenied, BadParameter
 from teleconch.node.labels import Labels
 from teleconch.node.service import NodeServer
 from teleconch.resources.host import Ping
+from teleconch.service.events import LogEmitter
 
 pytestmark = pytest.mark.program("ssh")
 
@@ -86,7 +87,7 @@ async def test_stop_hangs_up_in_the_end(tmp_path: Path) -> None:
 async def test_port_in_use(world: World) -> None:
     """A port that is taken is an error at start, for whoever starts the node."""
     endpoint = TCP4ServerEndpoint(reactor, world.port, interface="127.0.0.1")
-    node = NodeServer(reactor, Member(Authorities()), endpoint, nodename="second")
+    node = NodeServer(reactor, Member(Authorities()), endpoint, nodename="second", emitter=LogEmitter())
     node.startService()
     with pytest.raises(CannotListenError):
         await node.listening
@@ -97,7 +98,7 @@ async def test_port_in_use(world: World) -> None:
 async def test_stop_at_once(tmp_path: Path) -> None:
     """Starting and stopping in one breath leaves nothing."""
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    node = NodeServer(reactor, Member(Authorities()), endpoint, nodename="short")
+    node = NodeServer(reactor, Member(Authorities()), endpoint, nodename="short", emitter=LogEmitter())
     node.startService()
     await node.stopService()
     await task.deferLater(reactor, 0)

@@ -70,7 +70,7 @@ class FilesWorld:
 
     def moved(self, event: str) -> list[tuple[str, str, int, bool]]:
         """Path, action, size and result of each file that the node's log tells of."""
-        return [(each["path"], each["action"], each["size"], each["ok"]) for each in self.world.logged(event)]
+        return [(each["path"], each["action"], each["size"], each["success"]) for each in self.world.logged(event)]
 
     async def close(self) -> None:
         for client in self.world.clients:

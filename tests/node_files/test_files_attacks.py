@@ -90,10 +90,10 @@ async def test_memory_by_sftp(debugged: FilesWorld, other_user: str, tmp_path: P
     got = tmp_path / "got"
     await debugged.sftp(f"-get /proc/self/{name} {got}", f"-put /etc/hostname /proc/self/{name}", login=other_user)
     moved = {(action, ok) for _, action, _, ok in debugged.moved("sftp")}
-    assert ("write", False) in moved
-    assert ("write", True) not in moved
+    assert ("upload", False) in moved
+    assert ("upload", True) not in moved
     if name != "maps":  # addresses of his own process, which he may know
-        assert ("read", True) not in moved
+        assert ("download", True) not in moved
         assert not got.exists() or not got.read_bytes()
 
 

@@ -37,7 +37,7 @@ async def test_sftp_up_and_down(files: FilesWorld, tmp_path: Path) -> None:
     assert (result.code, result.err) == (0, b"")
     assert (tmp_path / "back").read_bytes() == (tmp_path / "there").read_bytes() == data
     there = str(tmp_path / "there")
-    assert files.moved("sftp") == [(there, "write", len(data), True), (there, "read", len(data), True)]
+    assert files.moved("sftp") == [(there, "upload", len(data), True), (there, "download", len(data), True)]
     (start,) = files.world.logged("session.start")
     (end,) = files.world.logged("session.end")
     for event in files.world.logged("sftp"):
@@ -71,7 +71,7 @@ async def test_sftp_refusals(files: FilesWorld, tmp_path: Path) -> None:
     result = await files.sftp("-get /nonexistent/x /dev/null", "-put /etc/hostname /nonexistent/x", "-rm /nonexistent")
     assert b'File "/nonexistent/x" not found' in result.err
     assert b'dest open "/nonexistent/x": No such file or directory' in result.err
-    assert files.moved("sftp") == [("/nonexistent/x", "write", 0, False)]
+    assert files.moved("sftp") == [("/nonexistent/x", "upload", 0, False)]
 
 
 @pytest_twisted.ensureDeferred
@@ -128,7 +128,7 @@ async def test_transfer_cut_off(files: FilesWorld, tmp_path: Path) -> None:
     client.kill()
     await files.until(lambda: files.moved("sftp"))
     ((path, action, size, ok),) = files.moved("sftp")
-    assert (path, action, ok) == (f"{tmp_path}/big", "read", False)
+    assert (path, action, ok) == (f"{tmp_path}/big", "download", False)
     assert 0 < size < 8 << 30
 
 
@@ -149,7 +149,7 @@ async def test_scp(files: FilesWorld, tmp_path: Path, protocol: str) -> None:
     assert (tmp_path / "back").read_bytes() == (there / "one").read_bytes() == data
     event = "scp" if protocol == "-O" else "sftp"
     path = f"{there}/one"
-    assert files.moved(event) == [(path, "write", len(data), True), (path, "read", len(data), True)]
+    assert files.moved(event) == [(path, "upload", len(data), True), (path, "download", len(data), True)]
 
 
 @pytest_twisted.ensureDeferred
@@ -184,8 +184,8 @@ async def test_scp_old_protocol_is_ours(files: FilesWorld, other_user: str, tmp_
     }
     result = await files.scp("-O", f"{other_user}@127.0.0.1:/etc/shadow", str(tmp_path))
     assert (result.code, b"scp: /etc/shadow: Permission denied" in result.err) == (1, True)
-    assert ("/etc/shadow", "read", 0, False) in files.moved("scp")
-    assert (f"{home}/copy/.bashrc", "write", (home / "copy/.bashrc").stat().st_size, True) in files.moved("scp")
+    assert ("/etc/shadow", "download", 0, False) in files.moved("scp")
+    assert (f"{home}/copy/.bashrc", "upload", (home / "copy/.bashrc").stat().st_size, True) in files.moved("scp")
 
 
 @pytest_twisted.ensureDeferred
@@ -213,7 +213,7 @@ async def test_scp_client_that_goes(files: FilesWorld, tmp_path: Path, sent: byt
     """A client of `scp -O` that ends in the middle leaves nobody waiting."""
     assert (await files.ssh(f"scp -f {_big(tmp_path)}", stdin=sent)).code == 1
     assert (await files.ssh(f"scp -t {tmp_path}/x", stdin=b"C0644 5 x\nab")).code == 1
-    assert ((f"{tmp_path}/x", "write", 2, False)) in files.moved("scp")
+    assert ((f"{tmp_path}/x", "upload", 2, False)) in files.moved("scp")
 
 
 @pytest_twisted.ensureDeferred

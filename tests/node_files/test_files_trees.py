@@ -137,8 +137,8 @@ async def _there_and_back(files: FilesWorld, tmp_path: Path, way: str, seed: int
     assert seen(back) == sent
     if way != "rsync":
         event = way.split()[0]
-        written = sorted(size for _, action, size, ok in files.moved(event) if action == "write" and ok)
-        read = sorted(size for _, action, size, ok in files.moved(event) if action == "read" and ok)
+        written = sorted(size for _, action, size, ok in files.moved(event) if action == "upload" and ok)
+        read = sorted(size for _, action, size, ok in files.moved(event) if action == "download" and ok)
         assert written == read == sorted(len(each[2]) for each in sent.values() if str(each[0]).startswith("0o100"))  # type: ignore[arg-type]
 
 

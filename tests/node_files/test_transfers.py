@@ -15,9 +15,11 @@ from raw_sftp import Peer, string, tree, uint32, uint64
 from twisted.internet import reactor, task
 from twisted.logger import globalLogPublisher
 
+from teleconch.audit import events as audit
 from teleconch.errors import BadParameter
 from teleconch.node.files.report import PATH_MAX, TOGETHER, _datagram, record
 from teleconch.node.files.transfers import DATAGRAM_MAX, Transfer, Transfers, parse
+from teleconch.service.events import LogEmitter
 from teleconch.sftp import packets as p
 
 
@@ -83,7 +85,7 @@ def test_lies(lie: bytes) -> None:
 async def test_log() -> None:
     """Each record becomes an event with the session's fields, which a record cannot change; nonsense is told once."""
     events: list[dict[str, object]] = []
-    transfers = Transfers(reactor, {"sid": "5", "user": "alice"})
+    transfers = Transfers(reactor, LogEmitter(), audit.Peer(user="alice"), "5")
     fd = transfers.take_child_end()
     globalLogPublisher.addObserver(events.append)
     try:
@@ -100,7 +102,7 @@ async def test_log() -> None:
     warnings = [each for each in events if "reported no file" in str(each.get("log_format"))]
     moved = [each for each in events if each.get("event") == "sftp"]
     assert len(warnings) == 1
-    assert [(each["path"], each["user"], each["sid"], each["ok"]) for each in moved] == [
+    assert [(each["path"], each["user"], each["sid"], each["success"]) for each in moved] == [
         ("a\\nb", "alice", "5", True),
         ("/x", "alice", "5", False),
     ]
@@ -192,7 +194,7 @@ def test_datagrams(sizes: list[int]) -> None:
 async def test_too_many_lines() -> None:
     """A datagram with more lines than ours have costs no more time than one of ours."""
     events: list[dict[str, object]] = []
-    transfers = Transfers(reactor, {"sid": "5"})
+    transfers = Transfers(reactor, LogEmitter(), audit.Peer(), "5")
     fd = transfers.take_child_end()
     globalLogPublisher.addObserver(events.append)
     try:

@@ -15,6 +15,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from teleconch.ca.keys import new_ssh_key
 from teleconch.ca.ssh import issue_host_cert
 from teleconch.node.service import NodeServer
+from teleconch.service.events import LogEmitter
 
 pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 
@@ -54,7 +55,7 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
     """A key that its agent holds for this way alone (`ssh-add -h box -h box>two`) logs in at both, and nowhere else."""
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
     member = Second(world.authorities, Auth(), uuid="b1d2e46a-372f-494b-bdd9-a1d25b9d6dec")
-    two = NodeServer(reactor, member, endpoint, nodename="two", stop_deadline=0)
+    two = NodeServer(reactor, member, endpoint, nodename="two", emitter=LogEmitter(), stop_deadline=0)
     two.startService()
     at_two = (await two.listening).getHost().port
     known = world.path / "known_hosts"

@@ -14,6 +14,8 @@ from twisted.internet import task
 
 from teleconch.access.kinds import Kind
 from teleconch.access.permit import AccessPermit
+from teleconch.audit.emitter import Memory
+from teleconch.audit.events import Peer
 from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied
 from teleconch.node.gate import Gate, asked
@@ -172,7 +174,7 @@ def test_gate_without_a_permit(kind: Kind, state: str) -> None:
         return Alike() if state == "looks like one" else None
 
     with pytest.raises(AccessDenied):
-        Gate(permit, {}).check(kind, "somewhere")
+        Gate(permit, Peer, Memory()).check(kind, "somewhere")
 
 
 @pytest_twisted.ensureDeferred

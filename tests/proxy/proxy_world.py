@@ -19,6 +19,7 @@ from teleconch.ca.keys import new_ssh_key
 from teleconch.proxy.service import ProxyServer
 from teleconch.resources.kind import NODES, Change, Kind
 from teleconch.resources.node import Node, NodeStatus
+from teleconch.service.events import LogEmitter
 
 CLUSTER = "example.test"
 
@@ -77,6 +78,7 @@ class Member:
     """A host that has joined: keys, certificate, authorities."""
 
     cluster = CLUSTER
+    uuid = new_uuid(99)
 
     def __init__(self) -> None:
         now = time.time()
@@ -133,6 +135,7 @@ class World:
             member=self.member,
             nodes=self.nodes,
             auth_addresses=auth_addresses,
+            emitter=LogEmitter(),
             **more,
         )
         self.server.startService()

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from teleconch.ca import authority, keys
 from teleconch.ca import ssh as ca_ssh
 from teleconch.codec import string, uint32
+from teleconch.service.events import LogEmitter
 from teleconch.ssh.auth_client import Signer
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.checker import CertificateChecker
@@ -199,7 +200,7 @@ def make_factory(
     realm = Realm()
     checkers = checkers or [CertificateChecker(lambda: [authority.trusted(USER_CA)], lambda: NOW)]
     host_keys = host_keys or [HostKey(HOST_PEM.reveal(), HOST_CERT)]
-    factory = SSHServerFactory(clock, Portal(realm, checkers), lambda: host_keys, options, "test")
+    factory = SSHServerFactory(clock, Portal(realm, checkers), lambda: host_keys, options, "test", emitter=LogEmitter())
     factory.realm = realm  # type: ignore[attr-defined]
     return factory
 

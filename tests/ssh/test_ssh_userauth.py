@@ -25,6 +25,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 
+from teleconch.audit.emitter import Memory as Events
+from teleconch.audit.events import SessionRejected
 from teleconch.ca import authority, keys
 from teleconch.ca.keys import public_blob
 from teleconch.codec import boolean, string, uint32
@@ -83,7 +85,7 @@ def test_others_do_not(cert: str | None, why: str) -> None:
     (line,) = log_lines(log)
     assert line.startswith("access denied: ")
     event = next(event for event in log if event.get("event") == "auth")
-    assert event["login"] == "root"
+    assert (event["login"], event["service"]) == ("root", "test")
     assert event["addr_remote"] == "127.0.0.1:40000"
 
 
@@ -403,6 +405,7 @@ def test_a_careless_checker() -> None:
 def test_connections_per_user() -> None:
     """One user cannot take all the connections."""
     pair = Pair(options=options(limits=Limits(max_connections_per_user=1)))
+    told = pair.factory.emitter = Events()
     pair.pump()
     assert pair.server.state == states.OPEN
     second = make_client(pair.clock)
@@ -418,6 +421,9 @@ def test_connections_per_user() -> None:
     again.pump()
     assert server.ended
     assert "too many connections" in str(second.refused)  # type: ignore[attr-defined]
+    (event,) = told.events
+    assert isinstance(event, SessionRejected)
+    assert (event.peer.user, event.service, event.reason, event.success) == ("alice", "test", "connections", False)
     assert pair.avatar.logged_out == 1
     pair.end()
 

@@ -24,7 +24,7 @@ def logged():
     events = []
 
     def observe(event):
-        if event.get("log_namespace", "").startswith("teleconch.web"):
+        if "audit" in event or event.get("log_namespace", "").startswith("teleconch.web"):
             events.append(event)
 
     globalLogPublisher.addObserver(observe)
@@ -107,7 +107,9 @@ async def test_sign_up_and_login(web: Web, logged) -> None:
     assert "BEGIN CERTIFICATE" in signer["tls_certs"][0]
     seen = [(each["event"], each.get("user"), each["success"]) for each in logged if "success" in each]
     assert ("user.login", "alice", True) in seen
-    assert ("user.create", "alice", True) in seen
+    assert ("user.signup", "alice", True) in seen
+    assert ("user.signup", "alice", False) in seen  # the wrong code
+    assert len(seen) == 5  # with the authorities and the user that were made: each is told once
     everything = repr(logged)
     assert token not in everything
     assert PASSWORD not in everything
@@ -243,7 +245,8 @@ async def test_too_many_attempts(web: Web, monkeypatch, logged) -> None:
     assert [answer.status for answer in answers] == [403] * 4 + [429] * 2
     assert "wait a minute" in answers[-1].error
     lines = [each for each in logged if each.get("event") == "user.login"]
-    assert len(lines) == 5
+    assert len(lines) == 4
     assert all(len(each["user"]) <= 64 for each in lines)
+    assert len([each for each in logged if "Too many attempts" in each.get("error", "")]) == 1
     assert web.api.calls.count("login") == 4
     assert (await web.get("/webapi/ping")).status == 200

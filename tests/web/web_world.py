@@ -25,6 +25,7 @@ from teleconch.ca.authority import new_authority
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import ConnectionProblem
 from teleconch.resources.user import User
+from teleconch.service.events import LogEmitter
 from teleconch.web.app import WebSettings
 from teleconch.web.service import WebServer
 from teleconch.web.tls import TLSFiles
@@ -112,6 +113,7 @@ class Web:
             cluster=CLUSTER,
             second_factor=second_factor,
             clock=reactor,
+            emitter=LogEmitter(),
             password_rounds=4,
         )
         await self.auth.start()

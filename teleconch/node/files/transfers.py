@@ -1,6 +1,6 @@
 """The daemon's side of the record of moved files: what the child reports becomes events ``sftp`` and ``scp``.
 
-Each event has ``path, action ("read" or "write"), size, ok, error`` beside the session's fields. The child runs with
+The child runs with
 the user's rights, so that nothing in a record is trusted: it is cut, its types are checked, control characters are
 escaped. A user who tampers with the socket can only lie about himself.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -18,6 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from teleconch.audit.emitter import Emitter
+from teleconch.audit.events import Peer, Scp, Sftp
 from teleconch.errors import BadParameter
 from teleconch.node.files.report import DATAGRAM_MAX, ERROR_MAX, PATH_MAX, READ, TOGETHER, WRITE
 from teleconch.text import shown
@@ -25,7 +26,8 @@ from teleconch.text import shown
 TEXT_MAX: Final = 4 * PATH_MAX  # characters: a byte that is no text takes four
 BURST: Final = 64  # datagrams read before anything else is done
 ROUNDS: Final = 16  # bursts at the end, for which the process has stopped: more than a socket holds
-_FAILED: Final = "file {action} failed: {path}, {size} bytes: {error}"
+_EVENTS: Final = {"sftp": Sftp, "scp": Scp}
+_ACTIONS: Final = {READ: "download", WRITE: "upload"}
 SIZE_MAX: Final = 1 << 63
 
 log = Logger()
@@ -69,15 +71,17 @@ def parse(record: bytes) -> Transfer:
 
 @implementer(IReadDescriptor)
 class Transfers:
-    """Reads one session's records and logs them, with the session's ``fields`` (user, login, sid, ...).
+    """Reads the records of the session ``sid`` of ``who``, and makes events of them.
 
     :meth:`take_child_end` is for the process; :meth:`close` reads what is still there, when the process has ended.
     """
 
-    def __init__(self, reactor: IReactorFDSet, fields: Mapping[str, object]) -> None:
+    def __init__(self, reactor: IReactorFDSet, emitter: Emitter, who: Peer, sid: str) -> None:
         """OSError where the machine has no descriptor left."""
         self._reactor = reactor
-        self._fields = {key: value for key, value in fields.items() if key not in ("event", "path", "action", "size")}
+        self._emitter = emitter
+        self._who = who
+        self._sid = sid
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket: socket.socket | None = ours
@@ -91,7 +95,7 @@ class Transfers:
         return fd
 
     def close(self) -> None:
-        """Log what was reported, and let go. Idempotent."""
+        """Tell what was reported, and let go. Idempotent."""
         for _ in range(ROUNDS):
             if not self._read(BURST):
                 break
@@ -127,20 +131,20 @@ class Transfers:
         try:
             records = datagram.split(b"\n", TOGETHER)[:TOGETHER]
             for moved in map(parse, records):
-                log.info(
-                    "file {action}: {path}, {size} bytes" if moved.ok else _FAILED,
-                    event=moved.event,
-                    path=moved.path,
-                    action=moved.action,
-                    size=moved.size,
-                    ok=moved.ok,
-                    error=moved.error,
-                    **self._fields,
+                self._emitter.emit(
+                    _EVENTS[moved.event](
+                        peer=self._who,
+                        sid=self._sid,
+                        path=moved.path,
+                        action=_ACTIONS[moved.action],
+                        size=moved.size,
+                        error="" if moved.error is None else moved.error or "it failed",
+                    )
                 )
         except BadParameter as error:
             if not self._strange:  # once: a user could fill the log with it
                 self._strange = True
-                log.warn("session {sid} reported no file: {error}", error=str(error), **self._fields)
+                log.warn("session {sid} reported no file: {error}", sid=self._sid, error=str(error))
 
     def fileno(self) -> int:
         return -1 if self._socket is None else self._socket.fileno()
