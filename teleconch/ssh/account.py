@@ -1,8 +1,8 @@
 """How much memory a peer makes this process keep, in bytes: a budget for each connection, and one for each user.
 
-Whatever waits here for a peer (a window that was granted, a request that is not answered, an answer that is not taken)
-is taken from the connection's account, which takes it from the user's, and given back when it is gone. What does not
-fit is refused, or ends the connection: see "Flow" and "Limits" in docs/ssh.rst.
+Whatever waits here for a peer (a granted window, an unanswered request, an answer not yet taken) is charged to the
+connection's account, which charges it to the user's, and is given back once it is gone. What does not fit is refused,
+or ends the connection: see "Flow" and "Limits" in docs/ssh.rst.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from teleconch.ssh import limits
 
-_SPARE: Final = 4  # that part of an account is left for what cannot wait
+_SPARE: Final = 4  # one part in this many of an account is kept for what cannot wait
 
 
 class Account:
@@ -26,7 +26,8 @@ class Account:
         self.whole = whole
 
     def take(self, size: int, *, spare: bool = False) -> bool:
-        """Whether ``size`` bytes more may be held. ``spare`` leaves a quarter: they only make something faster."""
+        """Whether ``size`` more bytes may be held. ``spare``: they only make something faster, so leave a quarter
+        free."""
         limit = self.limit
         if spare:
             limit -= limit // _SPARE
@@ -36,13 +37,13 @@ class Account:
         return True
 
     def give(self, size: int) -> None:
-        """``size`` bytes of what was taken are free again."""
+        """Free ``size`` of the bytes that were taken."""
         self.held -= size
         if self.whole is not None:
             self.whole.give(size)
 
     def widen(self, limit: int, whole: Account | None) -> bool:
-        """The peer has logged in: what is held counts for ``whole`` from now on. False where that has no room."""
+        """The peer has logged in: what is held counts against ``whole`` from now on. False if that has no room."""
         if whole is not None and not whole.take(self.held):
             return False
         self.limit, self.whole = limit, whole

@@ -27,8 +27,8 @@ CIPHERS: Final = (
 AEAD: Final = frozenset(CIPHERS[:3])
 SAFE_WITHOUT_STRICT: Final = frozenset(CIPHERS[:2])
 MACS: Final = (b"hmac-sha2-256-etm@openssh.com", b"hmac-sha2-512-etm@openssh.com")
-# Over the plain packet (encrypt-and-MAC). Spoken with clients that have nothing better (Paramiko of before 3.4), and
-# where ``mac_algos`` asks for them. Prefix truncation does not reach CTR with these: what is missing leaves the key
+# Over the plain packet (encrypt-and-MAC). Spoken with clients that have nothing better (Paramiko before 3.4), and where
+# ``mac_algos`` asks for them. Prefix truncation does not work against CTR with these: missing data leaves the key
 # stream out of step.
 MACS_ALSO: Final = (b"hmac-sha2-256", b"hmac-sha2-512")
 COMPRESSION: Final = (b"none",)
@@ -48,7 +48,7 @@ HOST_KEYS: Final = (
     b"rsa-sha2-512",
     b"rsa-sha2-256",
 )
-# What users may sign with (RFC 8308 server-sig-algs): the same, in the order that we would like.
+# What users may sign with (RFC 8308 server-sig-algs): the same, in the order we prefer.
 USER_SIGNATURES: Final = HOST_KEYS
 
 EXT_INFO_CLIENT: Final = b"ext-info-c"
@@ -109,7 +109,7 @@ def choose(
     mac_algos: Iterable[str] | None = None,
     host_keys: Iterable[str] | None = None,
 ) -> Algorithms:
-    """The lists with what a configuration asks for; ``None``: the default. BadParameter names what is unknown."""
+    """The lists as a configuration asks for them; ``None`` means the default. BadParameter names what is unknown."""
     usable = KEX if _has_mlkem() else KEX[1:]
     macs = _chosen("mac_algos", mac_algos, MACS, MACS_ALSO)
     return Algorithms(

@@ -52,7 +52,7 @@ class Signer:
 
     @classmethod
     async def from_agent(cls, agent: Agent, certificate: str | None) -> list[Signer]:
-        """All that an agent holds; with ``certificate`` only that."""
+        """Everything that an agent holds; with ``certificate``, only that."""
         wanted = base64.b64decode(certificate.split()[1]) if certificate else None
 
         def bound(blob: bytes) -> Signer:
@@ -63,7 +63,7 @@ class Signer:
 
 
 class UserAuthClient(SSHService):
-    """``logged_in()`` or ``refused(error)`` is called once. Signs at once: a query first would cost a round trip."""
+    """Calls ``logged_in()`` or ``refused(error)`` once. Signs right away: asking first would cost a round trip."""
 
     name = b"ssh-userauth"
     transport: SSHTransport  # type: ignore[assignment]

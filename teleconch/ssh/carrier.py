@@ -1,4 +1,4 @@
-"""What channels, and the requests of a connection, ask of the connection that carries them."""
+"""What channels and global requests ask of the connection that carries them."""
 
 from __future__ import annotations
 

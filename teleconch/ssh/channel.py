@@ -2,7 +2,7 @@
 
 Toward the peer a channel is a consumer: its producer is paused while the peer's window is shut, the network is full or
 keys are being exchanged. From the peer it is a push producer: while paused it gives no window credit, so that the peer
-stops by itself, and keeps what was granted before, in a few objects however small the packets are.
+stops by itself. It keeps what was granted before in a few objects, however small the packets are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Channel(SSHChannel):
         self._held: Held = deque()  # data for a consumer that takes no more, kinds as in _unsent
         self._eof_held = False
         self._giving = False
-        self._waiting: deque[Callable[[], None] | Held] = deque()  # what came behind a request that is being answered
+        self._waiting: deque[Callable[[], None] | Held] = deque()  # what came after a request that is being answered
         self._answering = self._going_on = False
         self.charged = 0  # bytes taken from the connection's account for this channel
         self.window_max = self.localWindowSize  # what the window may grow to
@@ -88,7 +88,7 @@ class Channel(SSHChannel):
         """The channel is open in both directions."""
 
     def openFailed(self, reason: Any) -> None:
-        """The peer refused it, or the connection broke before."""
+        """The peer refused it, or the connection broke first."""
 
     def dataReceived(self, data: bytes) -> None:
         pass
@@ -97,7 +97,7 @@ class Channel(SSHChannel):
         pass
 
     def eofReceived(self) -> None:
-        """The peer sends no more data; what is written still reaches it."""
+        """The peer will send no more data; what is written still reaches it."""
 
     def closeReceived(self) -> None:
         """The peer closes."""
@@ -136,7 +136,7 @@ class Channel(SSHChannel):
             self._write(0, data)
             return
         self.remoteWindowLeft -= size
-        self.conn.sendData(self, data)  # a producer that is to rest now has been told
+        self.conn.sendData(self, data)  # a producer that should pause now has been told
         if not self.remoteWindowLeft:
             self._pause_producer()
         elif not self._streaming:
@@ -161,7 +161,7 @@ class Channel(SSHChannel):
             self.loseConnection()
 
     def _send(self) -> None:
-        """Send what window and network take."""
+        """Send what the window and the network take."""
         unsent, conn = self._unsent, self.conn
         transport = conn.transport
         transport.cork()
@@ -255,13 +255,13 @@ class Channel(SSHChannel):
         self._pause_producer()
 
     def loseWriteConnection(self) -> None:
-        """Send EOF behind the last byte; the peer can still send."""
+        """Send EOF after the last byte; the peer can still send."""
         self._eof_wanted = True
         if not self.localClosed:
             self._send()
 
     def loseConnection(self) -> None:
-        """Close behind the last byte."""
+        """Close after the last byte."""
         if not self.closing:
             self.closing = 1
             if self.conn is not None:
@@ -276,15 +276,15 @@ class Channel(SSHChannel):
     # -- what it costs --
 
     def charge(self, size: int, *, spare: bool = False) -> bool:
-        """Whether ``size`` bytes more may be held for this channel; see :meth:`Account.take`. They are given back when
-        the channel closes, or before by :meth:`uncharge`."""
+        """Whether ``size`` more bytes may be held for this channel; see :meth:`Account.take`. They are given back when
+        the channel closes, or earlier by :meth:`uncharge`."""
         if not self.conn.account.take(size, spare=spare):
             return False
         self.charged += size
         return True
 
     def uncharge(self, size: int) -> None:
-        """Give ``size`` bytes back, unless that is done already."""
+        """Give ``size`` bytes back, unless that was done already."""
         size = min(size, self.charged)
         self.charged -= size
         self.conn.account.give(size)
@@ -325,7 +325,7 @@ class Channel(SSHChannel):
             self.conn.adjustWindow(self, credit)
 
     def _grow(self) -> int:
-        """Open the window, as data is consumed: to its whole size where there is room, or else twice as far."""
+        """Open the window as data is consumed: to its full size if there is room, or else to twice its size."""
         for more in (self.window_max - self.localWindowSize, min(self.localWindowSize, self.window_max >> 1)):
             if self.localWindowSize + more <= self.window_max and self.charge(more, spare=True):
                 self.localWindowSize += more
@@ -370,7 +370,7 @@ class Channel(SSHChannel):
         held.append((kind, data if len(data) >= _SMALL else bytearray(data)))
 
     def _give_held(self, whole: bool = False) -> None:
-        """Data, and the end of it, as long as the consumer takes it, or all of it."""
+        """Give out data, and then its end, as long as the consumer takes it; with ``whole``, all of it."""
         if self._giving:
             return
         self._giving = True
@@ -452,7 +452,7 @@ class Channel(SSHChannel):
     async def _answer(self, answer: Awaitable[Any], want_reply: bool, size: int) -> None:
         try:
             given = await answer
-        except Exception:  # noqa: BLE001 - likewise
+        except Exception:  # noqa: BLE001 - as above
             given = self._broken_request()
         finally:
             self.conn.account.give(size)
@@ -475,7 +475,7 @@ class Channel(SSHChannel):
         self._answering = False
         if self.closing and not self.localClosed:
             self._send()
-        if self._going_on:  # a request that has waited was answered at once: the loop below takes the next
+        if self._going_on:  # a request that waited was answered at once: the loop below takes the next
             return
         self._going_on = True
         try:

@@ -30,7 +30,7 @@ class IInteractiveCredentials(ICredentials):
 @implementer(ICertificateCredentials)
 @frozen
 class CertificateCredentials:
-    """``signature`` is ``None`` while the certificate is only offered; ``data`` is what a signature must be over."""
+    """``signature`` is ``None`` while the certificate is only offered; ``data`` is what a signature must cover."""
 
     login: str
     algorithm: bytes
@@ -45,8 +45,8 @@ class CertificateCredentials:
 class InteractiveCredentials:
     """Someone who can be asked (keyboard-interactive, RFC 4256).
 
-    ``ask(instruction, [(prompt, echo), ...])`` gives the answers. ``earlier`` are the credentials whose checker raised
-    ``NotEnoughAuthentication`` on this connection, signatures checked.
+    ``ask(instruction, [(prompt, echo), ...])`` returns the answers. ``earlier`` are the credentials whose checker
+    raised ``NotEnoughAuthentication`` on this connection, signatures checked.
     """
 
     login: str
@@ -57,10 +57,10 @@ class InteractiveCredentials:
 
 @implementer(ICredentialsChecker)
 class CertificateChecker:
-    """Lets in who signs with a certificate of a user authority.
+    """Lets in whoever signs with a certificate from a user authority.
 
-    The avatar id is ``(identity, login, peer)``. An offer without signature raises Conch's ``ValidPublicKey`` if the
-    certificate would do, and never gives an identity (CVE-2024-45337).
+    The avatar id is ``(identity, login, peer)``. An offer without a signature raises Conch's ``ValidPublicKey`` if the
+    certificate would do, and never yields an identity (CVE-2024-45337).
     """
 
     credentialInterfaces = (ICertificateCredentials,)

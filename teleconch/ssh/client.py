@@ -35,7 +35,7 @@ def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 class Avatar(Protocol):
-    """What answers the server's own wishes (forwarded channels); none by default."""
+    """Answers what the server asks for (forwarded channels). There is none by default."""
 
     def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Any: ...
 
@@ -175,8 +175,8 @@ async def connect(
 ) -> ClientConnection:
     """Connect and log in as ``user`` with a key and its certificate line, or with an agent's keys, or both.
 
-    ``verify_host`` gets the blob of the host's key or certificate after the server proved to hold its private half; it
-    raises (TrustError) to refuse. Raises AccessDenied, ConnectionProblem, or what ``verify_host`` raised.
+    ``verify_host`` gets the blob of the host's key or certificate after the server has proved that it holds the private
+    half; it raises (TrustError) to refuse. Raises AccessDenied, ConnectionProblem, or what ``verify_host`` raised.
     """
     options = options or ClientOptions()
     signers = [Signer.from_key(private_key_pem.reveal(), certificate)] if private_key_pem is not None else []

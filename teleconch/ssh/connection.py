@@ -25,14 +25,14 @@ from teleconch.ssh.requests import GlobalRequests, KeepAlive
 
 __all__ = ["ChannelRefused", "Connection"]
 
-_DATA_AT: Final = 10  # where data begins: behind padding length, number, channel and size
+_DATA_AT: Final = 10  # where data begins: after padding length, number, channel and size
 _CHANNEL_DATA: Final = messages.CHANNEL_DATA
 _TWO: Final = Struct(">II")
 _DATA: Final = Struct(">BII")
 _EXTENDED: Final = Struct(">BIII")
 _THREE: Final = Struct(">III")
 _FOUR: Final = Struct(">IIII")
-_LEAST: Final = limits.CHANNEL_COST + limits.NARROW_WINDOW  # what a channel is taken from the account for
+_LEAST: Final = limits.CHANNEL_COST + limits.NARROW_WINDOW  # the least that a channel takes from the account
 
 
 def _not_open() -> ProtocolProblem:
@@ -48,8 +48,9 @@ def _no_room() -> ChannelRefused:
 class Connection(SSHConnection):
     """Both sides' connection service. ``avatar`` answers what the peer asks for; a client has ``None`` or a small one.
 
-    ``avatar.lookupChannel(kind, window, max_packet, data)`` gives a :class:`Channel` or raises :class:`ChannelRefused`,
-    at once or as an awaitable. ``avatar.global_request(name, data)`` gives False, True or the reply's bytes, likewise.
+    ``avatar.lookupChannel(kind, window, max_packet, data)`` returns a :class:`Channel` or raises
+    :class:`ChannelRefused`, at once or as an awaitable. ``avatar.global_request(name, data)`` returns False, True or
+    the reply's bytes, in the same way.
     """
 
     log = Logger()
@@ -142,7 +143,7 @@ class Connection(SSHConnection):
 
     def sendingResumed(self) -> None:
         channels = list(self.channelsToRemoteChannel)
-        self._turn = (self._turn + 1) % (len(channels) or 1)  # each time another one is the first
+        self._turn = (self._turn + 1) % (len(channels) or 1)  # each time a different one goes first
         for channel in channels[self._turn :] + channels[: self._turn]:
             channel.sending_resumed()
             if self.congested:
@@ -159,7 +160,7 @@ class Connection(SSHConnection):
         return asked(requestType, data) if asked is not None else False
 
     def broken(self, failure: Failure) -> None:
-        """An error that nobody expected: the log gets the whole, the peer a sentence."""
+        """An error that nobody expected: the log gets all of it, the peer one sentence."""
         if isinstance(failure.value, SSHProblem):
             self.transport.fail(failure.value)
             return
@@ -185,7 +186,7 @@ class Connection(SSHConnection):
         Deferred.fromCoroutine(opening).addErrback(self.broken)
 
     async def _open(self, kind: bytes, sender: int, window: int, max_packet: int, data: bytes, size: int) -> None:
-        """``size`` bytes of the message, and what a channel costs at least, were taken from the account."""
+        """The message's ``size`` bytes, and the least that a channel costs, were taken from the account."""
         try:
             channel = await self._decide(kind, window, max_packet, data)
         except ChannelRefused as refused:
@@ -252,8 +253,8 @@ class Connection(SSHConnection):
             )
 
     def _first_window(self, channel: Channel) -> None:
-        """A small window, a very small one for one of very many channels: all that a peer may have sent has to be kept
-        somewhere until it is consumed. What the channel was made with is what its window may grow to."""
+        """Begin with a small window, or a very small one if there are very many channels: whatever a peer may send has
+        to be kept somewhere until it is consumed. The window may grow to the size that the channel was made with."""
         channel.window_max, size = channel.localWindowSize, limits.NARROW_WINDOW
         if len(self.channels) < limits.WIDE_CHANNELS and channel.charge(limits.FIRST_WINDOW - size, spare=True):
             size = limits.FIRST_WINDOW
@@ -344,7 +345,7 @@ class Connection(SSHConnection):
     def got_data_packet(self, plain: bytes, last: int) -> None:
         """CHANNEL_DATA as it came out of the cipher: padding length, number, channel, size, data, padding.
 
-        The way of nearly every byte that comes in, so it goes past the general one.
+        Nearly every incoming byte takes this path; it skips the dispatch table.
         """
         self._keepalive.heard = True
         if last < _DATA_AT:
@@ -402,7 +403,7 @@ class Connection(SSHConnection):
     # -- what channels send --
 
     def sendData(self, channel: Channel, data: bytes | memoryview) -> None:
-        """Data that window and packet size allow."""
+        """Send data that the window and the packet size allow."""
         self.transport.seal(_DATA.pack(_CHANNEL_DATA, channel.remote_id, len(data)), data)
 
     def sendExtendedData(self, channel: Channel, dataType: int, data: bytes | memoryview) -> None:
@@ -410,7 +411,7 @@ class Connection(SSHConnection):
         self.transport.seal(head, data)
 
     def sendEOF(self, channel: Channel) -> None:
-        """EOF behind everything that was written."""
+        """Send EOF after everything that was written."""
         channel.loseWriteConnection()
 
     def send_eof(self, channel: Channel) -> None:

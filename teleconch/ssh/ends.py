@@ -58,7 +58,7 @@ class RelayChannel(End, Channel):
 
 
 class ToEnd(RelayChannel):
-    """A channel to an end that is connected already: joined when it opens."""
+    """A channel to an end that is already connected; they are joined when it opens."""
 
     def __init__(self, end: End) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class ToEnd(RelayChannel):
 class SocketEnd(End, Protocol):
     """The protocol of a socket. Not read until :func:`relay` joins it.
 
-    ``linger``: seconds after which a closed socket is dropped with what it has not taken; without it, only one is that
-    takes nothing for :data:`limits.RELAY_LINGER`. ``gone`` is called once when the socket is closed.
+    ``linger``: seconds after which a closed socket is dropped with what it has not taken; without it, a socket is
+    dropped only if it takes nothing for :data:`limits.RELAY_LINGER`. ``gone`` is called once when the socket is closed.
     """
 
     def __init__(self, linger: float | None = None, gone: Callable[[], None] | None = None) -> None:
@@ -112,7 +112,7 @@ class SocketEnd(End, Protocol):
         return end
 
     def _suit_reads(self) -> None:
-        """Read no more at a time than the channel's peer takes, so that nothing of it has to be kept."""
+        """Read no more at a time than the channel's peer takes, so that none of it has to be kept."""
         if self._wire is not None:
             self._wire.read_size = min(READ_SIZE, getattr(self.other, "remoteWindowLeft", READ_SIZE) or READ_SIZE)
 
@@ -143,8 +143,8 @@ class SocketEnd(End, Protocol):
         self.heard_gone()
 
     def linger(self, account: Account) -> None:
-        """The channel is gone: what it left unsent here, and this socket itself, which counts as no channel any more,
-        are in its connection's account until all is sent, or dropped."""
+        """The channel is gone. Its connection's account bears what it left unsent here, and this socket itself (it no
+        longer counts as a channel), until all is sent or dropped."""
         unsent = 0 if self.is_gone or self._wire is None else self._wire.unsent
         size = unsent + limits.CONNECTION_COST
         if unsent and not account.take(size):
@@ -207,7 +207,7 @@ class SocketEnd(End, Protocol):
 
 
 class OneEnd(ServerFactory[SocketEnd]):
-    """Builds one end that is there already, for one connection."""
+    """Hands out one end that already exists, for one connection."""
 
     noisy = False
 
@@ -219,10 +219,10 @@ class OneEnd(ServerFactory[SocketEnd]):
 
 
 class Proved:
-    """Whether what an end leads to is an SSH server: its first bytes say so.
+    """Proves that an end leads to an SSH server: its first bytes say so.
 
-    What a registered address, or a tunnel, leads to may be anything (a rogue node can register the address of a
-    database): no byte of a user's goes there before it began to speak SSH (GHSA-hw4x-mcx5-9q36, CVE-2024-35175).
+    A registered address or a tunnel may lead to anything (a rogue node can register the address of a database): no byte
+    from a user goes there before it has begun to speak SSH (GHSA-hw4x-mcx5-9q36, CVE-2024-35175).
     """
 
     def __init__(self, end: End) -> None:
@@ -231,8 +231,8 @@ class Proved:
         self._judged: Deferred[None] = Deferred()
 
     async def wait(self, clock: IReactorTime, seconds: float) -> None:
-        """Wait for the proof; the end is open, paused and not joined, and is so again. ConnectionProblem, with a part
-        of a sentence; then, and when this is cancelled, the end is aborted."""
+        """Wait for the proof. The end is open, paused and not joined, before and after. On failure, and when this is
+        cancelled, it is aborted. ConnectionProblem, with part of a sentence."""
         end = self._end
         late = clock.callLater(seconds, self._refuse, "it accepted the connection but said nothing")
         end.tap(self._heard)

@@ -1,7 +1,7 @@
 """Version lines and packets over a wire (RFC 4253 sections 4.2 and 6), and back-pressure from it.
 
-This is the way of every byte. Conch's own is replaced as a whole: it copies its buffer for every read, and knows no
-AEAD, no EtM and no limits.
+Every byte takes this path. Conch's own is replaced as a whole: it copies its buffer for every read, and knows no AEAD,
+no EtM and no limits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _READ_SMALL: Final = 16 * 1024
 
 
 class PacketStream(Protocol):
-    """Sends and receives packets; what they mean is for :class:`teleconch.ssh.transport.SSHTransport`."""
+    """Sends and receives packets; their meaning is left to :class:`teleconch.ssh.transport.SSHTransport`."""
 
     isClient: ClassVar[bool]
     log = Logger()
@@ -49,20 +49,20 @@ class PacketStream(Protocol):
         self._bytes_left = self._packets_left = 0  # until the next re-key
         self._longest = limits.PACKET_MAX_FIRST
         self.account = Account(limits.EARLY_BUDGET)
-        self._unsent_charged = 0  # taken from the account for what the network does not take
+        self._unsent_charged = 0  # taken from the account for what the network has not taken
         self._version = PeerVersion(limits.VERSION_LINES_BEFORE if self.isClient else 0)
         self._data_received: Callable[[bytes, int], None] | None = None  # where CHANNEL_DATA goes, once it may come
 
     # -- for the transport layer --
 
     def begin(self) -> None:
-        """The wire is there."""
+        """The wire is ready."""
 
     def rekey(self) -> None:
-        """Begin a key exchange, unless one runs."""
+        """Begin a key exchange, unless one is running."""
 
     def version_read(self) -> None:
-        """The peer's version line is there."""
+        """The peer's version line has come."""
 
     def message(self, number: int, body: bytes, sequence: int) -> None:
         """A message came."""
@@ -85,11 +85,11 @@ class PacketStream(Protocol):
         self.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        if isinstance(self._wire, StreamWire):  # a socket's bytes go to ``received``, and after its end nowhere
+        if isinstance(self._wire, StreamWire):  # a socket's bytes go to ``received``, and nowhere after its end
             self._wire.data_received(data)
 
     def received(self, data: memoryview, end: int) -> int:
-        """Use what is whole of ``data[:end]``; gives how much that was."""
+        """Use what is complete in ``data[:end]``; returns how much that was."""
         if self.ended:
             return end
         at = 0
@@ -104,7 +104,7 @@ class PacketStream(Protocol):
                 at = self._read_packets(data, at, end)
         except SSHProblem as problem:
             self.fail(problem)
-        except Exception:  # noqa: BLE001 - the boundary to the peer: the log gets the whole, the peer a sentence
+        except Exception:  # noqa: BLE001 - the boundary to the peer: the log gets all of it, the peer a sentence
             self.log.failure("an ssh connection broke", addr_remote=self.peer_name())
             self.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
         finally:
@@ -142,7 +142,8 @@ class PacketStream(Protocol):
         return at
 
     def _suit_reads(self, wire: Wire, size: int, count: int) -> None:
-        """Read as much at a time as some hundred packets of this size are: a flood of tiny ones stalls no one else."""
+        """Read about as much at a time as a few hundred packets of this size: a flood of tiny ones stalls no one
+        else."""
         wanted = size // count * _PACKETS_A_READ if count else wire.read_size * 2
         wire.read_size = min(max(wanted, _READ_SMALL), READ_SIZE)
 
@@ -165,7 +166,8 @@ class PacketStream(Protocol):
             self._flush()
 
     def seal(self, head: bytes, body: bytes | memoryview = b"") -> None:
-        """Send one message, its number first in ``head``, whatever goes on; data only while not ``congested``."""
+        """Send one message, its number first in ``head``, even during a key exchange. Data only while not
+        ``congested``."""
         if self.ended:
             return
         sequence = self._out_sequence
@@ -203,7 +205,7 @@ class PacketStream(Protocol):
         self._unsent_charged = 0
 
     def renew_allowance(self) -> None:
-        """Count anew what may go under one set of keys."""
+        """Restart the count of what may go under one set of keys."""
         self._bytes_left, self._packets_left = self.rekey_bytes, limits.REKEY_PACKETS
 
     # -- the end --

@@ -44,8 +44,8 @@ class HostKey:
 
 
 class CurrentKeys:
-    """The host keys of this moment: ``current`` returns the PEM (a secret) and the certificate. They are parsed again
-    only when they were renewed, which new connections see."""
+    """The current host keys: ``current`` returns the PEM (a secret) and the certificate. They are parsed again only
+    after a renewal; new connections see the new ones."""
 
     def __init__(self, current: Callable[[], tuple[Secret, str]]) -> None:
         self._current = current

@@ -56,7 +56,7 @@ class Agreed:
 
 
 def make_kexinit(offered: Algorithms, *, client: bool, first: bool, host_keys: tuple[bytes, ...]) -> bytes:
-    """A KEXINIT payload. ``first`` is the connection's first: only there the markers count."""
+    """A KEXINIT payload. ``first`` is the connection's first: only there do the markers count."""
     return bytes((messages.KEXINIT,)) + os.urandom(16) + _lists(offered, client, first, host_keys)
 
 
@@ -90,7 +90,7 @@ def _lists(offered: Algorithms, client: bool, first: bool, host_keys: tuple[byte
 
 def parse_kexinit(payload: bytes) -> Offer:
     """What a KEXINIT offers. ProtocolProblem."""
-    lists = payload[17:]  # behind the number and the cookie; the rest is the same for all clients of one kind
+    lists = payload[17:]  # after the number and the cookie; the rest is the same for all clients of one kind
     return _parse_kept(lists) if len(lists) <= _KEPT_SIZE else _parse(lists)
 
 
@@ -112,7 +112,7 @@ def _parse(data: bytes) -> Offer:
 
 
 def parse_ext_info(body: bytes) -> dict[bytes, bytes]:
-    """Those of the peer's extensions that are known here (RFC 8308 section 2.3). ProtocolProblem."""
+    """The peer's extensions that are known here (RFC 8308 section 2.3). ProtocolProblem."""
     reader = Reader(body)
     count = reader.uint32()
     if count > _EXTENSIONS_MAX:
@@ -131,7 +131,7 @@ def _common(what: str, client: tuple[bytes, ...], server: tuple[bytes, ...]) -> 
 def agree(client: Offer, server: Offer, *, peer_is_client: bool, strict: bool) -> Agreed:
     """The first of the client's names that the server has too (RFC 4253 section 7.1)."""
     kex = _common("key exchange", client.kex, server.kex)
-    if kex not in _HASHES:  # the markers in the list are no key exchanges
+    if kex not in _HASHES:  # the markers in the list are not key exchanges
         raise NegotiationProblem("no common key exchange")
     host_key = _common("host key algorithm", client.host_keys, server.host_keys)
     ciphers = (
@@ -177,7 +177,7 @@ def _and_last(names: tuple[bytes, ...], last: tuple[bytes, ...]) -> tuple[bytes,
 
 
 def for_anyone(offered: Algorithms) -> Algorithms:
-    """What to offer to a client of which nothing is known: all that is safe without strict key exchange."""
+    """What to offer to a client about which nothing is known: all that is safe without strict key exchange."""
     last = offered.last_macs
     ciphers = tuple(
         name
@@ -218,12 +218,12 @@ def _shared_x25519(private: object, public: bytes) -> bytes:
     assert isinstance(private, X25519PrivateKey)
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:  # of wrong length, or a point of small order
+    except ValueError:  # of the wrong length, or a point of small order
         raise NegotiationProblem("the peer's key exchange value is not usable") from None
 
 
 class ClientExchange:
-    """The client's half. ``init`` is what to send; :meth:`secret` gives K as it stands in the exchange hash."""
+    """The client's half. ``init`` is what to send; :meth:`secret` returns K as it stands in the exchange hash."""
 
     def __init__(self, kex: bytes) -> None:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

@@ -26,24 +26,24 @@ PIECE_COST: Final = 256  # of a piece of data that waits, beside its bytes
 CHANNEL_WINDOW: Final = 2 * 1024 * 1024  # of a channel whose data is consumed, as long as there is room
 CHANNEL_PACKET: Final = 128 * 1024
 FIRST_WINDOW: Final = 64 * 1024  # of a channel whose data nobody has consumed yet
-WIDE_CHANNELS: Final = 32  # of one connection begin with that window; the others with
+WIDE_CHANNELS: Final = 32  # so many channels of one connection begin with that window; the others with
 NARROW_WINDOW: Final = 8 * 1024
-CHANNEL_BUFFER: Final = 8 * 1024 * 1024  # what a writer that takes no pause may leave unsent
+CHANNEL_BUFFER: Final = 8 * 1024 * 1024  # what a writer that does not pause may leave unsent
 SEND_BATCH: Final = 256 * 1024  # sealed bytes that are gathered before they are sent
-REPLIES_UNREAD: Final = 1024 * 1024  # unsent bytes at which a peer is not read any more
+REPLIES_UNREAD: Final = 1024 * 1024  # unsent bytes at which a peer is no longer read
 BLOCKED_BYTES: Final = 1024 * 1024  # of messages that wait for the end of a key exchange
 PENDING_EVENTS: Final = 64  # requests of one channel, or of a connection, that wait for an answer
 REKEY_BYTES: Final = 1 << 30
 REKEY_SECONDS: Final = 3600.0
-KEX_SECONDS: Final = 120.0  # for a peer to end a key exchange once it has begun
+KEX_SECONDS: Final = 120.0  # for a peer to finish a key exchange once it has begun
 REKEY_PACKETS: Final = 1 << 28  # far below the 2**32 of RFC 4344 and any counter
-RELAY_LINGER: Final = 300.0  # that a relayed socket may take nothing of what was sent before it is closed
+RELAY_LINGER: Final = 300.0  # how long a relayed socket may take nothing of what was sent before it is closed
 AUTH_TRIES: Final = 6
 
 
 @frozen
 class Limits:
-    """What one server allows, ``connection_limits`` of the configuration among it."""
+    """What one server allows, including the configuration's ``connection_limits``."""
 
     login_grace: float = 30.0
     auth_tries: int = AUTH_TRIES
@@ -57,10 +57,10 @@ class Limits:
     rekey_seconds: float = REKEY_SECONDS
 
     def bounds(self) -> Bounds:
-        """Of a server's connections: they say nothing yet, have sent a version line, exchange keys, or have them."""
-        from teleconch.admission import Bounds, Room  # not for clients, which start sooner without Twisted
+        """Bounds by a connection's step: it says nothing yet, has sent a version line, exchanges keys, or has them."""
+        from teleconch.admission import Bounds, Room  # not at the top: clients start sooner without Twisted
 
-        total = max(1, min(self.max_unauthenticated, self.max_connections // 3))  # the rest is for those who are in
+        total = max(1, min(self.max_unauthenticated, self.max_connections // 3))  # the rest: logged in
         one = max(1, min(self.max_unauthenticated_per_source, total))
         later = Room(max(1, total // 2), max(1, one // 2))
         return Bounds(

@@ -1,7 +1,7 @@
 """Packets on the wire (RFC 4253 section 6) under each cipher: one class per way of protecting them.
 
 A *sealer* makes packets, an *opener* finds them in received bytes; both are given the sequence number. ``plain`` is
-always padding length, payload, padding. Padding is zeros: it is encrypted and authenticated, its value says nothing.
+always padding length, payload, padding. Padding is zeros: it is encrypted and authenticated; its value says nothing.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from teleconch.ssh.problems import IntegrityProblem, ProtocolProblem
 _U32: Final = Struct(">I")
 _U64: Final = Struct(">Q")
 _MASK64: Final = 0xFFFFFFFFFFFFFFFF
-_JOIN_BELOW: Final = 4096  # smaller parts are joined: a buffer more for the kernel costs more than the copy
+_JOIN_BELOW: Final = 4096  # smaller parts are joined: one more buffer for the kernel costs more than the copy
 
 
 class Sealer(Protocol):
     def seal(self, sequence: int, out: list[bytes], head: bytes, body: bytes | memoryview) -> int:
-        """Append one packet with the payload ``head + body`` to ``out``; gives its size."""
+        """Append one packet with the payload ``head + body`` to ``out``; returns its size."""
 
 
 class Opener(Protocol):
     def open(self, sequence: int, data: memoryview, at: int, end: int, longest: int) -> tuple[bytes, int] | None:
-        """``plain`` of the packet that begins at ``at``, and where it ends; ``None`` while it is not whole at ``end``.
+        """``plain`` of the packet that begins at ``at``, and where it ends; ``None`` while it is not complete at
+        ``end``.
 
-        ProtocolProblem for a length that cannot be, IntegrityProblem for what was changed on the way.
+        ProtocolProblem for an impossible length, IntegrityProblem for a packet that was changed on the way.
         """
 
 
@@ -76,7 +77,7 @@ class PlainOpener:
 
 
 class _GCM:
-    """RFC 5647 as OpenSSH has it: the length goes in clear and is authenticated; the IV's last 8 bytes count."""
+    """RFC 5647 as OpenSSH has it: the length goes in the clear and is authenticated; the IV's last 8 bytes count."""
 
     __slots__ = ("_cipher", "_counter", "_fixed", "_invalid_tag")
 
@@ -135,8 +136,8 @@ class GCMOpener(_GCM):
 class _ChaCha:
     """chacha20-poly1305@openssh.com: the second half of the key hides the length, the first half does the rest.
 
-    Block 0 of the main stream is the key of the tag, the data begins with block 1: 64 zeros in front of the data give
-    both in one call.
+    Block 0 of the main stream is the key of the tag, and the data begins with block 1: 64 zeros in front of the data
+    give both in one call.
     """
 
     __slots__ = ("_head_stream", "_main_stream", "_tag")
@@ -202,7 +203,7 @@ class ChaChaOpener(_ChaCha):
 
 
 class _CTR:
-    """AES-CTR with a MAC over the encrypted packet (EtM): the length goes in clear."""
+    """AES-CTR with a MAC over the encrypted packet (EtM): the length goes in the clear."""
 
     __slots__ = ("_mac", "_mac_key", "_size", "_stream")
 

@@ -51,4 +51,4 @@ class ChannelRefused(Exception):
 
 
 class RequestRefused(Exception):
-    """The peer answered a channel request or a global request with failure, or the channel closed before."""
+    """The peer answered a channel request or a global request with failure, or the channel closed first."""

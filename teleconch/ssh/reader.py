@@ -7,7 +7,7 @@ from teleconch.ssh.problems import ProtocolProblem
 
 
 class Reader(codec.Reader):
-    """Reads a message from front to back; one that does not fit raises :class:`ProtocolProblem`, and so ends the
+    """Reads a message from front to back; one that does not fit raises :class:`ProtocolProblem`, which ends the
     connection."""
 
     __slots__ = ()

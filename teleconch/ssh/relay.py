@@ -1,7 +1,7 @@
 """Joins two byte streams: channel to channel, or channel to socket, in both directions.
 
 Each end is the other's producer: when one cannot write, the other is not read. End of data in one direction leaves the
-other open; when both are at their end, both close. What the ends are is in ``ssh.ends``.
+other open; when both are at their end, both close. The ends themselves are in ``ssh.ends``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class End:
         return True
 
     def abort(self) -> None:
-        """Close this end, which is not needed any more, unless it is closed."""
+        """Close this end, which is no longer needed, unless it is closed already."""
         if not self.is_gone:
             self.transport_end().loseConnection()
 
     def tap(self, tap: Callable[[bytes], bool]) -> None:
         """Show ``tap`` what this end hears, and ``b""`` at its end, until it returns False. One at a time."""
         self._tap = tap
-        self.heard = self._heard_and_shown  # type: ignore[method-assign]  # no call more for those without a tap
+        self.heard = self._heard_and_shown  # type: ignore[method-assign]  # no extra call for those without a tap
 
     def _heard_and_shown(self, data: bytes) -> None:
         End.heard(self, data)
@@ -93,13 +93,13 @@ class End:
         self.other = other
 
     def give_early(self) -> None:
-        """Give what came before there was an other end: before anything that reading on may bring."""
+        """Pass on what came before the other end was there, ahead of anything that further reading brings."""
         early, self._early = self._early, []
         for data in early:
             End.heard(self, data)  # a tap has seen it
 
     def begin(self) -> None:
-        """Tell of an end that came before there was an other end."""
+        """Tell of an end of data that came before the other end was there."""
         if self.is_gone:
             self.heard_gone()
         elif self.eof_heard:

@@ -1,4 +1,4 @@
-"""Global requests of a connection (RFC 4254 section 4), answered one after the other, and keep-alives by them."""
+"""Global requests of a connection (RFC 4254 section 4), answered one after the other, and keep-alives made of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _cost(data: bytes) -> int:
 
 
 class GlobalRequests:
-    """The questions of both sides. ``decide(name, data)`` answers the peer's, at once or as an awaitable."""
+    """Both sides' questions. ``decide(name, data)`` answers the peer's, at once or as an awaitable."""
 
     log = Logger()
 
@@ -53,7 +53,7 @@ class GlobalRequests:
         return deferred
 
     def keep_alive(self, most: int) -> None:
-        """Ask for a sign of life, unless ``most`` such questions wait for their answer."""
+        """Ask for a sign of life, unless ``most`` such questions are unanswered."""
         if self._asked.count(None) < most:
             self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(_KEEPALIVE) + boolean(True))
             self._asked.append(None)
@@ -110,7 +110,7 @@ class GlobalRequests:
             return await answer if inspect.isawaitable(answer) else answer
         except (SSHProblem, TeleconchError) as refusal:
             self.log.info("global request refused: {error}", error=str(refusal))
-        except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log the whole
+        except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log gets all of it
             self.log.failure("a global request broke")
         return False
 
@@ -128,7 +128,7 @@ class GlobalRequests:
 class KeepAlive:
     """Asks for a sign of life every ``interval`` seconds; gives up after ``count`` in silence (``interval`` 0: never).
 
-    It asks also while data flows, so that whatever stands between never sees an idle connection.
+    It also asks while data flows, so that whatever stands in between never sees an idle connection.
     """
 
     def __init__(self, connection: Asker, requests: GlobalRequests, interval: float, count: int) -> None:

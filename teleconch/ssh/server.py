@@ -36,11 +36,11 @@ def _names(value: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(value)
 
 
-# Clients ask the version line what a server can do. OpenSSH's says only to its own kind that nobody reads the output
-# any more (``ssh HOST yes | head``), libssh takes owner and group of a listing only from a server that has a version
-# after ``OpenSSH_``, and others find out from the name in which order SFTP's SYMLINK wants its names. All of that is
-# here as it is in OpenSSH. The number decides nothing but which old faults a client works around: it has to be 7.8 at
-# least, and below 10, which some take for 1.0. Who we really are follows in the comment.
+# Clients tell from the version line what a server can do. OpenSSH's tells only its own kind that nobody reads the
+# output any more (``ssh HOST yes | head``). libssh takes the owner and group in a listing only from a server that has a
+# version after ``OpenSSH_``. Others find out from the name in which order SFTP's SYMLINK wants its names. All of that
+# is here as it is in OpenSSH. The number decides only which old faults a client works around: it has to be at least
+# 7.8, and below 10, which some take for 1.0. Who we really are follows in the comment.
 VERSION_OF_SERVER: Final = b"OpenSSH_9.9 Teleconch"
 
 
@@ -57,9 +57,9 @@ class ServerOptions:
     version: bytes = VERSION_OF_SERVER
 
 
-_WAITS: Final = b"SSH-2.0-Renci.SshNet.SshClient.0.0.1"  # for the server's KEXINIT: SSH.NET of before 2024
-# The part of ``login_grace`` after which an unknown client, whose KEXINIT has not come, is taken for one that waits for
-# ours. A log-in takes three more round trips than that, so a client that is slower than this would be too late anyway.
+_WAITS: Final = b"SSH-2.0-Renci.SshNet.SshClient.0.0.1"  # for the server's KEXINIT: SSH.NET before 2024
+# After this part of ``login_grace``, an unknown client that has sent no KEXINIT is taken for one that waits for ours. A
+# log-in then takes three more round trips, so a slower client would be too late anyway.
 _WAITING: Final = 1 / 3
 
 
@@ -76,7 +76,7 @@ class SSHServerTransport(SSHTransport):
         self.factory = factory
         self.rekey_bytes, self.rekey_seconds = options.limits.rekey_bytes, options.limits.rekey_seconds
         self._host_keys = factory.offered_host_keys()
-        self.first_host_key = b""  # the blob of the key or certificate that the first key exchange has shown
+        self.first_host_key = b""  # the blob of the key or certificate that the first key exchange showed
         self.user = ""  # who has authenticated, for the log
         self._host: Any = None
         self._grace: Any = None
@@ -91,7 +91,7 @@ class SSHServerTransport(SSHTransport):
             super().connectionMade()
 
     def getHost(self) -> Any:
-        """Our end, also when the connection is gone: events tell of it then as well."""
+        """Our end, even when the connection is gone: events still tell of it then."""
         return self._host
 
     def login_refused(self, login: str, why: str) -> None:
@@ -113,11 +113,11 @@ class SSHServerTransport(SSHTransport):
         self._grace = None
         self.fail(SSHProblem("authentication took too long", messages.DISCONNECT_BY_APPLICATION))
 
-    # Our KEXINIT waits for the client's, however slow the line is. Without strict key exchange only AES-GCM is safe, or
-    # else CTR with an encrypt-and-MAC, and the client's order, not ours, decides among what we offer (RFC 4253
-    # section 7.1). So a client without it is offered nothing else, and gets in, where it could only be turned away
-    # later. In the same way a client that shares nothing with us is offered what is older. Clients that in their turn
-    # wait for the server's KEXINIT are offered all that is safe with anyone.
+    # Our KEXINIT waits for the client's, however slow the line is. Without strict key exchange only AES-GCM, or CTR
+    # with an encrypt-and-MAC, is safe, and the client's order, not ours, decides among what we offer (RFC 4253 section
+    # 7.1). So a client without it is offered nothing else and gets in; otherwise it could only be turned away later. In
+    # the same way, a client that shares nothing with us is offered older algorithms. Clients that wait for the server's
+    # KEXINIT in turn are offered all that is safe with anyone.
 
     def begin(self) -> None:
         self._flush()  # the version line
@@ -214,7 +214,7 @@ class SSHServerTransport(SSHTransport):
 
 
 class SSHServerFactory(Factory[SSHServerTransport]):
-    """Listens for SSH. ``host_keys()`` is asked again for each new list of keys, so renewed certificates are taken up.
+    """Listens for SSH. ``host_keys()`` is called again for each connection, so renewed certificates are picked up.
 
     ``portal`` takes :class:`teleconch.ssh.checker.CertificateCredentials`. ``log_name`` and ``server_id`` say in
     events whose listener this is.

@@ -36,7 +36,7 @@ def key_type(blob: bytes) -> bytes:
 
 
 def algorithms_of(blob_type: bytes) -> tuple[bytes, ...]:
-    """With which algorithms a key or certificate of this type signs; none for what is not spoken."""
+    """The algorithms that a key or certificate of this type signs with; none for a type that is not spoken."""
     if plain_algorithm(blob_type) == b"ssh-rsa":
         suffix = blob_type[len(b"ssh-rsa") :]
         return (b"rsa-sha2-512" + suffix, b"rsa-sha2-256" + suffix)
@@ -47,10 +47,10 @@ def algorithms_of(blob_type: bytes) -> tuple[bytes, ...]:
 
 
 def algorithms_for(blob: bytes, told: bytes | None) -> tuple[bytes, ...]:
-    """The algorithms with which to sign by the key or certificate ``blob`` for a server, the best first.
+    """The algorithms to sign with, for a server, by the key or certificate ``blob``, best first.
 
-    ``told`` is its ``server-sig-algs`` (RFC 8308 section 3.1), which name no certificates. Where they name none of the
-    algorithms, all are left.
+    ``told`` is its ``server-sig-algs`` (RFC 8308 section 3.1), which name no certificates. If they name none of the
+    algorithms, all are kept.
     """
     names = algorithms_of(key_type(blob))
     taken = {plain_algorithm(name) for name in told.split(b",")} if told is not None else set()
@@ -130,7 +130,7 @@ def _magnitude(number: int) -> bytes:
 
 
 def load_private_key(pem: str) -> PrivateKeyTypes:
-    """A private key from OpenSSH or PKCS#8 PEM. ValueError for what is none."""
+    """A private key from OpenSSH or PKCS#8 PEM. ValueError for anything else."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
     raw = pem.encode()

@@ -1,4 +1,4 @@
-"""Which messages are legal when. Whatever stands in no row of a state ends the connection.
+"""Which messages are legal when. Whatever is not in a state's row ends the connection.
 
 ::
 
@@ -46,7 +46,7 @@ _CHANNELS: Final = frozenset(
     )
 )
 
-# What a server takes from a client. EXT_INFO only as the first message behind NEWKEYS (RFC 8308 section 2.4).
+# What a server takes from a client. EXT_INFO only as the first message after NEWKEYS (RFC 8308 section 2.4).
 SERVER: Final = {
     START: _ANY | {m.KEXINIT},
     KEYS: _ANY | {m.KEX_INIT},

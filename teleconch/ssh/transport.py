@@ -1,7 +1,7 @@
 """The transport layer (RFC 4253): messages, key exchange, services.
 
-Conch's knows no strict key exchange and no re-keying of its own. Its services (``SSHService``) run on this transport as
-on Conch's.
+Conch's knows no strict key exchange and never re-keys by itself. Conch's services (``SSHService``) run on this
+transport as on its own.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SSHTransport(states.Order, PacketStream):
 
     @property
     def congested(self) -> bool:
-        """Whether producers should rest: bytes wait for the network, or keys are being exchanged."""
+        """Whether producers should pause: bytes wait for the network, or keys are being exchanged."""
         return self._exchanging or self._wire is None or self._wire.congested
 
     def choked(self) -> None:
@@ -107,7 +107,7 @@ class SSHTransport(states.Order, PacketStream):
         self.seal(bytes((messageType,)), payload)
 
     def _unblock(self) -> list[tuple[int, bytes]]:
-        """What has waited for the end of a key exchange; nothing of it waits any more."""
+        """Take out what waited for the end of a key exchange."""
         blocked, self._blocked = self._blocked, []
         self.account.give(self._blocked_bytes)
         self._blocked_bytes = 0
@@ -152,7 +152,7 @@ class SSHTransport(states.Order, PacketStream):
         self._end()
 
     def peerDisconnected(self, code: int, text: str) -> None:
-        """The peer said why it leaves."""
+        """The peer said why it is leaving."""
         self.log.debug("ssh peer left: {code} {text!r}", code=code, text=text)
 
     def _got_nothing(self, body: bytes) -> None:
@@ -170,7 +170,7 @@ class SSHTransport(states.Order, PacketStream):
         return self.offered.host_keys
 
     def rekey(self) -> None:
-        """Begin a key exchange, unless one runs."""
+        """Begin a key exchange, unless one is running."""
         if self._our_kexinit is None and self.sessionID is not None and not self.ended:
             self._send_kexinit()
             self.choked()
@@ -190,7 +190,7 @@ class SSHTransport(states.Order, PacketStream):
         self.fail(ProtocolProblem("the other side does not answer the key exchange"))
 
     def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
-        """The one timer: either for the next key exchange, or for the end of the one that runs."""
+        """The one timer: either for the next key exchange, or for the end of the running one."""
         if self._rekey_call is not None and self._rekey_call.active():
             self._rekey_call.cancel()
         self._rekey_call = self.reactor.callLater(seconds, what)
@@ -222,17 +222,17 @@ class SSHTransport(states.Order, PacketStream):
         self.kex_agreed(self._agreed)
 
     def _peer_goes_first(self, kexinit: bytes) -> None:
-        """The peer's KEXINIT is there before ours was sent."""
+        """The peer's KEXINIT came before ours was sent."""
 
     def kex_agreed(self, agreed: kex.Agreed) -> None:
-        """Both KEXINITs are there."""
+        """Both KEXINITs have come."""
 
     def _wrong_guess(self) -> bool:
         drop, self._drop_next_kex = self._drop_next_kex, False
         return drop
 
     def _hash(self, host_key: bytes, init: bytes, reply: bytes, secret: bytes) -> bytes:
-        """H of the key exchange that runs."""
+        """H of the running key exchange."""
         assert self._our_kexinit is not None
         assert self._peer_kexinit is not None
         pairs = ((self.ourVersionString, self.otherVersionString), (self._our_kexinit, self._peer_kexinit))
@@ -266,7 +266,7 @@ class SSHTransport(states.Order, PacketStream):
     _next_session_id = b""
 
     def _send_ext_info(self) -> None:
-        """A server tells here which signatures it takes."""
+        """Here a server tells which signatures it takes."""
 
     def _got_newkeys(self, body: bytes) -> None:
         if self._next_opener is None or body:

@@ -34,7 +34,8 @@ from teleconch.ssh.reader import Reader
 
 METHODS: Final = {ICertificateCredentials: b"publickey", IInteractiveCredentials: b"keyboard-interactive"}
 PUBLICKEY: Final = b"publickey"
-# OpenSSH's PROTOCOL, section 3.1: the signature is also over the host's key. Agents hold keys to some hosts by it.
+# OpenSSH's PROTOCOL, section 3.1: the signature is also over the host's key. Agents use it to confine keys to some
+# hosts.
 HOSTBOUND: Final = b"publickey-hostbound-v00@openssh.com"
 _OFFERS_MAX: Final = 32  # keys of a well-filled agent; they prove nothing and cost little
 _PROMPTS_MAX: Final = 16
@@ -49,7 +50,7 @@ class AuthTransport(Protocol):
     first_host_key: bytes
 
     def login_refused(self, login: str, why: str) -> None:
-        """Tell that ``login`` was refused."""
+        """Report that ``login`` was refused."""
 
     def getPeer(self) -> Any: ...
     def sendPacket(self, messageType: int, payload: bytes) -> None: ...
@@ -62,7 +63,7 @@ class AuthTransport(Protocol):
 class UserAuthServer(SSHService):
     """Runs until someone has authenticated. Requests are answered one after the other.
 
-    The portal's avatars have a ``user``: who they are, for the log and for what is counted by user.
+    The portal's avatars have a ``user``: who they are, for the log and for counts per user.
     """
 
     name = b"ssh-userauth"
@@ -101,7 +102,7 @@ class UserAuthServer(SSHService):
         if messageNum == messages.USERAUTH_INFO_RESPONSE:
             self._got_answers(packet)
             return
-        if self._answers is not None:  # a new request gives up the questions (RFC 4256 section 3.1)
+        if self._answers is not None:  # a new request abandons the questions (RFC 4256 section 3.1)
             answers, self._answers = self._answers, None
             answers.errback(Failure(UnauthorizedLogin("the questions were not answered")))
         if self._busy:
@@ -133,7 +134,7 @@ class UserAuthServer(SSHService):
         """``string user, string service, string method``, and what the method adds."""
         reader = Reader(packet)
         given, service, method = reader.string(), reader.string(), reader.string()
-        login = given.partition(b":")[0]  # a style may follow, which means nothing here, nor with most of sshd's ways
+        login = given.partition(b":")[0]  # a style may follow; it means nothing here, nor to most of sshd's methods
         if service != b"ssh-connection":
             raise SSHProblem("this service is not there", messages.DISCONNECT_SERVICE_NOT_AVAILABLE)
         if self._who not in (None, (login, service)):
@@ -154,7 +155,7 @@ class UserAuthServer(SSHService):
     async def _publickey(self, login: bytes, head: bytes, reader: Reader, hostbound: bool) -> None:
         """``boolean signed, string algorithm, string key``, the host's key if ``hostbound``, and the signature.
 
-        The signature is over all that comes before it, ``head`` among it.
+        The signature covers everything before it, including ``head``.
         """
         signed = reader.boolean()
         algorithm, blob = reader.string(), reader.string()
@@ -243,7 +244,7 @@ class UserAuthServer(SSHService):
         offer: bool = False,
         quiet: bool = False,
     ) -> None:
-        """Answer with failure. Offers have a count of their own: a full agent is no attack."""
+        """Answer with failure. Offers have a count of their own: a full agent is not an attack."""
         if self._stopped:
             return
         if counts and not partial:

@@ -13,7 +13,8 @@ _VERSION: Final = re.compile(rb"SSH-(\d{1,3})\.(\d{1,3})-.")
 
 
 class PeerVersion:
-    """``line`` is the peer's, without its end, once it came. ``lines_before`` others may come first: a server's."""
+    """``line`` is the peer's, without its end, once it has come. ``lines_before`` others may come first, from a
+    server."""
 
     line = b""
 

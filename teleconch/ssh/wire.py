@@ -1,7 +1,7 @@
 """Bytes to and from the connection below.
 
 A TCP socket is read and written directly: one buffer for all connections of the process, large reads, gathered writes,
-no joining and slicing. Any other Twisted transport (a channel, TLS, a test's) is used through its public methods.
+no joining or slicing. Any other Twisted transport (a channel, TLS, a test's) is used through its public methods.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Owner(Protocol):
     """Whose bytes these are."""
 
     def received(self, data: memoryview, end: int) -> int:
-        """Use what can be used of ``data[:end]``; gives how much that was. The rest comes again, with more behind."""
+        """Use what can be used of ``data[:end]``; returns how much that was. The rest comes again, with more after
+        it."""
 
     def choked(self) -> None:
         """The network takes no more (told by :class:`StreamWire`; otherwise look at ``congested`` after ``send``)."""
@@ -39,7 +40,8 @@ class Owner(Protocol):
 
 
 class _Nobody:
-    """The owner of what is gone: a wire that still held its own would keep both until a collector finds the cycle."""
+    """The owner of a wire that is gone: if it still held its own, both would stay until the collector finds the
+    cycle."""
 
     def received(self, data: memoryview, end: int) -> int:
         return end
@@ -183,7 +185,7 @@ class SocketWire:
             pass
 
     def close(self, patience: float = _CLOSE_SECONDS) -> None:
-        """Close when all is sent, or when nothing of it is taken for ``patience`` seconds."""
+        """Close when all is sent, or when none of it is taken for ``patience`` seconds."""
         if self._closing is not None:
             return
         self._transport.stopReading()
