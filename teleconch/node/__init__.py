@@ -4,7 +4,7 @@
 
     service.NodeServer ── heartbeat.Heartbeat (labels, label_run) ── auth API: pings
         │ listener and realm
-    server.NodeUser ── access permit ── session.SessionChannel     one for each SSH session channel: what is asked
+    server.NodeUser ── access permit ── session.SessionChannel     one for each SSH session channel: its requests
                                             │
                                         teleconch.session          the live session, in which channels take part
                                             │

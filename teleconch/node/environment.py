@@ -30,7 +30,7 @@ class Requested:
         self.variables: dict[bytes, bytes] = {}
 
     def cost(self, name: bytes) -> int:
-        """What the variable takes in memory, about; nothing where there is none."""
+        """About how much memory the variable takes; nothing if it is not set."""
         value = self.variables.get(name)
         return 0 if value is None else len(name) + len(value) + ENTRY_COST
 

@@ -1,7 +1,7 @@
-"""The one gate of a node: it decides kind by kind, by the permit of this moment, before any byte flows.
+"""The one gate of a node: it decides kind by kind, by the current permit, before any byte flows.
 
-A listener is asked about twice: when it is wanted, and for each connection that it takes, so that a certificate that
-has ended carries nothing more on listeners that still stand.
+A listener is asked about twice: when it is wanted, and for each connection that it takes, so that an expired
+certificate carries nothing more on listeners that are still open.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from teleconch.audit.events import Peer, Port, X11Forward
 from teleconch.errors import AccessDenied, TeleconchError
 
 _SCP: Final = b"scp "
-_MORE: Final = frozenset(b";&|<>(`\n")  # to the shell: what stands there may be another command
+_MORE: Final = frozenset(b";&|<>(`\n")  # to the shell: another command may follow
 _WORDS: Final = frozenset(b"'\"\\$*?[{")  # words are not what they look like
 
 
 def asked(command: bytes | None) -> tuple[Kind, ...]:
-    """What a shell or a command is. The far end of an scp is told by its flags (``-t`` takes files, ``-f`` gives them);
-    where they tell neither, or the shell makes other words of them, it may be both. A shell runs it, so that it may be
-    any other command as well where more follows."""
+    """The kinds of a shell or a command. Its flags tell the far end of an scp (``-t`` takes files, ``-f`` gives them);
+    if they tell neither, or the shell makes other words of them, it may be both. A shell runs it, so if more follows it
+    may be any other command as well."""
     if command is None:
         return (Kind.SHELL,)
     if not command.startswith(_SCP):
@@ -40,7 +40,7 @@ def asked(command: bytes | None) -> tuple[Kind, ...]:
 
 
 class Gate:
-    """``permit`` gives the permit of this moment or raises AccessDenied; ``who`` gives the peer for events."""
+    """``permit`` returns the current permit or raises AccessDenied; ``who`` returns the peer for events."""
 
     def __init__(self, permit: Callable[[], AccessPermit], who: Callable[[], Peer], emitter: Emitter) -> None:
         self._permit = permit
@@ -48,7 +48,7 @@ class Gate:
         self._emitter = emitter
 
     def ask(self, *kinds: Kind) -> AccessPermit:
-        """The permit of this moment. AccessDenied unless it grants all of ``kinds``."""
+        """The current permit. AccessDenied unless it grants all of ``kinds``."""
         permit = self._permit()
         if not isinstance(permit, AccessPermit):
             raise AccessDenied("There is no permit.")
@@ -57,7 +57,7 @@ class Gate:
         return permit
 
     def check(self, kind: Kind, target: str) -> None:
-        """AccessDenied, told, unless ``kind`` of forwarding is allowed now. ``target`` is for the event."""
+        """AccessDenied, with an event, unless ``kind`` of forwarding is allowed now. ``target`` is for the event."""
         try:
             self.ask(kind)
         except AccessDenied as error:
@@ -65,11 +65,11 @@ class Gate:
             raise
 
     def refused(self, kind: Kind, target: str, error: TeleconchError) -> None:
-        """Tell of what did not happen."""
+        """Emit an event for what did not happen."""
         self._tell(kind, target, str(error))
 
     def opened(self, kind: Kind, target: str) -> None:
-        """Tell of what was opened."""
+        """Emit an event for what was opened."""
         self._tell(kind, target, "")
 
     def _tell(self, kind: Kind, target: str, error: str) -> None:

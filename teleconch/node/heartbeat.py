@@ -1,8 +1,8 @@
 """Pings: the node tells the auth server that it is alive, and what it is.
 
-States: *reached* (the last ping was answered) and *lost* (it was not). Entering *lost* logs one line, leaving it one
-more; in between the node tries again with back-off and full jitter. A refusal (two nodes with one UUID, a node that
-was removed) is logged as the sentence that it is, once, and tried again at the usual pace, since only people can help.
+States: *reached* (the last ping was answered) and *lost* (it was not). Entering *lost* logs one line, and leaving it
+another; in between, the node tries again with back-off and full jitter. A refusal (two nodes with one UUID, a node that
+was removed) is logged once, as its sentence, and tried again at the usual pace, since only people can help.
 Sessions do not depend on any of this.
 """
 
@@ -40,11 +40,11 @@ log = Logger()
 
 
 class Heartbeat:
-    """Pings until stopped. ``describe`` gives what to tell; ``random`` is in [0, 1); ``now`` is epoch seconds.
+    """Pings until stopped. ``describe`` returns what to tell; ``random`` is in [0, 1); ``now`` is epoch seconds.
 
-    ``reached`` is called after each ping that was answered, ``refused`` with the error after each that was refused;
+    ``reached`` is called after each ping that was answered, ``refused``, with the error, after each that was refused;
     ``first`` fires after the first ping, whatever became of it. ``instance`` is random per process, so that the auth
-    server can tell two nodes of one UUID from a restart.
+    server can tell two nodes with one UUID from a restart.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Heartbeat:
         self._ping()
 
     def changed(self) -> None:
-        """What :func:`describe` gives has changed: ping now, or as soon as the running ping is answered."""
+        """What ``describe`` returns has changed: ping now, or as soon as the running ping is answered."""
         if not self._running:
             return
         if self._call is not None:
             self._changed = True
-        elif self._failures == 0:  # while it is lost, the next try tells anyway
+        elif self._failures == 0:  # while the auth server is lost, the next try tells anyway
             self._ping()
 
     async def stop(self) -> None:

@@ -18,7 +18,7 @@ from teleconch.node.launch.launcher import PATH, ROOT_PATH
 from teleconch.node.start import IReactorNode
 from teleconch.node.streams import Source
 
-END_LIMIT: Final = 1.0  # seconds until a command that was killed is left to itself
+END_LIMIT: Final = 1.0  # seconds after which a killed command is left to itself
 OUTPUT_MAX: Final = 8 * 1024  # bytes; a command that prints more is ended
 
 
@@ -26,7 +26,7 @@ OUTPUT_MAX: Final = 8 * 1024  # bytes; a command that prints more is ended
 class Run:
     """Starts at once; calls ``done(output, problem)`` once (never for a run that was stopped), ``problem`` in words.
 
-    The end is seen by a descriptor of the process (pidfd), so that no other's child is reaped and no signal is late.
+    A descriptor of the process (pidfd) shows its end, so that nobody else's child is reaped and no signal is late.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Run:
         return "label"
 
     def doRead(self) -> None:
-        """The command has ended. What it left in its group is ended too, as long as the group's number is its own."""
+        """The command has ended. End what it left in its group too, as long as the group's number is its own."""
         self._read_end(END_LIMIT)
 
     def _read_end(self, seconds: float) -> None:
@@ -109,7 +109,7 @@ class Run:
         self._kill()
         status = self._wait(seconds)
         for source in self._sources:
-            for _ in range(OUTPUT_MAX // 1024):  # what still waits; a child that left the group may print for ever
+            for _ in range(OUTPUT_MAX // 1024):  # what still waits; a child that left the group may print forever
                 if source.closed or source.empty():
                     break
                 source.doRead()
@@ -120,7 +120,7 @@ class Run:
         self._finish(problem)
 
     def _wait(self, seconds: float) -> int | None:
-        """The status; at a stop the command was killed just now, and may be held by whom it has become."""
+        """The status. At a stop, the command was only just killed, and whoever it has become may hold it."""
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -130,13 +130,13 @@ class Run:
         pass
 
     def kill(self) -> None:
-        """Have it end, and wait for nothing; :meth:`stop` follows."""
+        """Make it end without waiting for it; :meth:`stop` follows."""
         self._done = None
         if self._pidfd >= 0:
             self._kill()
 
     def stop(self, until: float) -> None:
-        """Let go of it without a word, at the latest at ``until`` (monotonic). Idempotent."""
+        """Let go of it without a word, at ``until`` (monotonic) at the latest. Idempotent."""
         self.kill()
         if self._pidfd >= 0:
             self._read_end(max(0.0, until - time.monotonic()))

@@ -1,7 +1,7 @@
 """A node's labels: ``key=value`` pairs by which proxies and people choose nodes.
 
-Static ones stand in the configuration. Others are what a command prints: each runs at its own period, never twice at
-once, and a change of its value is told with a ping at once. A command that fails keeps the value that it gave last.
+Static ones are in the configuration. Others are what a command prints: each runs at its own period, never twice at
+once, and a change of its value is told with a ping at once. A label whose command fails keeps its last value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from teleconch.text import shown
 
 VALUE_MAX: Final = 255
 PERIOD_MIN: Final = 1.0  # seconds
-RUN_MAX: Final = 30.0  # seconds that a command may take, or its period where that is shorter
+RUN_MAX: Final = 30.0  # seconds that a command may take, or its period if that is shorter
 _KEY = re.compile(r"[A-Za-z0-9_./:*-]{1,255}", re.ASCII)
 
 log = Logger()
@@ -38,7 +38,7 @@ class LabelCommand:
 
 
 class Labels:
-    """The labels as they are now. ``changed`` is called when a command has given another value."""
+    """The labels as they are now. ``changed`` is called when a command has printed another value."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Labels:
         self._commands = [_Repeated(reactor, each, changed) for each in commands]
 
     def current(self) -> Mapping[str, str]:
-        """A copy for the next ping. A command that has given nothing yet gives an empty value."""
+        """A copy for the next ping. A command that has printed nothing yet has an empty value."""
         return {each.name: each.value for each in self._commands} | self._static
 
     def start(self) -> None:
@@ -73,7 +73,7 @@ class Labels:
             each.start()
 
     def stop(self) -> None:
-        """End what runs, all at the same time: together they may take as long as one. Idempotent."""
+        """End what runs, all at the same time: together they may take no longer than one. Idempotent."""
         for each in self._commands:
             each.kill()
         until = time.monotonic() + END_LIMIT

@@ -30,9 +30,9 @@ class User(Protocol):
 
 @frozen
 class Place:
-    """``new_id`` gives session ids, ``emitter`` takes the audit events; ``accept_env`` are patterns of variables that
-    clients may set besides the usual; ``gateway_ports`` is one of ``forward.bind``'s words. ``live`` are the sessions
-    that run."""
+    """``new_id`` returns session ids, ``emitter`` takes the audit events; ``accept_env`` are patterns of variables that
+    clients may set besides the usual ones; ``gateway_ports`` is one of ``forward.bind``'s words. ``live`` are the
+    running sessions."""
 
     reactor: IReactorNode
     launcher: Launcher

@@ -1,6 +1,6 @@
-"""Processes of OS users, as the daemon sees them: started by the launcher, told about by messages.
+"""Processes of OS users, as the daemon sees them: started by the launcher, which tells of them by messages.
 
-The protocol and the reasons for a process of its own stand in :mod:`teleconch.node.launch.launcher`.
+The protocol and the reasons for a process of its own are in :mod:`teleconch.node.launch.launcher`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from teleconch.node.starting import Start, Starts
 from teleconch.ssh.account import Account
 
 EARLY_SIGNALS: Final = 16
-END_LIMIT: Final = 3.0  # seconds that the launcher gets to end by itself; it waits for nothing
+END_LIMIT: Final = 3.0  # seconds that the launcher gets to end by itself; nothing holds it up
 OWN_DESCRIPTORS: Final = 3  # of a start, beside the process's: what is asked, and both ends of the answer
 NOT_STARTED: Final = 255 << 8  # as from wait()
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
@@ -44,8 +44,8 @@ log = Logger()
 
 
 class Process:
-    """One process of a user. ``started`` fires with :class:`Started` or fails with a :class:`TeleconchError`;
-    ``ended`` fires, once it was reaped, with a status as from ``wait()``, or ``None`` when the launcher was lost."""
+    """One process of a user. ``started`` fires with :class:`Started` or fails with a :class:`TeleconchError`; ``ended``
+    fires, once the process was reaped, with a status as from ``wait()``, or ``None`` when the launcher was lost."""
 
     def __init__(self, launcher: Launcher, id: int, login: str, start: bytes, held: Start) -> None:
         """``start`` is the message that asks for it."""
@@ -67,8 +67,8 @@ class Process:
             self._early.append(number)
 
     def hang_up(self) -> None:
-        """The user is gone: SIGHUP, and SIGCONT for what is stopped. What the launcher does not know of yet never
-        starts."""
+        """The user is gone: SIGHUP, and SIGCONT for what is stopped. A start that the launcher does not know of yet
+        never happens."""
         if self._launcher.withdraw(self._start):
             return
         self.signal(signal.SIGHUP)
@@ -80,7 +80,7 @@ class Process:
         self.started.errback(Failure(error))
 
     def kill_start(self) -> None:
-        """The start takes too long."""
+        """The start is taking too long."""
         if not self._launcher.withdraw(self._start):
             self._launcher.send(f"kill {self._id}")
 
@@ -97,7 +97,7 @@ class Process:
 
 @frozen
 class _Waiting:
-    """A start of which the launcher does not know yet."""
+    """A start that the launcher does not know of yet."""
 
     id: int
     descriptors: tuple[int, ...]  # one may be there several times
@@ -127,13 +127,13 @@ class Launcher:
 
     @property
     def pid(self) -> int | None:
-        """The launcher's process, ``None`` while there is none."""
+        """The launcher's process, or ``None``."""
         return None if self._popen is None else self._popen.pid
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the launcher's process. OSError where that is not possible."""
+        """Start the launcher's process. OSError if that is not possible."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         score = [] if oom.before() is None else [str(oom.before())]
         with theirs:
@@ -156,7 +156,7 @@ class Launcher:
         self._reactor.addReader(self)
 
     async def stop(self) -> None:
-        """End the launcher, which hangs up every session. Fires when it is gone, after a while in whatever way."""
+        """End the launcher, which hangs up every session. Returns when it is gone, or after a while in any case."""
         popen = self._popen
         self._drop(None)
         if popen is not None:
@@ -188,10 +188,9 @@ class Launcher:
         self, request: Request, stdin: int, stdout: int, stderr: int, report: int | None = None, *, owner: Account
     ) -> Process:
         """Start a process. The descriptors are the process's ends (``report``: of moved files); they are closed here,
-        whatever happens. ``owner`` is the account of the connection that asks for it.
+        whatever happens. ``owner`` is the account of the asking connection.
 
-        LimitExceeded for a command too long, or too many starts at once; Unavailable where the machine has no means
-        left.
+        LimitExceeded for a command too long, or too many starts at once; Unavailable if the machine has no means left.
         """
         ends = (stdin, stdout, stderr) if report is None else (stdin, stdout, stderr, report)
         held = None
@@ -221,8 +220,8 @@ class Launcher:
         return process
 
     def send(self, message: str) -> None:
-        """Queue a signal. One that waits already does not wait twice, as in the kernel: so that a client who sends
-        them without end has a few for each running process in the queue, and no more."""
+        """Queue a signal. One that waits already does not wait twice, as in the kernel: a client that sends them
+        without end has only a few for each running process in the queue."""
         signal = message.encode()
         if self._control is not None and signal not in self._outgoing:
             self._outgoing[signal] = None
@@ -297,7 +296,7 @@ class Launcher:
 
 
 def _see_end(popen: subprocess.Popen[bytes]) -> None:
-    """In a thread, for which the daemon's own end waits: so for some seconds only."""
+    """In a thread that the daemon's own end waits for: so for some seconds only."""
     try:
         popen.wait(END_LIMIT)
     except subprocess.TimeoutExpired:

@@ -30,11 +30,11 @@ log = Logger()
 
 
 class UserProgram:
-    """A :class:`teleconch.session.program.Program`, which tells of its start and of the end of its session: ``sid``, of
-    ``who``.
+    """A :class:`teleconch.session.program.Program`, which emits events for its start and for the end of its session:
+    ``sid``, of ``who``.
 
-    What goes wrong when it is started is told as with a program that has ended at once: after :meth:`start` has
-    returned, so that the request is answered first.
+    A failed start looks like a program that ended at once: it is told after :meth:`start` has returned, so that the
+    request is answered first.
     """
 
     def __init__(self, place: Place, terminal: Terminal | None, who: Peer, sid: str) -> None:
@@ -61,7 +61,7 @@ class UserProgram:
     # --- the start ---------------------------------------------------------------------------------------------------
 
     def start(self, request: Request, owner: Account) -> None:
-        """Start what ``request`` asks for. ``owner`` is the account of the connection that asks."""
+        """Start what ``request`` asks for. ``owner`` is the account of the asking connection."""
         try:
             process = self._process = self._launch(request, owner)
         except (TeleconchError, OSError) as error:
@@ -74,7 +74,8 @@ class UserProgram:
             Deferred.fromCoroutine(self._watch(process, request)).addErrback(self._broken)
 
     def _launch(self, request: Request, owner: Account) -> Process:
-        """Start the process on terminal or pipes. Whatever fails, no descriptor of the process's side is left."""
+        """Start the process on a terminal or pipes. Whatever fails, no descriptor of the process's side is left
+        open."""
         moves_files = request.serve is not None or (
             self._terminal is None and request.command is not None and is_scp(request.command)
         )
@@ -129,7 +130,7 @@ class UserProgram:
         return self._wires.write
 
     def end_input(self) -> None:
-        """A terminal has no half: as with sshd, only Ctrl-D ends what reads from it."""
+        """A terminal cannot be half-closed: as with sshd, only Ctrl-D ends what reads from it."""
         if self._terminal is None:
             self._wires.end_input()
 
@@ -161,7 +162,7 @@ class UserProgram:
         self._events.ended(status, LOST if status is None else None)
 
     def hang_up(self) -> None:
-        """Pipes and terminal are closed; a process that runs gets SIGHUP."""
+        """Pipes and terminal are closed; a running process gets SIGHUP."""
         self._wires.close()
         if self._terminal is not None:
             self._terminal.close()
@@ -169,7 +170,7 @@ class UserProgram:
             self._process.hang_up()
 
     def session_over(self, end: End) -> None:
-        """Tell of the end, where there was a start."""
+        """Emit the end, if there was a start."""
         if not self._started:
             return
         code = None if end.status is None else os.waitstatus_to_exitcode(end.status)

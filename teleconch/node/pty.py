@@ -66,14 +66,15 @@ def apply_modes(fd: int, wanted: Mapping[int, int]) -> None:
     except termios.error as error:
         if error.args[0] != errno.EINVAL:
             raise
-        # All that a PTY can take was set; libc complains of the rest (a PTY has no parity, for one). sshd goes on, too.
+        # All that a PTY can take was set; libc complains about the rest (a PTY has no parity, for one). sshd goes on,
+        # too.
 
 
 class Terminal:
-    """A PTY of which we hold the master. The slave is handed to a process once, with :meth:`take_slave`."""
+    """A PTY whose master we hold. The slave is handed to a process once, with :meth:`take_slave`."""
 
     def __init__(self, request: PtyRequest) -> None:
-        """OSError where the machine has no PTY left."""
+        """OSError if the machine has no PTY left."""
         self.request = request
         self.master, self._slave = os.openpty()
         try:

@@ -1,7 +1,7 @@
 """The node's SSH server: who may come in, and which channels they may open.
 
-One gate (``node.gate``) decides about everything that is asked, each time by the permit of that moment, so that a
-certificate that has ended opens nothing more on a connection that still stands.
+One gate (``node.gate``) decides about every request, each time by the current permit, so that an expired certificate
+opens nothing more on a connection that is still up.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class NodeUser(ConchUser):
         return permit_access(self.identity, self.login, self._place.host_uuid, self._now())
 
     def who(self) -> Peer:
-        """This connection in events, once it stands."""
+        """This connection in events, once it is up."""
         if self._who is None:
             self._who = Peer(
                 user=self.user,
@@ -85,7 +85,7 @@ class NodeUser(ConchUser):
         return 1 + len(channels) + (shares.SESSION - 1) * sessions + shares.LISTENER * self.forwarding.listeners
 
     def check_share(self) -> None:
-        """LimitExceeded where this user may have no more of what all users share, all connections together."""
+        """LimitExceeded if this user, over all their connections, may have no more of what all users share."""
         if not shares.crowded():
             return
         held = sum(user.descriptors() for user in self._place.users if user.identity.user == self.identity.user)
@@ -115,14 +115,14 @@ class NodeUser(ConchUser):
 
     def global_request(self, name: bytes, data: bytes) -> bool | Awaitable[bool | bytes]:
         """Listeners toward the client (RFC 4254 section 7.1), and the client's word that its sessions are all open, so
-        that who takes over its connection gets no other; all else is refused."""
+        that whoever takes over its connection gets no other. Anything else is refused."""
         if name == NO_MORE_SESSIONS:
             self._no_more_sessions = True
             return True
         return self.forwarding.global_request(name, data) if name in Forwarding.REQUESTS else False
 
     def logout(self) -> None:
-        """The connection is gone; its channels were closed before."""
+        """The connection is gone; its channels have been closed."""
         self._place.users.discard(self)
         self.forwarding.close()
         if not self._place.users:
@@ -141,7 +141,7 @@ class NodeUser(ConchUser):
 
 @implementer(IRealm)
 class NodeRealm:
-    """Makes a :class:`NodeUser` of a checked identity (twisted.cred)."""
+    """Makes a :class:`NodeUser` from a checked identity (twisted.cred)."""
 
     def __init__(self, place: Place, now: Callable[[], float]) -> None:
         self._place = place

@@ -42,7 +42,7 @@ from teleconch.ssh.problems import SSHProblem
 from teleconch.ssh.server import ServerOptions, SSHServerFactory
 
 STOP_DEADLINE: Final = 10.0  # seconds that running sessions get when the node stops
-PARTING_DEADLINE: Final = 1.0  # and then clients, to leave by themselves
+PARTING_DEADLINE: Final = 1.0  # and then clients, to leave on their own
 
 HELD_UP: Final = "A FUSE file system of yours held up this node."
 
@@ -65,11 +65,11 @@ class Member(Protocol):
 
 
 class NodeServer(Service):
-    """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies are to dial, or ``None``
+    """``endpoint`` is where the SSH server listens; ``addr`` is the ``host:port`` that proxies should dial, or ``None``
     for what the listener got. ``member`` has joined already; its auth server may be down. ``commands`` are labels whose
     values programs print; ``accept_env`` are patterns of variables that clients may set; ``gateway_ports`` says where
     ``ssh -R`` listens (sshd's words, ``forward.bind``). ``emitter`` takes the audit events. ``refused`` is called with
-    a sentence when the auth server refuses a ping, and with an empty one when it takes one. BadParameter."""
+    a sentence when the auth server refuses a ping, and with an empty one when it accepts a ping. BadParameter."""
 
     name = "node"
 
@@ -179,7 +179,7 @@ class NodeServer(Service):
         return join_address(given or own.host, own.port)
 
     def _was_held(self, user: str, seconds: int) -> None:
-        """The launcher has freed this process from a file system of ``user``'s (``pulse.whose``): end what they have
+        """The launcher has freed this process from a file system of ``user`` (``pulse.whose``): end what they have
         here."""
         logins = {login for login, uid in self.launcher.uids.items() if is_whose(user, login, uid)}
         ended = [each for each in self.place.users if each.login in logins]
@@ -258,11 +258,11 @@ class NodeServer(Service):
             session.hang_up("the node stops")
 
     def be_patient(self) -> None:
-        """At the stop that comes, sessions may take as long as they like."""
+        """At the coming stop, sessions may take as long as they like."""
         self._stop_deadline = None
 
     def hurry(self) -> None:
-        """Hang up what still runs, at the stop that comes or is under way."""
+        """Hang up what still runs, at the stop that is coming or under way."""
         self._stop_deadline = 0
         if self._waiting is not None:
             self._waiting.cancel()

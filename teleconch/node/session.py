@@ -1,4 +1,4 @@
-"""One ``session`` channel: what is asked of it, and by whose right (RFC 4254 section 6).
+"""One ``session`` channel: its requests, and by what right they are granted (RFC 4254 section 6).
 
 ::
 
@@ -7,8 +7,8 @@
        │                                        │
        └──────────── CLOSE, or the connection is lost; or from running: the session is over ──────────────▶ over
 
-Once, and not before the gate has allowed it, the channel begins a session (:mod:`teleconch.session.live`) and takes
-part in it. What it asks for then goes to its seat there. All else is refused.
+Once only, and not before the gate has allowed it, the channel begins a session (:mod:`teleconch.session.live`) and
+takes part in it. From then on, what is asked of it goes to its seat there. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from teleconch.session.parties import Right
 from teleconch.ssh.channel import Answer, Channel
 from teleconch.ssh.reader import Reader
 
-TERMINAL_COST: Final = 16 * 1024  # bytes of memory, about, that a terminal's modes and descriptors take
+TERMINAL_COST: Final = 16 * 1024  # about how many bytes of memory a terminal's modes and descriptors take
 RUNNING_COST: Final = SINK_HIGH  # of what a process has not read yet
 
 
@@ -57,8 +57,8 @@ class SessionChannel(Channel):
         host: IAddress,
         forwarding: SessionForwarding,
     ) -> None:
-        """``permit`` opened the channel. It may be kept for long before it is used, so ``gate`` is asked again for each
-        thing that is asked for."""
+        """``permit`` opened the channel. The channel may stay open long before it is used, so ``gate`` is asked again
+        for each request."""
         if not isinstance(permit, AccessPermit):
             raise TypeError("a session needs a permit")
         super().__init__()
@@ -138,7 +138,7 @@ class SessionChannel(Channel):
         return self._begin(None, SFTP)
 
     def requestReceived(self, requestType: bytes, data: bytes) -> Answer:
-        """Forwarding's requests go there, all others to the methods of their names."""
+        """Forwarding's requests go there, all others to the methods with their names."""
         if self._party is None:
             if requestType == X11_REQUEST and not self.charge(len(data)):  # the cookie is kept
                 return self._refuse(NO_MEMORY)
@@ -187,7 +187,8 @@ class SessionChannel(Channel):
         return True
 
     def take_part(self, live: Live, right: Right) -> None:
-        """Be a party of ``live``: what the peer sends goes there, its output comes here. NotFound once it is over."""
+        """Be a party of ``live``: what the peer sends goes there, and its output comes here. NotFound once it is
+        over."""
         self._party = ChannelParty(self, over=self._forwarding.close)
         try:
             live.join(self._party, right)

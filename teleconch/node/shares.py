@@ -1,7 +1,7 @@
-"""The daemon's descriptors, which all users share: one of them must not take those of all others.
+"""The daemon's descriptors, which all users share: one user must not take everyone else's.
 
-With sshd each connection has a process, and so a limit, of its own. Here nothing is asked as long as there is plenty;
-once half of the descriptors are in use, who holds a quarter of them gets no more.
+With sshd, each connection has a process, and so a limit, of its own. Here nothing is limited as long as there is
+plenty; once half of the descriptors are in use, a user who holds a quarter of them gets no more.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def limit() -> int:
 
 
 def crowded() -> bool:
-    """Whether about half of them are in use: the kernel gives the lowest number that is free, so that numbers around
-    the middle are given out only then. Some are looked at, as one alone may be free for a moment."""
+    """Whether about half of them are in use: the kernel gives the lowest free number, so numbers around the middle are
+    given out only then. Several are looked at, as a single one may be free for a moment."""
     middle = limit() // CROWDED
     return any(_in_use(fd) for fd in range(middle, middle + LOOKED_AT))
 

@@ -57,7 +57,7 @@ class Request:
     cookie: bytes = b""
 
     def encode(self, rules: LoginRules = NO_RULES) -> bytes:
-        """As the launcher's child reads it."""
+        """The form that the launcher's child reads."""
         return json.dumps(
             {
                 "login": self.login,
@@ -101,7 +101,7 @@ def open_request(asked: bytes) -> tuple[int, int, int]:
 @implementer(IReadDescriptor)
 class Reply:
     """Reads what the child says between fork and exec, until exec closes the pipe; then calls ``started`` or
-    ``failed``. At the deadline ``too_slow`` is called, and nothing more is waited for: whatever holds the pipe."""
+    ``failed``. At the deadline it calls ``too_slow`` and no longer waits, whatever holds the pipe."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class Reply:
 
 
 def understand(heard: bytes) -> Started:
-    """What the child said, as facts or as the error that it met. Unavailable where it said nothing that is whole."""
+    """What the child said, as facts or as the error that it met. Unavailable if it said nothing complete."""
     try:
         lines = [json.loads(line) for line in heard.splitlines()]
         for line in lines:

@@ -1,8 +1,8 @@
-"""What starts hold that are under way, so that no user fills the daemon with processes that are yet to be.
+"""What pending starts hold, so that no user fills the daemon with processes that are yet to be.
 
 A start has descriptors until the launcher has taken them, and memory and one descriptor until the process has started
-or failed. The launcher may be slow, or somebody may hold it; and a client that is gone has its starts left all the
-same. So each start counts for its user, whatever has become of the connection.
+or failed. The launcher may be slow, or somebody may hold it up; and a client that is gone still leaves its starts here.
+So each start counts for its user, whatever has become of the connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from teleconch.errors import LimitExceeded
 from teleconch.node import shares
 from teleconch.ssh.account import Account
 
-START_COST: Final = 32 * 1024  # bytes of memory, about, beside what is asked for
+START_COST: Final = 32 * 1024  # about how many bytes of memory, beside what is asked for
 OF_ALL: Final = 4  # descriptors of all starts: at most the limit divided by this
 OF_USER: Final = 8  # and of one user's
 NO_MEMORY: Final = "You have too much open on this node for its memory: close some of it first."
@@ -45,14 +45,14 @@ class Start:
 
 
 class Starts:
-    """Those of one launcher."""
+    """The starts of one launcher."""
 
     def __init__(self) -> None:
         self._files = Account(0)  # descriptors, not bytes
         self._of_user: WeakKeyDictionary[Account, Account] = WeakKeyDictionary()
 
     def begin(self, owner: Account, size: int, descriptors: int) -> Start:
-        """Take ``size`` bytes from a connection's account, and so many descriptors from its user's share.
+        """Take ``size`` bytes from a connection's account, and ``descriptors`` from its user's share.
         LimitExceeded."""
         user = owner.whole or owner
         files = self._of_user.get(user)

@@ -4,7 +4,7 @@ Twisted's own process support reads 8 KiB at a time and buffers without a bound.
 256 KiB and is a push producer; a :class:`Sink` writes at once where it can, and pauses its producer as soon as the
 process does not keep up. Pipes grow to 1 MiB when they are first seen full, so that short commands do not pay for it.
 
-Source and sink of one terminal need descriptors of their own (``dup``): the reactor knows a descriptor once.
+The source and the sink of one terminal need descriptors of their own (``dup``): the reactor knows each descriptor once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READ_BIG: Final = 256 * 1024
 PIPE_SIZE: Final = 1024 * 1024
 TERMINAL_BURST: Final = 16  # a terminal gives at most 4 KiB a read: join this many into one packet
 TERMINAL_FULL: Final = 2048
-SINK_HIGH: Final = 128 * 1024  # the producer is paused above, and resumed when all is written
+SINK_HIGH: Final = 128 * 1024  # the producer is paused above this, and resumed when all is written
 
 
 class Feeder(Protocol):
@@ -38,7 +38,7 @@ class Feeder(Protocol):
 
 
 def grow_pipe(fd: int) -> None:
-    """Make a pipe 1 MiB, where the system's limit for this user allows it."""
+    """Make a pipe 1 MiB, if the system's limit for this user allows it."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     except (OSError, AttributeError):  # AttributeError: not in every build of Python 3.11
@@ -71,7 +71,7 @@ class Source:
         self._grown = terminal
 
     def deliver_to(self, deliver: Take, room: Room | None) -> None:
-        """From now on. It reads no more than there is room for, so that nothing of it has to be kept."""
+        """From now on. It reads no more than there is room for, so that none of it has to be kept."""
         self._deliver, self._room = deliver, room
 
     @property

@@ -16,8 +16,8 @@ def _nowhere(data: bytes) -> None:
 
 
 class Wires:
-    """Both output streams rest until :meth:`resume`. ``output_over`` is called when one has ended, ``input_lost`` when
-    the process has closed its input, except on a terminal."""
+    """Both output streams are paused until :meth:`resume`. ``output_over`` is called when one has ended, ``input_lost``
+    when the process has closed its input, except on a terminal."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class Wires:
 
     @property
     def write(self) -> Take:
-        """Takes input, once there is something connected."""
+        """Takes input, once something is connected."""
         return _nowhere if self._sink is None else self._sink.write
 
     def end_input(self) -> None:
-        """No more comes: the process reads EOF after what was written."""
+        """No more will come: the process reads EOF after what was written."""
         if self._sink is not None:
             self._sink.finish()
 
@@ -83,7 +83,7 @@ class Wires:
             source.deliver_to(deliver, room)
 
     def end_output(self) -> None:
-        """Nobody reads stdout any more. What else the process says is still wanted."""
+        """Nobody reads stdout any longer. What else the process says is still wanted."""
         for source in self._sources[:1]:
             source.stopProducing()
         self._output_over()
@@ -101,7 +101,7 @@ class Wires:
         return all(source.empty() for source in self._sources)
 
     def over(self) -> bool:
-        """Whether no output can come any more."""
+        """Whether no more output can come."""
         return all(source.closed for source in self._sources)
 
     def close(self) -> None:

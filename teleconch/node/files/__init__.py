@@ -17,7 +17,7 @@ within a few milliseconds, and it runs where the user may not read the interpret
 the standard library's fastest part: no asyncio, no Twisted, no re. It blocks, in one thread: a slow reader costs a
 sleeping process and one buffer.
 
-The daemon opens no path that a user names. What the child reports is said by a process with the user's rights, and not
-more trustworthy than the user: who tampers with it can only lie about himself, and he could have copied the same file
-with ``cat`` and never have been here.
+The daemon opens no path that a user names. The child's reports come from a process with the user's rights, and are no
+more trustworthy than the user: anyone who tampers with it can only lie about themselves, and could have copied the same
+file with ``cat`` without ever coming here.
 """

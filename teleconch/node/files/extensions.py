@@ -125,7 +125,7 @@ def limits(client: Client, request: Reader) -> bytes:
 
 
 def expand_path(client: Client, request: Reader) -> bytes:
-    """string path, with ``~`` or ``~user`` in front: like REALPATH, behind it."""
+    """string path, with ``~`` or ``~user`` in front: that is replaced, then as REALPATH."""
     path = names.expanded(request.path())
     if path is None:
         raise Refused(packets.NO_SUCH_FILE, b"no such user")
@@ -134,7 +134,7 @@ def expand_path(client: Client, request: Reader) -> bytes:
 
 
 def home_directory(client: Client, request: Reader) -> bytes:
-    """string user; empty: the one who asks, whatever ``$HOME`` says."""
+    """string user; empty: the caller, whatever ``$HOME`` says."""
     user = request.string()
     home = names.home_of(user) if user else names.entered_home()
     if home is None:

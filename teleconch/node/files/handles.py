@@ -1,4 +1,4 @@
-"""Open files and directories of one SFTP client, by handle. Each file's end is told to the report."""
+"""Open files and directories of one SFTP client, by handle. Each file is reported when it is closed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 HANDLES_MAX = 16 * 1024
 HANDLE_SIZE = 4  # bytes
-_SPARE = 5  # descriptors for what is no handle
+_SPARE = 5  # descriptors for what is not a handle
 
 
 def limit() -> int:
-    """How many handles a client may have open: each is a descriptor, of which the user has so many."""
+    """How many handles a client may have open: each is a descriptor, and the user has only so many."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return HANDLES_MAX if soft == resource.RLIM_INFINITY else max(1, soft - _SPARE)
 
@@ -58,7 +58,7 @@ class OpenDirectory:
 
 
 class Handles:
-    """All handles of one client. An unknown one is Refused with FAILURE, as by OpenSSH's server."""
+    """All handles of one client. An unknown one is Refused with FAILURE, as OpenSSH's server does."""
 
     def __init__(self, to: report.Report) -> None:
         self._report = to
@@ -67,7 +67,7 @@ class Handles:
         self._next = 0
 
     def add(self, opened: OpenFile | OpenDirectory) -> bytes:
-        """The new handle. Refused where there are too many; the caller closes then."""
+        """The new handle. Refused if there are too many; the caller then closes what it opened."""
         if len(self._open) >= self._limit:
             raise Refused(FAILURE, b"Too many open files")
         while (handle := UINT32.pack(self._next)) in self._open:
@@ -89,7 +89,7 @@ class Handles:
         return opened
 
     def close(self, handle: bytes) -> bool:
-        """Whether there was such a handle. OSError where closing shows that something was not written."""
+        """Whether there was such a handle. OSError if closing shows that something was not written."""
         opened = self._open.pop(handle, None)
         if opened is None:
             return False

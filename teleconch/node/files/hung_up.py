@@ -1,4 +1,4 @@
-"""SIGHUP and SIGTERM as an exception, so that files which were being moved are reported on the way out."""
+"""SIGHUP and SIGTERM as an exception, so that files that were being moved are reported on the way out."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Lends this Python, as the user, to an ``scp`` that the user's shell starts.
 
-A client of scp's old protocol runs ``scp -f 'pattern'`` by the user's shell, and the shell expands patterns, tildes and
-quotes; so the shell must stay. But the user may not be able to run this node's interpreter, nor to read this package.
-Hence a fork in the session's process::
+A client of scp's old protocol runs ``scp -f 'pattern'`` through the user's shell, and the shell expands patterns,
+tildes and quotes; so the shell must stay. But the user may not be able to run this node's interpreter, nor to read this
+package. Hence a fork in the session's process::
 
     session's process ──fork──▶ the user's shell ──▶ `scp` of our folder (a few lines for sh)
           │  ◀──────────── its pid and arguments, on a pipe ──────────────────┘       ▲
           └──fork──▶ lender: takes on its streams, folder and umask, is scp ── exit status ┘
 
-All of them are the user, and share a process group. What the pipe says is what the user could do by himself.
+All of them run as the user and share a process group. The pipe asks for nothing that the users could not do themselves.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _serve(shell: int, ask: int, answer: int, report: int | None) -> NoReturn:
     poll = select.poll()
     for fd in (ask, ended):
         poll.register(fd, select.POLLIN)
-    lenders: dict[int, int] = {}  # by the descriptor that tells of the end
+    lenders: dict[int, int] = {}  # by the descriptor that tells when it ends
     heard = bytearray()
     while True:
         ready = [fd for fd, _ in poll.poll()]
@@ -122,7 +122,7 @@ def _serve(shell: int, ask: int, answer: int, report: int | None) -> NoReturn:
 
 
 def _reap(lender: int, answer: int) -> None:
-    """One who was killed could not answer, and ``scp`` of our folder waits."""
+    """A lender that was killed could not answer, and ``scp`` of our folder waits."""
     status = os.waitpid(lender, 0)[1]
     if os.WIFSIGNALED(status):
         os.write(answer, b"%d\n" % (128 + os.WTERMSIG(status)))
@@ -138,8 +138,8 @@ def _wait_for_lenders() -> None:
 
 
 def requests(heard: bytearray) -> list[list[bytes]]:
-    """Take whole requests from the front: each is how many arguments there are, a pid, a name, and the arguments, all
-    ended by zero bytes. What is no request is thrown away."""
+    """Take whole requests from the front: each is a count of arguments, a pid, a name, and the arguments, each ended by
+    a zero byte. Anything else is thrown away."""
     found: list[list[bytes]] = []
     while heard:
         words = bytes(heard).split(b"\0")
@@ -157,7 +157,7 @@ def requests(heard: bytearray) -> list[list[bytes]]:
 
 
 def _start(words: list[bytes], answer: int, report: int | None) -> int:
-    """Fork a lender; its pid."""
+    """Fork a lender; returns its pid."""
     lender = os.fork()
     if lender:
         return lender

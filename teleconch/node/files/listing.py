@@ -1,4 +1,4 @@
-"""The line that ``ls -l`` would print of a file (draft-ietf-secsh-filexfer-02, section 7)."""
+"""The line that ``ls -l`` would print for a file (draft-ietf-secsh-filexfer-02, section 7)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Listing:
         return self._groups[gid]
 
     def line(self, name: bytes, info: os.stat_result) -> bytes:
-        """Mode, links, owner, group, size, time (with the year where it is half a year old, or to come), name."""
+        """Mode, links, owner, group, size, time (with the year if it is half a year old, or in the future), name."""
         changed = int(info.st_mtime)
         shape = "%b %e %H:%M" if self._now - _HALF_YEAR < changed <= self._now else "%b %e  %Y"
         try:

@@ -16,7 +16,7 @@ def _fail(number: int) -> OSError:
 
 
 def resolved(path: bytes) -> bytes:
-    """The absolute name without links, ``.`` and ``..``. All but the last component must be there. OSError.
+    """The absolute name without links, ``.`` and ``..``. All but the last component must exist. OSError.
 
     The kernel is asked for each component, so that ``..`` goes up from where a link leads.
     """
@@ -56,7 +56,7 @@ def resolved(path: bytes) -> bytes:
 
 
 def home_of(user: bytes) -> bytes | None:
-    """A user's home directory, ``None`` where there is no such user. An empty name is nobody's."""
+    """A user's home directory; ``None`` if there is no such user. An empty name is nobody's."""
     try:
         return os.fsencode(pwd.getpwnam(os.fsdecode(user)).pw_dir)
     except (KeyError, ValueError):
@@ -75,7 +75,7 @@ def entered_home() -> bytes:
 
 
 def expanded(path: bytes) -> bytes | None:
-    """``path`` with ``~`` or ``~user`` at its front replaced. ``None`` where there is no such user."""
+    """``path`` with ``~`` or ``~user`` at its front replaced. ``None`` if there is no such user."""
     if not path.startswith(b"~"):
         return path
     user, _, rest = path[1:].partition(b"/")

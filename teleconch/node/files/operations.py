@@ -1,7 +1,7 @@
-"""The requests of SFTP version 3 but READ and WRITE, one function each: takes the fields, answers a reply.
+"""The requests of SFTP version 3 except READ and WRITE, one function each: takes the fields, returns a reply.
 
-A reply is a type byte and what follows the id. Errors: OSError, and Refused where the answer is no system's error;
-Malformed for a packet that ends early. The behaviour in each situation is OpenSSH's sftp-server's, measured.
+A reply is a type byte and what follows the id. Errors: OSError, and Refused where the answer is not a system error;
+Malformed for a packet that ends early. The behaviour in each situation is that of OpenSSH's sftp-server, as measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Client:
 
 
 def position(offset: int) -> int:
-    """An offset or size that the system can take. OSError as the system says it of others."""
+    """An offset or size that the system can take. OSError for any other, as the system would raise it."""
     if offset > SIGNED_MAX:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return offset
@@ -63,7 +63,7 @@ def _one_name(name: bytes) -> bytes:
 
 
 def open_file(client: Client, request: Reader) -> bytes:
-    """OPEN: string path, uint32 flags, attributes. A refusal is told to the report too."""
+    """OPEN: string path, uint32 flags, attributes. A refusal is reported too."""
     path = request.path()
     asked = request.uint32()
     wanted = Attributes.read(request)
@@ -126,7 +126,7 @@ def set_handle(client: Client, request: Reader) -> bytes:
 
 
 def set_attributes(where: bytes | int, wanted: Attributes) -> bytes:
-    """Set each that is asked for, whatever becomes of the others; the last failure is the answer."""
+    """Set each attribute that is asked for, whatever becomes of the others; the last failure is the answer."""
     steps: list[Callable[[], None]] = []
     if wanted.size is not None:
         size = wanted.size
@@ -200,8 +200,8 @@ def read_link(client: Client, request: Reader) -> bytes:
 
 
 def make_link(client: Client, request: Reader) -> bytes:
-    """SYMLINK: string target, string path of the link. The draft has them the other way; OpenSSH has not, and clients
-    follow it, some of them where the version line has its name."""
+    """SYMLINK: string target, string path of the link. The draft has them the other way round; OpenSSH does not, and
+    clients follow it, some of them only if the version line has its name."""
     target, path = request.path(), request.path()
     os.symlink(target, path)
     return OK
@@ -259,7 +259,7 @@ def read_directory(client: Client, request: Reader) -> bytes:
         try:
             info = os.lstat(b"%s/%s" % (directory.path, name))
         except OSError:
-            continue  # it is gone since
+            continue  # it has gone since
         line = string(name) + string(client.listing.line(name, info)) + attributes.packed(info)
         if found and size + len(line) > _NAMES_ROOM:
             directory.left.append(name)

@@ -1,8 +1,9 @@
 """What the node prepares so that a user's shell finds our ``scp``: a folder for the front of ``PATH``.
 
 The folder and the few lines of sh in it are the daemon's, and everyone may read and run them; the package itself may
-lie where users cannot look. It is made when the first one asks, and again where a cleaner of temporary files took it
-away. The node holds a lock on it as long as it lives: so the next one to start can tell what a killed node has left.
+lie where users cannot look. The folder is made when it is first asked for, and again if a cleaner of temporary files
+took it away. The node holds a lock on it as long as it lives, so that the next one to start can tell what a killed node
+has left.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from teleconch.node.files.lend import NAMES, STUB
 PARENTS: Final = ("/run", "/var/lib", "/var/tmp", "/tmp")  # noqa: S108 - made by mkdtemp
 _FAR_END: Final = b"scp "
 _PREFIX: Final = "teleconch-programs-"
-_ATTEMPTS: Final = 3  # each lost to another node that starts in the same moment
+_ATTEMPTS: Final = 3  # each lost to another node that starts at the same moment
 
 log = Logger()
 
@@ -46,7 +47,7 @@ class Programs:
         """Remove the folders of nodes that were killed. Those of living ones are locked, other users' are not ours.
 
         Root looks only where nobody else can put anything: a user's folder of that name may be a file system of theirs,
-        which never answers, or one of a million. A root's node has its own elsewhere, too.
+        which never answers, or one of a million. A node that runs as root has its own elsewhere, too.
         """
         for parent in self._parents:
             if os.geteuid() == 0 and _everybodys(parent):
@@ -56,7 +57,7 @@ class Programs:
                     _take_away(left)
 
     def folder(self) -> str | None:
-        """Its path; ``None`` (and a warning) where none can be made: the system's scp serves then, without records."""
+        """Its path; ``None`` (and a warning) if none can be made: the system's scp serves then, without records."""
         if self._folder is not None and _is_ours(self._folder):
             return str(self._folder)
         self._let_go()
@@ -92,7 +93,7 @@ def _everybodys(parent: str) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the folder is whole, and not what another put in its place after a cleaner took it away."""
+    """Whether the folder is complete, and not what somebody else put in its place after a cleaner took it away."""
     try:
         info = folder.lstat()
         whole = all((folder / name).lstat() for name in NAMES)
@@ -102,7 +103,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _open(folder: Path) -> int:
-    """The folder itself, locked. OSError: it is gone, no folder, or another's."""
+    """The folder itself, locked. OSError: it is gone, not a folder, or another user's."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_uid != os.geteuid():
@@ -117,7 +118,7 @@ def _open(folder: Path) -> int:
 
 
 def _take_away(folder: Path) -> None:
-    """Remove a folder that nobody holds. OSError where somebody does, or where anything else is in it."""
+    """Remove a folder that nobody holds. OSError if somebody does, or if anything else is in it."""
     fd = _open(folder)
     try:
         names = os.listdir(fd)
@@ -137,12 +138,12 @@ def _new(parent: str) -> tuple[Path, int]:
         try:
             return folder, _open(folder)
         except (BlockingIOError, FileNotFoundError):
-            continue  # a node that starts has swept it away, before there was a lock
+            continue  # a starting node has swept it away before there was a lock
     raise BlockingIOError(f"no folder can be kept in {parent}")
 
 
 def _make(parent: str) -> tuple[Path, int]:
-    """A new folder with the programs, and its lock. OSError, also where programs may not be run."""
+    """A new folder with the programs, and its lock. OSError, also if programs may not be run there."""
     if os.statvfs(parent).f_flag & os.ST_NOEXEC:
         raise PermissionError(f"{parent} is mounted noexec")
     folder, lock = _new(parent)

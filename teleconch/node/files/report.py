@@ -2,7 +2,7 @@
 
 ``{"event": "sftp" | "scp", "path": ..., "action": "read" | "write", "size": bytes moved, "ok": ..., "error": ...}``.
 Paths are absolute, as the client named them (symbolic links are not followed), cut to :data:`PATH_MAX` bytes; bytes
-that are no UTF-8 are written ``\\xff``.
+that are not UTF-8 are written ``\\xff``.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def record(event: str, path: bytes, action: str, size: int, error: str | None) -
 class Report:
     """Where records go: a socket that keeps datagrams apart, or nowhere (``fd`` is ``None``).
 
-    Records wait for each other, since a datagram costs both sides as much as moving a small file does. They go as
-    lines of one datagram: so many at a time, or after a moment (by SIGALRM, as the process may wait for its client).
-    :meth:`send_many` is for a moment at which no client waits for this process.
+    Records wait for each other, since a datagram costs both sides as much as moving a small file does. They go as lines
+    of one datagram: once there are enough of them, or after a moment (by SIGALRM, as the process may be waiting for its
+    client). :meth:`send_many` is for a moment when no client waits for this process.
     """
 
     def __init__(self, event: str, fd: int | None) -> None:
@@ -56,7 +56,7 @@ class Report:
             signal.signal(signal.SIGALRM, lambda number, frame: self.send())
 
     def moved(self, path: bytes, action: str, size: int, error: str | None = None) -> None:
-        """Tell of one file, soon."""
+        """Report one file, soon."""
         if self._fd is None:
             return
         if not path.startswith(b"/"):
@@ -70,12 +70,12 @@ class Report:
             self.send()
 
     def send_many(self) -> None:
-        """Tell of all, where there is enough to tell."""
+        """Report all of them, if there are enough."""
         if len(self._kept) >= TOGETHER:
             self.send()
 
     def send(self) -> None:
-        """Tell of all. Waits while the daemon has many to read; without a daemon nothing is told."""
+        """Report all of them. Waits while the daemon has many to read; without a daemon nothing is reported."""
         if self._sending:
             return
         self._sending = True
@@ -91,7 +91,7 @@ class Report:
 
 
 def _datagram(records: list[bytes]) -> tuple[bytes, int]:
-    """As many of the first records as are allowed together, and how many that are."""
+    """As many of the first records as are allowed together, and how many those are."""
     count, size = 1, len(records[0])
     while count < len(records) and count < TOGETHER and size + 1 + len(records[count]) <= DATAGRAM_MAX:
         size += 1 + len(records[count])

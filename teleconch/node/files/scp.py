@@ -21,7 +21,7 @@ class Usage(Exception):
 
 
 def parse(arguments: list[bytes]) -> tuple[set[int], list[bytes]]:
-    """Flags, and what is behind them, as getopt(3) takes them apart. Usage."""
+    """Flags, and what comes after them, as getopt(3) takes them apart. Usage."""
     flags: set[int] = set()
     rest = list(arguments)
     while rest and rest[0].startswith(b"-") and rest[0] != b"-":
@@ -40,7 +40,7 @@ def parse(arguments: list[bytes]) -> tuple[set[int], list[bytes]]:
 
 
 def run(arguments: list[bytes], to: Report, stdin: int = 0, stdout: int = 1) -> int:
-    """Be the source or the sink; the exit status. ``arguments`` are those behind the program's name."""
+    """Be the source or the sink; returns the exit status. ``arguments`` are those after the program's name."""
     try:
         flags, paths = parse(arguments)
         if (ord("t") in flags) == (ord("f") in flags):

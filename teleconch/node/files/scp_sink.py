@@ -1,7 +1,7 @@
 """scp's sink (``scp -t``): writes the files that a client sends.
 
 Names come from the client and stay in the directory that they are for: one with ``/``, ``.``, ``..`` or nothing in it
-ends the transfer, as do lines that are no protocol.
+ends the transfer, as do lines outside the protocol.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sink:
         self._kept_back = 0 if preserve else umask | 0o7000  # of modes
 
     def run(self, targets: list[bytes], must_be_directory: bool) -> None:
-        """Take all that the client sends. Fatal, Lost."""
+        """Take everything that the client sends. Fatal, Lost."""
         if len(targets) != 1:
             self._end(b"ambiguous target")
         target = targets[0]
@@ -116,7 +116,7 @@ class Sink:
     # --- directories -------------------------------------------------------------------------------------------------
 
     def _enter(self, path: bytes, mode: int, times: tuple[int, int] | None) -> _Directory | None:
-        """Make the directory, or use the one that is there; ``None`` where neither works and the client was told."""
+        """Make the directory, or use the one that is there; ``None`` if neither works, which the client was told."""
         try:
             if os.path.exists(path):
                 if not os.path.isdir(path):
@@ -125,7 +125,7 @@ class Sink:
                     os.chmod(path, mode)
                 set_mode = self._preserve
             else:
-                os.mkdir(path, mode | stat.S_IRWXU)  # a directory that its owner may not write is filled first
+                os.mkdir(path, mode | stat.S_IRWXU)  # a directory that its owner may not write to is filled first
                 set_mode = True
         except OSError as error:
             self._wire.error(_sentence(path, error))
@@ -182,7 +182,8 @@ class Sink:
             self._wire.error(problems.sentence)
 
     def _sets_mode(self, made: bool, mode: int) -> bool:
-        """Whether the mode is to be set at the end: it was made writable to be filled, or it was there and ``-p``."""
+        """Whether to set the mode at the end: the file was made writable to be filled, or it was there before, with
+        ``-p``."""
         return (made and not mode & stat.S_IWUSR) or (not made and self._preserve)
 
     def _receive(self, fd: int, size: int, problems: _Problems) -> None:
@@ -206,7 +207,7 @@ class Sink:
 
 
 class _Problems:
-    """What went wrong with one file, of which the client hears the first, and how much was written."""
+    """What went wrong with one file (the client hears the first problem), and how much was written."""
 
     def __init__(self, path: bytes) -> None:
         self._path = path

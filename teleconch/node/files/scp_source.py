@@ -33,7 +33,7 @@ class Source:
         """One file or directory."""
         path = path.rstrip(b"/") or path[:1]
         try:
-            # Not blocking: a FIFO without a writer is refused below, and not waited for.
+            # Not blocking: a FIFO without a writer is refused below, not waited for.
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
             self._report.moved(path, report.READ, 0, error.strerror)
@@ -72,7 +72,7 @@ class Source:
             self._report.send_many()
 
     def _send_data(self, fd: int, size: int) -> str | None:
-        """Send ``size`` bytes, whatever happens to the file; what did happen."""
+        """Send ``size`` bytes, whatever happens to the file; returns what went wrong."""
         failed: str | None = None
         left = size
         while left:
@@ -86,7 +86,7 @@ class Source:
                 else:
                     if not count:
                         failed = "Broken pipe"  # it became shorter; OpenSSH's word for that
-            if failed is not None:  # the client counts: zeros in the place of what is not there
+            if failed is not None:  # the client counts: send zeros in place of what is missing
                 chunk[:] = bytes(len(chunk))
                 self._wire.send(chunk)
                 left -= len(chunk)
@@ -110,7 +110,7 @@ class Source:
         self._wire.accepted()
 
     def _announce(self, kind: bytes, path: bytes, info: os.stat_result, size: int) -> bool:
-        """Times where asked for, then the entry; whether the client wants it."""
+        """Send the times if asked for, then the entry; returns whether the client wants it."""
         if self._preserve:
             self._wire.send(scp_wire.times_line(int(info.st_mtime), int(info.st_atime)))
             if not self._wire.accepted():
@@ -124,7 +124,7 @@ class Source:
 
 
 def _shown(path: bytes) -> bytes:
-    """A path in a line. One with a newline is written as vis(3) does, as OpenSSH's scp sends it."""
+    """A path as it goes into a line. One with a newline is written in the way of vis(3), as OpenSSH's scp sends it."""
     return b"".join(map(_visible, path)) if b"\n" in path else path
 
 

@@ -1,9 +1,9 @@
 """The wire of scp's old protocol (rcp's): control lines one way, one answer each the other way. No files here.
 
-Control lines, each ended with a newline: ``C0644 SIZE NAME`` (then SIZE bytes and a zero byte, or an error),
-``D0755 0 NAME`` to enter a directory, ``E`` to leave it, ``TMTIME 0 ATIME 0`` ahead of either. Answers: a zero byte,
-or 1 (an error, the next file may work) or 2 (the end), with a sentence and a newline. The side that sends files may
-send an error in the place of a control line.
+Control lines, each ended with a newline: ``C0644 SIZE NAME`` (then SIZE bytes and a zero byte, or an error), ``D0755 0
+NAME`` to enter a directory, ``E`` to leave it, ``TMTIME 0 ATIME 0`` ahead of either. Answers: a zero byte, or 1 (an
+error; the next file may work) or 2 (the end), with a sentence and a newline. The side that sends files may send an
+error in place of a control line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OK, ERROR, FATAL = b"\0", 1, 2
 
 
 class Lost(Exception):
-    """The other side is gone, or said that it ends."""
+    """The other side is gone, or said that it is ending."""
 
 
 class ProtocolError(Exception):
@@ -36,7 +36,7 @@ class Wire:
     # --- in ----------------------------------------------------------------------------------------------------------
 
     def _fill(self) -> bool:
-        """Whether something is in the buffer, after reading where it was empty."""
+        """Whether something is in the buffer, after reading if it was empty."""
         if self._start == self._end:
             self._start = 0
             self._end = os.readv(self._stdin, (self._buffer,))
@@ -78,7 +78,7 @@ class Wire:
         return self._buffer[start : self._start]
 
     def accepted(self) -> bool:
-        """Wait for the other side's answer; whether it is a yes. Lost where it ends with that."""
+        """Wait for the other side's answer; returns whether it is a yes. Lost if the other side ends with it."""
         kind = self.byte()
         if kind == 0:
             return True
@@ -125,7 +125,7 @@ def _number(text: bytes) -> int | None:
 
 
 def parse_times(line: bytes) -> tuple[int, int] | None:
-    """Access and change time of a ``T`` line; ``None`` where no clock has them. ProtocolError."""
+    """Access and change time of a ``T`` line; ``None`` if no clock can hold them. ProtocolError."""
     rest = line[1:]
     seconds = []
     for name, end in (("mtime", b" "), ("atime", b"")):
@@ -144,7 +144,7 @@ def parse_times(line: bytes) -> tuple[int, int] | None:
 
 
 def _digits(text: bytes) -> tuple[bytes, bytes]:
-    """The digits at the front, at most as many as a line has, and the rest."""
+    """The digits at the front, at most 20 of them, and the rest."""
     rest = text.lstrip(b"0123456789")
     return text[: len(text) - len(rest)][:20], rest
 

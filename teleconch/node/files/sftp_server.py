@@ -1,11 +1,11 @@
-"""The SFTP server's loop: large reads, as many requests as are there, their answers in as few writes.
+"""The SFTP server's loop: large reads of as many requests as are there, and their answers in as few writes.
 
-One buffer for what comes and one for what goes; data of WRITE goes from the first to the file, data of READ from the
-file into the second, with no copy between. It blocks on everything: a client that does not read its answers is not
-read from.
+There is one buffer for what comes and one for what goes. Data of WRITE goes from the first to the file, data of READ
+from the file into the second, with no copy in between. It blocks on everything: a client that does not read its answers
+is not read from.
 
-Ends: with 0 when the client is gone, with 11 behind a packet that is too long, with 255 where the client does not begin
-with INIT, or sends a packet without an id (the statuses of OpenSSH's server).
+Ends with 0 when the client is gone, with 11 after a packet that is too long, with 255 if the client does not begin with
+INIT or sends a packet without an id (the statuses of OpenSSH's server).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Server:
         }
 
     def run(self) -> int:
-        """Serve until the client is gone or breaks the protocol; the exit status."""
+        """Serve until the client is gone or breaks the protocol; returns the exit status."""
         try:
             self._serve()
             status = 0
@@ -94,7 +94,7 @@ class Server:
                 self._report.send_many()
             if start == end:
                 start = end = 0
-            elif start + PACKET_MAX + 4 > _IN:  # the packet that has begun might not fit behind
+            elif start + PACKET_MAX + 4 > _IN:  # the packet that has begun might not fit after it
                 left = end - start
                 buffer[:left] = bytes(buffer[start:end])
                 start, end = 0, left
@@ -167,7 +167,7 @@ class Server:
         if len(piece) != length:
             raise Malformed("a packet ends too early")
         written = self._put(opened, piece, offset)
-        if written != length:  # the disk is full, or a limit is reached: a second write hears which
+        if written != length:  # the disk is full, or a limit is reached: a second write tells which
             written += self._put(opened, piece[written:], offset + written)
             if written != length:
                 opened.error = opened.error or "only a part could be written"
@@ -210,6 +210,6 @@ class Server:
 
 
 def main(report_fd: int | None = None) -> int:
-    """Serve on stdin and stdout; the exit status."""
+    """Serve on stdin and stdout; returns the exit status."""
     hung_up.catch()
     return Server(0, 1, Report("sftp", report_fd)).run()

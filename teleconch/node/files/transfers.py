@@ -1,8 +1,7 @@
 """The daemon's side of the record of moved files: what the child reports becomes events ``sftp`` and ``scp``.
 
-The child runs with
-the user's rights, so that nothing in a record is trusted: it is cut, its types are checked, control characters are
-escaped. A user who tampers with the socket can only lie about himself.
+The child runs with the user's rights, so nothing in a record is trusted: it is cut, its types are checked, control
+characters are escaped. Users who tamper with the socket can only lie about themselves.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from teleconch.errors import BadParameter
 from teleconch.node.files.report import DATAGRAM_MAX, ERROR_MAX, PATH_MAX, READ, TOGETHER, WRITE
 from teleconch.text import shown
 
-TEXT_MAX: Final = 4 * PATH_MAX  # characters: a byte that is no text takes four
+TEXT_MAX: Final = 4 * PATH_MAX  # characters: a byte that is not text takes four
 BURST: Final = 64  # datagrams read before anything else is done
-ROUNDS: Final = 16  # bursts at the end, for which the process has stopped: more than a socket holds
+ROUNDS: Final = 16  # bursts at the end, when the process has stopped: more than a socket holds
 _EVENTS: Final = {"sftp": Sftp, "scp": Scp}
 _ACTIONS: Final = {READ: "download", WRITE: "upload"}
 SIZE_MAX: Final = 1 << 63
@@ -49,7 +48,7 @@ class Transfer(NamedTuple):
 
 
 def parse(record: bytes) -> Transfer:
-    """One record. BadParameter for what is none."""
+    """One record. BadParameter for anything else."""
     try:
         found = json.loads(record)
         event, path, action, size, error = (found[key] for key in ("event", "path", "action", "size", "error"))
@@ -73,11 +72,11 @@ def parse(record: bytes) -> Transfer:
 class Transfers:
     """Reads the records of the session ``sid`` of ``who``, and makes events of them.
 
-    :meth:`take_child_end` is for the process; :meth:`close` reads what is still there, when the process has ended.
+    :meth:`take_child_end` is for the process; :meth:`close` reads what is still there once the process has ended.
     """
 
     def __init__(self, reactor: IReactorFDSet, emitter: Emitter, who: Peer, sid: str) -> None:
-        """OSError where the machine has no descriptor left."""
+        """OSError if the machine has no descriptor left."""
         self._reactor = reactor
         self._emitter = emitter
         self._who = who
@@ -95,7 +94,7 @@ class Transfers:
         return fd
 
     def close(self) -> None:
-        """Tell what was reported, and let go. Idempotent."""
+        """Emit what was reported, and let go. Idempotent."""
         for _ in range(ROUNDS):
             if not self._read(BURST):
                 break
@@ -111,7 +110,7 @@ class Transfers:
             self._child_end = -1
 
     def _read(self, most: int) -> bool:
-        """Read up to ``most`` datagrams; whether there may be more."""
+        """Read up to ``most`` datagrams; returns whether there may be more."""
         for _ in range(most):
             if self._socket is None:
                 return False

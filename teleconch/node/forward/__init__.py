@@ -13,5 +13,5 @@
                                          └ listening    binds: TCP, paths, the agent's folder, displays
 
 The bytes go between channel and socket in the daemon (``ssh.relay``); the child only makes the sockets, with the user's
-rights, and removes what it made in the file system when the connection ends, in whatever way.
+rights, and removes what it made in the file system when the connection ends, however it ends.
 """

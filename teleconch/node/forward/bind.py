@@ -15,7 +15,7 @@ EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - only where the configurati
 def listen_on(asked: bytes, gateway_ports: str) -> tuple[str, ...]:
     """The addresses to bind.
 
-    ``no``: loopback, of one family where ``asked`` names its address; ``yes``: everywhere, whatever was asked;
+    ``no``: loopback, of one family if ``asked`` names its address; ``yes``: everywhere, whatever was asked;
     ``clientspecified``: as asked, where the empty string and ``*`` mean everywhere and ``localhost`` means loopback.
     """
     if gateway_ports == YES:

@@ -1,6 +1,6 @@
 """The user's child of one connection: it makes sockets with the user's rights and passes them to the daemon.
 
-The daemon never opens a path that a user names, and what the user dials is dialled as the user, as with sshd: a
+The daemon never opens a path that a user names. What the user dials is dialled as the user, as with sshd: a
 service on loopback that asks the kernel for its peer's uid gets the right answer, and a firewall's owner rules hold.
 
 Protocol, one JSON datagram each over a ``SOCK_SEQPACKET`` pair, bytes as latin-1 text:
@@ -11,10 +11,10 @@ Protocol, one JSON datagram each over a ``SOCK_SEQPACKET`` pair, bytes as latin-
 - ``{"id", "do": "agent"}``: a listening socket, and its ``path``, in a folder of its own
 - ``{"id", "do": "display"}``: listening sockets, and the display's ``number``
 - ``{"id", "do": "remove", "path"}``: take away a socket made here; no answer
-- back: ``{"id", ...}`` with the sockets as descriptors (SCM_RIGHTS), or ``{"id", "error", "short"}``; ``short`` where
-  the machine has no means left. A bug here is told as ``{"id", "error", "detail"}``.
+- back: ``{"id", ...}`` with the sockets as descriptors (SCM_RIGHTS), or ``{"id", "error", "short"}``; ``short`` if
+  the machine has no means left. A bug here is reported as ``{"id", "error", "detail"}``.
 
-When the daemon's end is gone, in whatever way, what was made in the file system is removed and the process ends.
+When the daemon's end is gone, for whatever reason, what was made in the file system is removed and the process ends.
 Imports the standard library only: it is a fork of the launcher.
 """
 
@@ -41,7 +41,7 @@ NO_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Work:
-    """All that is asked for over one ``control`` socket."""
+    """Everything that is asked for over one ``control`` socket."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -66,7 +66,7 @@ class Work:
         }
 
     def run(self) -> None:
-        """Until the daemon's end is closed, or a signal tells the end."""
+        """Work until the daemon's end is closed, or a signal comes."""
         control = self._control.fileno()
         self._poll.register(control, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
@@ -168,7 +168,7 @@ class Work:
             _thread.start_new_thread(self._look_up, self._names.popleft())
 
     def _look_up(self, id: int, host: bytes, port: int) -> None:
-        """In a thread of its own: a name server that is slow holds up nothing else."""
+        """In a thread of its own: a slow name server holds up nothing else."""
         addresses: list[Address] = []
         problem = ""
         try:
@@ -226,11 +226,11 @@ class Work:
             status = os.lstat(path)
             if made == (status.st_dev, status.st_ino):
                 os.unlink(path)
-        except OSError:  # the user was first
+        except OSError:  # the user came first
             pass
 
     def clean(self) -> None:
-        """Remove what was made in the file system, unless something else stands there now."""
+        """Remove what was made in the file system, unless something else is there now."""
         for path in list(self._made):
             self._take_away(path)
         for folder in self._folders:

@@ -1,6 +1,6 @@
 """One connection that is being made: all addresses of a name, in turn, without waiting long for any (RFC 8305).
 
-The next address begins when one has failed, or after :data:`HEAD_START` while it goes on; the first that connects wins.
+The next address begins when one has failed, or is still trying after :data:`HEAD_START`; the first that connects wins.
 Runs in the user's child: standard library only, nothing here blocks.
 """
 
@@ -20,7 +20,7 @@ Address = tuple[int, object]  # family, and what connect() takes
 
 
 class Dial:
-    """``sockets`` are under way and to be polled for writing; ``won`` or ``error`` (an errno) tells the end."""
+    """``sockets`` are under way, to be polled for writing; ``won`` or ``error`` (an errno) tells how it ended."""
 
     def __init__(self, id: int, addresses: Iterable[Address], now: float) -> None:
         self.id = id
@@ -51,7 +51,7 @@ class Dial:
             self._begin(now)
 
     def ready(self, fd: int, now: float) -> None:
-        """One of ``sockets`` is connected, or has failed; a word about one that is neither changes nothing."""
+        """One of ``sockets`` is connected or has failed. If it is neither, nothing changes."""
         sock = self.sockets.get(fd)
         if sock is None:
             return

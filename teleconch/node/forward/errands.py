@@ -1,7 +1,7 @@
 """The daemon's end of the user's child: errands are asked for, sockets come back.
 
-There is one child for each connection, started when the first errand is there; the protocol stands in
-:mod:`teleconch.node.forward.child`. Whatever the user does to the child (it runs with his rights), he harms only his
+There is one child for each connection, started with the first errand; the protocol is in
+:mod:`teleconch.node.forward.child`. Whatever users do to the child (it runs with their rights), they harm only their
 own connection: errands time out, and their number is bounded.
 """
 
@@ -31,9 +31,9 @@ from teleconch.node.start import IReactorNode, Request, Started
 from teleconch.ssh.account import Account
 
 ERRANDS_MAX: Final = 1000  # that wait for an answer
-DEADLINE: Final = 40.0  # seconds; a dial gives up before
+DEADLINE: Final = 40.0  # seconds; a dial gives up earlier
 SOCKETS_MAX: Final = 8  # in one answer
-NO_ANSWER: Final = 0  # the id of what needs none
+NO_ANSWER: Final = 0  # the id of an errand without an answer
 
 log = Logger()
 
@@ -56,7 +56,7 @@ class Answer:
         return self.sockets[0]
 
     def number(self, name: str) -> int:
-        """One of the facts, a port or a display. ConnectionProblem where it is none."""
+        """One of the facts, a port or a display. ConnectionProblem if it is neither."""
         number = self.facts.get(name)
         if type(number) is not int or not 0 <= number <= 0xFFFF:
             raise self._odd()
@@ -73,7 +73,7 @@ def understand(message: bytes, descriptors: Sequence[int]) -> Answer:
     sockets: list[socket.socket] = []
     try:
         while left:
-            sockets.append(socket.socket(fileno=left[0]))  # OSError for what is no socket
+            sockets.append(socket.socket(fileno=left[0]))  # OSError for anything but a socket
             del left[0]
         facts = json.loads(message)
         if type(facts) is dict and type(facts.get("id")) is int and all(s.type == socket.SOCK_STREAM for s in sockets):
@@ -89,7 +89,7 @@ def understand(message: bytes, descriptors: Sequence[int]) -> Answer:
 @implementer(IReadWriteDescriptor)
 class Errands:
     """What ``login``'s child does for one connection. Failures are a :class:`TeleconchError` whose text is the reason
-    in the system's words (``Connection refused``), as sshd tells it."""
+    in the system's words (``Connection refused``), as sshd gives it."""
 
     def __init__(self, reactor: IReactorNode, launcher: Launcher, login: str, account: Callable[[], Account]) -> None:
         self._reactor = reactor
@@ -154,7 +154,7 @@ class Errands:
         try:
             return await deferred
         except DeferredTimeout:
-            if self._outgoing:  # its user has stopped it, and what is asked of it would gather here
+            if self._outgoing:  # its user has stopped it, and requests to it would pile up here
                 self._lost("it does not answer")
             raise ConnectionProblem("Connection timed out") from None
         finally:
@@ -277,7 +277,7 @@ class Errands:
             deferred.errback(Failure(kind(str(facts["error"]))))
 
     def _lost(self, why: str) -> None:
-        """Someone ended the child. The next errand starts another one."""
+        """Someone ended the child. The next errand starts another."""
         if self.uid is not None:
             log.warn("the forwarding process of {login} was lost: {error}", login=self._login, error=why)
             self._drop(Unavailable("This node cannot forward now."))

@@ -1,4 +1,4 @@
-"""All forwarding of one connection: the channels and requests that ask for it, and the listeners that stand."""
+"""All forwarding of one connection: the channels and requests that ask for it, and its open listeners."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ log = Logger()
 
 
 class Forwarding:
-    """``gate`` is asked about each kind, ``connection`` gives the connection once it stands. :meth:`close` it when the
+    """``gate`` is asked about each kind, ``connection`` returns the connection once it is up. :meth:`close` it when the
     connection is gone."""
 
     CHANNELS: Final = {kind.encode(): kind for kind in (Kind.DIRECT_TCPIP, Kind.DIRECT_STREAMLOCAL)}
@@ -64,7 +64,7 @@ class Forwarding:
         check_share: Callable[[], None],
         gateway_ports: str = bind.NO,
     ) -> None:
-        """``check_share`` raises LimitExceeded where the user may have no more of the daemon's descriptors."""
+        """``check_share`` raises LimitExceeded if the user may have no more of the daemon's descriptors."""
         self.gate = gate
         self.reactor = reactor
         self.launcher = launcher
@@ -85,7 +85,7 @@ class Forwarding:
 
     @property
     def listeners(self) -> int:
-        """How many stand, or are being made."""
+        """How many are open, or are being made."""
         return len(self._listeners) + self._opening
 
     # --- channels toward the node's side -----------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Forwarding:
     # --- the agent ---------------------------------------------------------------------------------------------------
 
     async def agent(self) -> bytes:
-        """The path of the agent's socket, which is one for the connection. AccessDenied, TeleconchError."""
+        """The path of the agent's socket; a connection has one. AccessDenied, TeleconchError."""
         self.gate.check(Kind.AGENT_REQUEST, "agent")
         await self._agent_lock.acquire()
         try:
@@ -218,7 +218,7 @@ class Forwarding:
     # --- listeners ---------------------------------------------------------------------------------------------------
 
     async def errands_for_listener(self, errand: Awaitable[Any]) -> Any:
-        """Await an errand that gives a listener's sockets, unless there are too many listeners. LimitExceeded."""
+        """Await an errand that returns a listener's sockets, unless there are too many listeners. LimitExceeded."""
         try:
             if self.listeners >= LISTENERS_MAX:
                 raise LimitExceeded(f"A connection can have {LISTENERS_MAX} listeners; end one first.")
@@ -291,7 +291,7 @@ class Forwarding:
         self._taken -= 1
 
     def close(self) -> None:
-        """The connection is gone: close the listeners, remove what stands in the file system. Idempotent."""
+        """The connection is gone: close the listeners, remove what was made in the file system. Idempotent."""
         self._closed = True
         for listener in list(self._listeners):
             listener.close()

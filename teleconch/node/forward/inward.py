@@ -62,7 +62,7 @@ class Acceptor:
         self.close()
 
     def close(self) -> None:
-        """Listen no more. Idempotent."""
+        """Stop listening. Idempotent."""
         if self._pause is not None and self._pause.active():
             self._pause.cancel()
         if self._socket.fileno() >= 0:
@@ -71,7 +71,7 @@ class Acceptor:
 
 
 class Listener:
-    """The sockets of one thing that is listened on. ``closing`` is called once, when it is listened on no more."""
+    """The sockets of one thing that is listened on. ``closing`` is called once, when that is closed."""
 
     def __init__(
         self,

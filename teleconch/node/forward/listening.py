@@ -53,10 +53,10 @@ def _addresses(hosts: Sequence[str], port: int) -> list[tuple[int, str]]:
 
 
 def listen_tcp(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], int]:
-    """One socket for each address of ``hosts`` that can be bound, and the port, which is one for all.
+    """One socket for each address of ``hosts`` that can be bound, and the port, which all share.
 
-    As with sshd one address is enough; for port 0 the kernel chooses, and another is tried if the port is not free for
-    each address.
+    As with sshd, one address is enough. For port 0 the kernel chooses; another port is tried if it is not free on every
+    address.
     """
     if 0 < port < PRIVILEGED and os.geteuid() != 0:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -83,7 +83,7 @@ def listen_tcp(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], in
 
 
 def listen_unix(path: bytes) -> socket.socket:
-    """A socket at ``path``, for the owner alone. What stands there already stays (StreamLocalBindUnlink no)."""
+    """A socket at ``path``, for the owner alone. What is there already stays (StreamLocalBindUnlink no)."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     old = os.umask(BIND_MASK)
     try:

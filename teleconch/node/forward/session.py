@@ -39,7 +39,7 @@ class SessionForwarding:
         self._closed = False
 
     def request(self, name: bytes, data: bytes) -> Awaitable[bool] | None:
-        """The answer to a channel request, or ``None`` where it is none of forwarding's."""
+        """The answer to a channel request, or ``None`` if it is not one of forwarding's."""
         if name == _AGENT:
             return self._want_agent()
         if name == X11_REQUEST:
@@ -56,7 +56,7 @@ class SessionForwarding:
         return variables
 
     def close(self) -> None:
-        """The display is gone with its session; the agent's socket stands as long as the connection. Idempotent."""
+        """The display goes with its session; the agent's socket lasts as long as the connection. Idempotent."""
         self._closed = True
         if self._listener is not None:
             self._listener.close()
@@ -103,13 +103,13 @@ class SessionForwarding:
         whole.gate.opened(Kind.X11_REQUEST, display.decode("ascii"))
         try:
             await self._xauth(asked.xauth(number))
-        except TeleconchError as error:  # as with sshd the display stands; its programs will say the rest
+        except TeleconchError as error:  # as with sshd, the display stays; its programs will say the rest
             log.warn("xauth failed: {error}", error=str(error))
         self._display, self.cookie = display, asked.line()
         return True
 
     async def _xauth(self, commands: bytes) -> None:
-        """Run xauth as the user, behind whatever its shell needs. TeleconchError."""
+        """Run xauth as the user, through the user's shell. TeleconchError."""
         whole = self._whole
         try:
             reading, writing = os.pipe2(os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 """X11 for one session: what ``x11-req`` asks for (RFC 4254 section 6.3.1), and xauth's input.
 
 The cookie that a client sends is one of its own making; the client checks it and puts the real one in its place. So
-nothing here is worth stealing for long, but it is no shell word either: what goes to xauth is checked, as by sshd.
+nothing here is worth stealing for long. But it comes from outside: what goes to xauth is checked, as by sshd.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WORD: Final = re.compile(rb"[A-Za-z0-9.:/_-]+")
 
 @frozen
 class X11Request:
-    """``single``: one connection, and no more. ``protocol`` and ``cookie`` as xauth takes them."""
+    """``single``: one connection only. ``protocol`` and ``cookie`` as xauth takes them."""
 
     single: bool
     protocol: bytes
@@ -46,7 +46,7 @@ class X11Request:
 
 
 def parse(data: bytes) -> X11Request:
-    """BadParameter, or ProtocolProblem where the fields do not fit."""
+    """BadParameter, or ProtocolProblem if the fields do not fit."""
     reader = Reader(data)
     single, protocol, cookie, screen = reader.boolean(), reader.string(), reader.string(), reader.uint32()
     reader.end()

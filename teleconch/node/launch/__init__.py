@@ -9,6 +9,6 @@
           apart, oom            what it does not keep of the launcher's
           rc, variables         its scripts and environment; then exec
 
-It is run with ``python -I -S`` beside a daemon with secrets, as root where the node is: it imports the standard library
-only.
+It is run with ``python -I -S`` beside a daemon with secrets, as root if the node is root: it imports the standard
+library only.
 """

@@ -44,7 +44,7 @@ class _Shadow(ctypes.Structure):
 
 
 def look_up(login: str) -> Account:
-    """The account of ``login``, through NSS (may take long where accounts live on the network). NotFound."""
+    """The account of ``login``, through NSS (which may take long if accounts live on the network). NotFound."""
     try:
         entry = pwd.getpwnam(login)
     except (KeyError, ValueError):
@@ -56,7 +56,7 @@ def look_up(login: str) -> Account:
 
 
 def check(account: Account) -> None:
-    """AccessDenied with the reason where this process can open no session for ``account``."""
+    """AccessDenied, with the reason, if this process cannot open a session for ``account``."""
     own = os.geteuid()
     if own not in (0, account.uid):
         raise AccessDenied(
@@ -76,7 +76,7 @@ def check(account: Account) -> None:
 def check_expiry(account: Account) -> None:
     """AccessDenied for an account whose last day is over (shadow(5), field 8). Only root can know.
 
-    An expired or locked password says nothing here: nobody logs in with one.
+    An expired or locked password means nothing here: nobody logs in with one.
     """
     if os.geteuid() != 0:
         return
@@ -88,7 +88,7 @@ def check_expiry(account: Account) -> None:
 
 
 def become(account: Account) -> None:
-    """Give up this process's rights for those of ``account``, for good. AccessDenied where that does not hold.
+    """Give up this process's rights for those of ``account``, for good. AccessDenied if that does not hold.
 
     Groups first, then group, then user: each needs the rights that the next gives up. Afterwards every id is read
     back, and the way back to root is tried.

@@ -12,7 +12,7 @@ from typing import Final
 
 _JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
-# The number of the system call keyctl, for which libc has no function, by machine and size of a pointer.
+# The number of the system call keyctl, for which libc has no function, by machine and pointer size.
 _KEYCTL: Final = {
     ("x86_64", 8): 250,
     ("x86_64", 4): 288,
@@ -30,10 +30,10 @@ _KEYCTL: Final = {
 
 
 def join_own_keyring() -> None:
-    """Leave the daemon's session keyring for a new one: what it holds is not the user's to use (keyrings(7)), and one
-    that sessions of several users share would make them each other's key holders.
+    """Leave the daemon's session keyring for a new one. What the old one holds is not the user's to use (keyrings(7)),
+    and users whose sessions share a keyring would hold each other's keys.
 
-    As root, so that it counts on no user's quota. PAM's pam_keyinit may put another in its place. A kernel or a
+    As root, so that it counts against no user's quota. PAM's pam_keyinit may put another in its place. A kernel or a
     container without keyrings has none to share.
     """
     number = _KEYCTL.get((platform.machine(), struct.calcsize("P")))
@@ -42,8 +42,8 @@ def join_own_keyring() -> None:
 
 
 def forbid_tracing() -> None:
-    """Neither a debugger of the same user nor a core dump shows this process's memory, which NSS and PAM have used as
-    root (there may be others' entries of shadow(5) in it). Holds until exec.
+    """Hide this process's memory from core dumps and the same user's debuggers: NSS and PAM have used it as root
+    (others' entries of shadow(5) may be in it). Holds until exec.
 
     The change of ids does this already, unless the system was told otherwise (``fs.suid_dumpable``).
     """

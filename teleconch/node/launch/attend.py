@@ -1,4 +1,4 @@
-"""The process that stays beside a user's process, as root, so that its PAM session can be closed behind it.
+"""The process that stays beside a user's process, as root, so that its PAM session can be closed after it.
 
 Runs in the launcher's children only, and so imports the standard library only.
 """
@@ -26,11 +26,11 @@ _AWAITED = (signal.SIGHUP, signal.SIGCHLD, END)
 class Note:
     """The status of a user's process, in memory that the launcher shares with the process that attends it.
 
-    The one that attends could end by the same signal, but never with the flag that says a core was dumped.
+    The attending process could end by the same signal, but never with the flag that says a core was dumped.
     """
 
     def __init__(self) -> None:
-        """OSError, or ValueError, where there is no memory left."""
+        """OSError or ValueError if there is no memory left."""
         self._memory = mmap.mmap(-1, _NOTE.size)
 
     def write(self, status: int) -> None:
@@ -38,17 +38,17 @@ class Note:
         self._memory[:] = _NOTE.pack(status + 1)
 
     def read(self, otherwise: int) -> int:
-        """What was written, or ``otherwise`` where nothing was. Once: the memory is given back."""
+        """What was written, or ``otherwise`` if nothing was. Call once: the memory is given back."""
         (written,) = _NOTE.unpack(self._memory[:])
         self._memory.close()
         return written - 1 if written else otherwise
 
 
 def follow_parent() -> bool:
-    """From now on, this process is hung up when its parent ends, in whatever way: nobody else could after `kill -9`.
-    Gives whether the parent is there.
+    """From now on, this process is hung up when its parent ends, for whatever reason: nobody else could do it after
+    `kill -9`. Returns whether the parent is there.
 
-    To be called behind any change of ids, which forgets it. It holds through exec.
+    Call after any change of ids, which would undo it. It holds through exec.
     """
     parent = os.getppid()
     if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0):
@@ -57,12 +57,12 @@ def follow_parent() -> bool:
 
 
 def attend(child: int, lent: Iterable[int], close: Callable[[], None], note: Note | None) -> NoReturn:
-    """Wait for ``child``, call ``close``, write down how the child has ended, and end.
+    """Wait for ``child``, call ``close``, write down how the child ended, and end.
 
-    The child is reaped last: until then its process group keeps its number, and no signal can meet another's.
-    A hang-up (the launcher ends) is passed on; :data:`END` kills the child, which its user may have stopped. The
-    descriptors ``lent`` to the child are let go of here, so that their readers see the end. Modules that do not end
-    are given up after :data:`CLOSE_LIMIT`.
+    The child is reaped last: until then its process group keeps its number, and no signal can hit another's. A hang-up
+    (the launcher ends) is passed on; :data:`END` kills the child, which its user may have stopped. This process lets go
+    of the descriptors ``lent`` to the child, so that their readers see the end. Modules that do not finish are given up
+    on after :data:`CLOSE_LIMIT`.
     """
     code = 255
     try:

@@ -1,4 +1,4 @@
-"""What a login sees before its prompt, and who is not let in for now: nologin, last login, message of the day.
+"""What a login sees before its prompt, and who is not let in for now (nologin, last login, message of the day).
 
 Runs in the launcher's children only, and so imports the standard library only.
 """
@@ -31,12 +31,12 @@ def refuse_nologin(account: Account) -> None:
 
 
 def hushed(home: str) -> bool:
-    """Whether the user wants no greeting. To be called as the user."""
+    """Whether the user wants no greeting. Call as the user."""
     return os.path.lexists(os.path.join(home, HUSH))
 
 
 def last_login(before: tuple[float, str] | None) -> bytes:
-    """``Last login: Mon Jan  2 15:04:05 2006 from 192.0.2.1``, as sshd writes it; empty for the first time."""
+    """``Last login: Mon Jan  2 15:04:05 2006 from 192.0.2.1``, as sshd writes it; empty the first time."""
     if before is None:
         return b""
     when, where = before

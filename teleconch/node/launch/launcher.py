@@ -1,23 +1,23 @@
 """The launcher: a small process beside the daemon that starts, signals and reaps the users' processes.
 
-Why a process of its own, and no fork in the daemon:
+Why a process of its own, not a fork of the daemon:
 
 - A fork of the daemon copies the page tables of a big, multi-threaded process, and the code between fork and exec may
   touch no lock. This process is small and has one thread: ``fork`` takes a fraction of a millisecond and plain Python
-  may run behind it (account look-up, controlling terminal, dropping rights, home directory).
+  may run after it (account look-up, controlling terminal, dropping rights, home directory).
 - Its children inherit nothing of the daemon: no host key in memory, no environment, no file descriptor.
 - Look-ups through NSS run in the child that needs them; the reactor never waits for a directory server.
-- Reaping costs the daemon one small message. When the daemon dies in whatever way, this process sees its socket end
+- Reaping costs the daemon one small message. However the daemon dies, this process sees its socket end
   and hangs up every session.
 
 Protocol, one datagram each over a ``SOCK_SEQPACKET`` pair; the daemon is trusted, nobody else has the socket:
 
 - ``start ID KIND...`` with descriptors ``request, reply, stdin, stdout, stderr`` (for a terminal, all three the slave).
   A sixth may follow, for reports of moved files (``files.report``). ``request`` is a readable file with JSON
-  (:class:`Request`); ``reply`` is the writing end of a pipe, on which the child tells one JSON object:
+  (:class:`Request`); ``reply`` is the writing end of a pipe, on which the child writes one JSON object:
   ``{"pid", "uid", "home", "shell"}`` when all is ready for exec, or ``{"code", "error"}``. A second object
-  follows only when exec itself fails. It ends with exec. KIND is ``login`` for what runs on a terminal, of which utmp
-  and wtmp know, and ``attended`` where PAM is used; none, one or both.
+  follows only when exec itself fails. It ends with exec. KIND is ``login`` for what runs on a terminal and is in utmp
+  and wtmp, and ``attended`` where PAM is used; none, one or both.
 - ``signal ID NUMBER UID PID``: to the process group PID, with the rights of that user. (With PAM, the launcher's child
   stays as root to close the session, and PID is the child's child.)
 - ``kill ID``: for a start that takes too long. What attends it is told to end the process, and is killed after a while.
@@ -52,9 +52,9 @@ from teleconch.node.launch.signals import Signals, kill_group
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDERR = 2
-START_LIMIT = 70  # seconds; the daemon gives up earlier, and this is for the case that it cannot say so
+START_LIMIT = 70  # seconds; the daemon gives up earlier: this is for when it cannot say so
 NO_PROCESS = "This node could not start the session: the machine has no process or memory left; try again later."
-REPLY = 3  # where the reply pipe stands between dup2 and exec
+REPLY = 3  # where the reply pipe is between dup2 and exec
 RETRY = 500  # milliseconds until what needs a process is tried again, or a limit is looked at
 END_LIMIT = 10  # seconds in which a session that PAM has opened may close, once its start is to end
 
@@ -73,8 +73,8 @@ def data(text: str) -> bytes:
 
 
 def environment(entered: login.Entered, session: dict[str, str], own: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Defaults, then the client's (by the daemon's allow-list), the user's file, PAM's, and above all what the node
-    itself says."""
+    """Defaults, then the client's (by the daemon's allow-list), the user's file, PAM's, and over all of them what the
+    node itself says."""
     account = entered.account
     defaults = {b"PATH": ROOT_PATH if account.uid == 0 else PATH, b"MAIL": f"/var/mail/{account.login}"}
     fixed = {b"USER": account.login, b"LOGNAME": account.login, b"HOME": account.home, b"SHELL": account.shell}
@@ -214,16 +214,16 @@ class Loop:
         self._lines: dict[int, str] = {}  # terminals of logins
         self._notes: dict[int, Note] = {}
         self._signals = Signals()
-        self._doomed: dict[int, float] = {}  # when what should have ended is killed
+        self._doomed: dict[int, float] = {}  # when those that should have ended are killed
         self._unwritten: dict[int, str] = {}  # logouts
-        self._unsent: deque[bytes] = deque()  # to the daemon; one for each process at the most, and few others
-        self._pulse = pulse.Pulse(os.getppid()) if os.geteuid() == 0 else None  # only root has what to end it with
+        self._unsent: deque[bytes] = deque()  # to the daemon; at most one for each process, and few others
+        self._pulse = pulse.Pulse(os.getppid()) if os.geteuid() == 0 else None  # only root has the means to end a wait
         self._refusals = pulse.Refusals()
         self._resting = True
         self._next_look = 0.0
 
     def run(self) -> None:
-        """Serve until the daemon's end of the socket is gone; then hang up what still runs."""
+        """Serve until the daemon's end of the socket is gone; then hang up what is still running."""
         wake, notify = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(notify, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -255,7 +255,7 @@ class Loop:
                 self._pulse.see_off()
 
     def _patience(self) -> int | None:
-        """Milliseconds until something is to be looked at, whatever comes."""
+        """Milliseconds until something must be looked at, whatever comes."""
         if self._watching():
             return int(pulse.EVERY * 1000)
         return RETRY if self._signals or self._unwritten or self._doomed else None
@@ -315,15 +315,15 @@ class Loop:
     def _start(self, id: str, descriptors: list[int], login: bool, attended: bool) -> None:
         try:
             note = Note() if attended else None
-            # A user can hold a pipe up for the one who closes it last. The child waits for this lock, which no fork
-            # hands on and which goes with the first descriptor of the file: so the launcher is never the last.
+            # A user can hold up whoever closes a pipe last. The child waits for this lock, which no fork hands on and
+            # which goes with the first descriptor of the file: so the launcher is never the last.
             fcntl.lockf(descriptors[0], fcntl.LOCK_EX)
             pid = os.fork()
         except (OSError, ValueError):
             pid = -1
             try:
                 _tell(descriptors[1], code=Unavailable.code, error=NO_PROCESS)
-            except OSError:  # the daemon waits no more; to take that for its end would hang up every session
+            except OSError:  # the daemon no longer waits; to take that for its end would hang up every session
                 pass
         if pid == 0:
             _child(descriptors, note, self._score, self._served, self._refusals)
@@ -386,7 +386,7 @@ class Loop:
 
 
 def _line(terminal: int) -> str | None:
-    """The terminal's name in the records; ``None`` where its client is gone before the start."""
+    """The terminal's name in the records; ``None`` if its client was gone before the start."""
     try:
         return os.ttyname(terminal).removeprefix("/dev/")
     except OSError:
@@ -394,7 +394,7 @@ def _line(terminal: int) -> str | None:
 
 
 def main(served: Served) -> None:
-    """Entry point: the control socket is descriptor 0. ``argv[2]`` is the sessions' OOM score, if the daemon's is
+    """Entry point: the control socket is descriptor 0. ``argv[2]`` is the sessions' OOM score, if the daemon has
     another. ``served`` is what a child does without an exec, by the name in its request."""
     # Ctrl-C and a service's stop are the daemon's; its end is ours. `systemctl kill` signals every process of a unit.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, *HARMLESS):

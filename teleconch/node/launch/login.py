@@ -25,7 +25,7 @@ echo "Your password has expired, and changing it needs a terminal: log in with o
 
 
 class Entered(NamedTuple):
-    """An account that may be become now. ``variables`` are PAM's, ``said`` is what a login is shown first."""
+    """An account that this process may become now. ``variables`` are PAM's, ``said`` is what a login is shown first."""
 
     account: Account
     variables: Mapping[bytes, bytes]
@@ -62,7 +62,7 @@ def enter(request: Mapping[str, Any], note: Note | None, refusals: Refusals) -> 
 
 
 def is_login(request: Mapping[str, Any]) -> bool:
-    """Whether this is a login shell on a terminal, which is greeted."""
+    """Whether this is a login shell on a terminal, which gets a greeting."""
     return bool(request["terminal"] and request["command"] is None and request["serve"] is None)
 
 

@@ -1,6 +1,6 @@
 """Who is killed first when the machine has no memory left: users' processes, and not the way in (proc(5)).
 
-As sshd does it: the daemon lowers its own score, and what it starts for others gets back the one that it came with.
+As in sshd, the daemon lowers its own score, and what it starts for others gets back the original one.
 Runs in the launcher, too, and so imports the standard library only.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-# Not the least: a daemon that itself takes the memory of a whole machine can be killed. The second needs no right where
-# nobody with one has set more.
+# Not the lowest: a daemon that itself takes a whole machine's memory can be killed. The second needs no right unless
+# somebody with one has set a higher score.
 PROTECTED: Final = (-900, 0)
 _FILE: Final = "/proc/self/oom_score_adj"
 
@@ -36,12 +36,12 @@ def protect() -> None:
 
 
 def before() -> int | None:
-    """The score that this process came with; ``None`` where it has that still."""
+    """The score that this process came with; ``None`` if it still has that."""
     return _before
 
 
 def give_back(score: int | None) -> None:
-    """Take on ``score``, where there is one: for a child that is to be another's program."""
+    """Take on ``score``, if there is one: for a child that is to become another's program."""
     if score is not None:
         _take(score)
 

@@ -1,7 +1,8 @@
-"""PAM around a user's process: ``account`` decides whether it may start, ``session`` opens before it and closes behind.
+"""PAM around a user's process: ``account`` decides whether it may start, ``session`` opens before it and closes after
+it.
 
-The conversation answers no question (there is nobody who could be asked: who the user is, the certificate has shown);
-what modules say is kept, for the terminal. Authentication modules are never called.
+The conversation answers no question: there is nobody to ask, and the certificate has shown who the user is. What
+modules say is kept, for the terminal. Authentication modules are never called.
 
 Runs in the launcher's children only, as root, and so imports the standard library only.
 """
@@ -45,7 +46,7 @@ class Stack:
     """One PAM transaction for one process. :meth:`open`, and :meth:`close` when the process has ended."""
 
     def __init__(self, service: str, login: str, terminal: str | None, host: str) -> None:
-        """Unavailable where the machine has no PAM."""
+        """Unavailable if the machine has no PAM."""
         try:
             self._pam = ctypes.CDLL("libpam.so.0")
         except OSError:
@@ -74,14 +75,14 @@ class Stack:
     def open(self, variables: dict[bytes, bytes]) -> bool:
         """Account, credentials, session; ``variables`` are known to the modules. AccessDenied.
 
-        Gives whether the password has to be changed first (there is one, and it has expired).
+        Returns whether the password has to be changed first (there is one, and it has expired).
         """
         for name, value in variables.items():
             self._check(self._pam.pam_putenv(self._handle, name + b"=" + value), "environment")
         status = self._pam.pam_acct_mgmt(self._handle, 0)
         if status != NEW_AUTHTOK_REQD:
             self._check(status, "account")
-        # Modules of the auth stack that were never asked may have none to give: as in sshd, that is no refusal.
+        # Modules of the auth stack that were never asked may have none to give: as in sshd, that is not a refusal.
         self._pam.pam_setcred(self._handle, _ESTABLISH)
         self._check(self._pam.pam_open_session(self._handle, 0), "session")
         self._opened = True

@@ -5,19 +5,19 @@ or a reference to the terminal until the file system's server has answered. The 
 answer. Whoever touches the other end meanwhile waits in the kernel, non-blocking or not; no signal ends that, and not
 even killing the process does. Aborting the FUSE connection does.
 
-A page that was spliced into a pipe does the same once it is not valid any more and is read anew: whoever reads the pipe
-waits for that page, as for one of a disk.
+A page that was spliced into a pipe does the same once it is no longer valid and is read again: whoever reads the pipe
+waits for that page, as for one on a disk.
 
 So the launcher looks every :data:`EVERY` seconds whether the daemon waits, unmoved, for a pipe or terminal (a wait for
 a disk has another name, or another stack). After :data:`LIMIT` seconds it aborts connections that have requests
-waiting, user by user, first those where nothing moves, until the daemon moves. Root's connections are never aborted: no
+waiting, user by user, those where nothing moves first, until the daemon moves. Root's connections are never aborted: no
 user can make one.
 
 A TCP socket that a user has sent over a Unix socket, with SO_LINGER set, makes whoever closes it last wait as long as
 the user likes, and the kernel closes what nobody took. A signal ends that wait, and the daemon gets one at once.
 
-All that is read here answers at once, whatever users do: the daemon's ``stack`` as well. (``/proc/PID/stack``, ``maps``
-or ``cmdline`` of a user's process would not.) Runs in the launcher, and so imports the standard library only.
+Everything read here answers at once, whatever users do, including the daemon's ``stack``. (``/proc/PID/stack``,
+``maps`` or ``cmdline`` of a user's process would not.) Runs in the launcher, and so imports the standard library only.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Control:
 
     @classmethod
     def opened(cls) -> Control:
-        """Through a mount of our own that has no place, so that nobody needs to have mounted it. OSError."""
+        """Through a mount of our own that is attached nowhere, so that nobody needs to have mounted it. OSError."""
         try:
             return cls(_mounted())
         except OSError:  # before Linux 5.2, or forbidden
@@ -93,7 +93,7 @@ class Control:
         return found
 
     def abort(self, name: str) -> None:
-        """Every request of the connection fails from now on. Nothing happens where it has ended."""
+        """Every request of the connection fails from now on. Nothing happens if it has ended."""
         try:
             self._file(f"{name}/abort", os.O_WRONLY)
         except OSError:
@@ -133,7 +133,7 @@ def _called(number: int, *arguments: bytes | int | None) -> int:
 
 
 def subordinates(file: str = "/etc/subuid") -> Iterator[tuple[str, range]]:
-    """Subordinate ids (subuid(5)): name or number of the user, and the ids that are theirs, too."""
+    """Subordinate ids (subuid(5)): name or number of the user, and the ids that are also theirs."""
     try:
         with open(file, encoding="utf-8", errors="replace") as lines:
             text = lines.read()
@@ -196,14 +196,14 @@ class Pulse:
         self._since = 0.0
 
     def look(self, ending: bool = False) -> str | None:
-        """Let the process go on where it is held; returns whose file system did it (as :func:`whose`), if any.
+        """Let the process go on if it is held; returns whose file system did it (as :func:`whose`), if any.
 
-        To be called every :data:`EVERY` seconds. ``ending`` looks at every thread, since any may be the one that closes
-        descriptors at the end; otherwise only at the first, which alone touches what is a user's.
+        Call every :data:`EVERY` seconds. ``ending`` looks at every thread, since any of them may close descriptors at
+        the end; otherwise only at the first, which alone touches what is a user's.
         """
         now = time.monotonic()
         if self._lingers():
-            os.kill(self._pid, signal.SIGCHLD)  # which means no more than "look whether a child has ended"
+            os.kill(self._pid, signal.SIGCHLD)  # which means only "look whether a child has ended"
             return None
         held = self._held(os.listdir(f"{self._process}/task") if ending else (self._main,))
         if not held or not held & self._last:
@@ -223,7 +223,7 @@ class Pulse:
             control.close()
 
     def see_off(self) -> None:
-        """Until the process has ended, if it is about to: closing what it has open can be held up, too."""
+        """Look until the process has ended, if it is about to: closing what it has open can be held up, too."""
         while self._exits():
             try:
                 self.look(ending=True)
@@ -281,7 +281,7 @@ class Pulse:
                 break
         subordinate = tuple(subordinates())
         users: dict[str, list[str]] = {}
-        for name in sorted(seen, key=lambda name: len(set(seen[name]))):  # one that moves is rather an honest one
+        for name in sorted(seen, key=lambda name: len(set(seen[name]))):  # one that moves is more likely honest
             users.setdefault(whose(seen[name][0].owner, subordinate), []).append(name)
         for user, names in users.items():
             for name in names:

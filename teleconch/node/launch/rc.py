@@ -1,9 +1,9 @@
 """sshd's scripts before a session's shell or command: ``~/.ssh/rc``, or ``/etc/ssh/sshrc`` (sshd(8), SSHRC).
 
-They run as the user, by sh, in the session's environment; their output is the session's. With X11, one line with the
-protocol and the cookie is on their input, so that a script may call xauth by itself (it was called before, too).
+They run as the user, by sh, in the session's environment; their output is the session's. With X11, their input is one
+line with the protocol and the cookie, so that a script may call xauth itself (it was called before, too).
 
-Runs in the launcher's children only, behind the change of ids, and so imports the standard library only.
+Runs in the launcher's children only, after the change of ids, and so imports the standard library only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ USER_FILE: Final = ".ssh/rc"
 
 
 def find(which: str | None, home: str) -> str | None:
-    """The script to run: ``which`` is :data:`SYSTEM`, :data:`USER` or ``None`` for none. To be called as the user."""
+    """The script to run: ``which`` is :data:`SYSTEM`, :data:`USER` or ``None`` for none. Call as the user."""
     own = os.path.join(home, USER_FILE)
     if which == USER and os.path.exists(own):
         return own
@@ -28,7 +28,7 @@ def find(which: str | None, home: str) -> str | None:
 
 
 def run(script: str, shell: str, environ: dict[bytes, bytes], cookie: bytes) -> None:
-    """Run ``script`` to its end; how it ends decides nothing. To be called as the user.
+    """Run ``script`` to its end; how it ends decides nothing. Call as the user.
 
     The user's own goes through the login shell, as with sshd: a shell that is there to forbid things has its say.
     """
@@ -43,7 +43,7 @@ def run(script: str, shell: str, environ: dict[bytes, bytes], cookie: bytes) -> 
             command[0], command, environ, file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0)]
         )  # the user's rights, and the user's own shell
     except OSError:
-        return  # of the shell, the session itself will tell
+        return  # if it is the shell's fault, the session itself will tell
     finally:
         os.close(reading)
     os.waitpid(child, 0)

@@ -1,16 +1,16 @@
 """utmp, wtmp, lastlog and wtmp.db: who is logged in on which terminal, since when, and when they were here last.
 
-As with sshd, each session that has a terminal is recorded, whatever runs on it, and one without is not. Debian 13's
+As with sshd, each session that has a terminal is recorded, whatever runs on it; one without is not. Debian 13's
 sshd writes all four, and ``last`` reads the fourth there; Debian 12 has the first three.
 
 - utmp and wtmp have a record of one size for each event; a login that is over makes way for the next one in utmp.
 - lastlog is a plain file with one record for each user id. Layouts as in glibc's ``<utmpx.h>`` and ``<lastlog.h>``.
-- wtmp.db is an SQLite database, which libwtmpdb writes, where that is installed.
+- wtmp.db is an SQLite database, which libwtmpdb writes, if that is installed.
 
-Each writer locks what it writes, and any user can hold such a lock, because these files are everybody's to read. So
-nobody waits for one longer than :data:`PATIENCE`. utmp and wtmp are written without it then: a user who holds the lock
-hides no login. (Records are appended in one piece; at worst, one of two that are written at once to the same place of
-utmp is lost.)
+Each writer locks what it writes, and any user can hold such a lock, because anyone may read these files. So nobody
+waits for one longer than :data:`PATIENCE`. After that, utmp and wtmp are written without it: a user who holds the lock
+hides no login. (Records are appended in one piece; at worst, of two that are written at once to the same place in utmp,
+one is lost.)
 
 Written by root only, in the launcher's children. Imports the standard library only.
 """
@@ -48,13 +48,13 @@ _DATABASE_USER: Final = 3  # wtmpdb.h's USER_PROCESS
 
 
 def login(line: str, pid: int, user: str, host: str) -> None:
-    """``user`` is on the terminal ``line`` (``pts/3``) now. What cannot be written is left out, as everywhere."""
+    """``user`` is on the terminal ``line`` (``pts/3``) now. What cannot be written is left out, as everywhere here."""
     _write(_record(USER_PROCESS, line, pid, user, host))
     _in_time(_database_login, line, user, host)
 
 
 def logout(line: str, pid: int) -> None:
-    """Nobody is on ``line`` any more."""
+    """Nobody is on ``line`` any longer."""
     _write(_record(DEAD_PROCESS, line, pid, "", ""))
     _in_time(_database_logout, line)
 
@@ -105,13 +105,13 @@ def _lock(fd: int, until: float) -> None:
 
 
 def _put(fd: int, record: bytes) -> None:
-    """In the place of the terminal's last record."""
+    """In place of the terminal's last record."""
     kind, id, when = _key(record, 0)
     whole = os.pread(fd, UTMP_MAX, 0)
     for at in range(0, len(whole) - _RECORD.size + 1, _RECORD.size):
         its_kind, its_id, its_when = _key(whole, at)
         if its_kind in _OF_A_TERMINAL and its_id == id:
-            if kind != DEAD_PROCESS or its_when <= when:  # else the terminal is somebody else's already
+            if kind != DEAD_PROCESS or its_when <= when:  # otherwise the terminal is somebody else's already
                 os.pwrite(fd, record, at)
             return
     _append(fd, record)
@@ -125,7 +125,7 @@ def _key(records: bytes, at: int) -> tuple[int, bytes, tuple[int, int]]:
 
 def _append(fd: int, record: bytes) -> None:
     size = os.fstat(fd).st_size
-    if size % _RECORD.size:  # what a full disk has left of somebody's record
+    if size % _RECORD.size:  # what a full disk left of somebody's record
         os.ftruncate(fd, size - size % _RECORD.size)
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
     if os.write(fd, record) < _RECORD.size:
@@ -163,8 +163,8 @@ def _database_logout(lib: ctypes.CDLL, line: str) -> None:
 
 
 def _in_time(write: Callable[..., None], *facts: str) -> None:
-    """Let a child write to wtmp.db, where there is one, and end it when it takes too long: SQLite waits for locks by
-    itself, up to 5 s for each, and nothing can interrupt it."""
+    """Let a child write to wtmp.db, if there is one, and end it if it takes too long: SQLite waits for locks by itself,
+    up to 5 s for each, and nothing can interrupt it."""
     if _lib is None:
         return
     try:
@@ -184,7 +184,7 @@ def _in_time(write: Callable[..., None], *facts: str) -> None:
             poll.poll(DATABASE_PATIENCE * 1000)
         finally:
             os.close(fd)
-    except OSError:  # likewise, no descriptor
+    except OSError:  # the same, with no descriptor left
         pass
     finally:
         os.kill(child, signal.SIGKILL)
@@ -195,11 +195,11 @@ def _in_time(write: Callable[..., None], *facts: str) -> None:
 
 
 def seen(uid: int, line: str, host: str) -> tuple[float, str] | None:
-    """When and from where the user was here last (``None``: never), and a note that it is now."""
+    """When and from where the user was here last (``None``: never). Notes that they are here now."""
     at = uid * _LASTLOG.size
     record = _LASTLOG.pack(int(time.time()), os.fsencode(line)[:32], os.fsencode(host)[:256])
     before = b""
-    for flags in (os.O_RDONLY, os.O_WRONLY):  # one may be possible without the other, on a full disk for one
+    for flags in (os.O_RDONLY, os.O_WRONLY):  # one may be possible without the other, on a full disk for example
         try:
             fd = os.open(LASTLOG, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:

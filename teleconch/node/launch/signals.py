@@ -1,8 +1,8 @@
 """Signals to users' process groups, with the users' own rights.
 
-As root one could end what sudo runs in the same group. So a child sends them that has become the user, and so is the
-user's to stop, too: nobody waits for it. There is one at a time for each user, which sends all that has gathered; one
-that does not end by itself is killed, and what it should have sent is sent again after a while.
+Sent as root, they could end what sudo runs in the same group. So a child that has become the user sends them. The user
+can stop that child, too, so nobody waits for it. There is one at a time for each user, which sends all that has
+gathered; one that does not end by itself is killed, and what it should have sent is sent again after a while.
 
 Runs in the launcher, and so imports the standard library only.
 """
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from teleconch.node.launch import apart
 
-LIMIT: Final = 2.0  # seconds that a sender may take (it needs a fraction of a millisecond), and until the next try
+LIMIT: Final = 2.0  # seconds that a sender may take (it needs a fraction of a millisecond), and before the next try
 NOBODY: Final = 65534
 
 Waiting = dict[tuple[str, int, int], None]  # session, process group and number, in the order in which they came
@@ -37,7 +37,7 @@ class Signals:
         self._not_before: dict[int, float] = {}  # users whose sender was killed
 
     def __bool__(self) -> bool:
-        """Whether anything has to be looked at after a while."""
+        """Whether anything must be looked at after a while."""
         return bool(self._waiting or self._senders)
 
     def add(self, id: str, group: int, number: int, uid: int) -> None:
@@ -101,7 +101,7 @@ def _send(sends: Waiting) -> None:
 
 
 def kill_group(group: int, number: int) -> None:
-    """As killpg(2); nothing happens where the group is gone, or not this process's to signal."""
+    """As killpg(2); nothing happens if the group is gone, or not this process's to signal."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Names of environment variables: what no road may set, and the user's own file of variables.
+"""Names of environment variables: what nothing may set, and the user's own file of variables.
 
 Runs in the launcher's children too, and so imports the standard library only.
 """
@@ -16,7 +16,7 @@ FILE: Final = ".tsh/environment"
 FILE_MAX: Final = 64 * 1024
 HOW_PROGRAMS_START: Final = (
     *("LD_*", "DYLD_*", "_RLD*", "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR", "MALLOC_*"),  # how they are loaded
-    *("LOCPATH", "NLSPATH", "TZDIR", "NIS_PATH"),  # what else libc reads, and not for set-user-ID programs
+    *("LOCPATH", "NLSPATH", "TZDIR", "NIS_PATH"),  # what else libc reads, though not for set-user-ID programs
     *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "RESOLV_*"),
     *("PYTHON*", "PERL*", "RUBY*", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"),  # how interpreters start
     *("BASH_*", "BASHOPTS", "SHELLOPTS", "ENV", "ZDOTDIR", "IFS", "PS4"),  # how shells start
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
 
 def settable(name: str) -> bool:
-    """Whether ``name`` is a name, and none that never passes. Letters that differ only in size do not hide one."""
+    """Whether ``name`` is a name, and not one that never passes. Upper or lower case does not hide one."""
     return _NAME.fullmatch(name) is not None and not _matches(name, NEVER)
 
 
@@ -44,8 +44,8 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 def read_file(home: str) -> tuple[dict[bytes, bytes], list[str]]:
     """The variables of ``~/.tsh/environment`` and a sentence for each line that is not used (at most a few).
 
-    Lines are ``NAME=value``, as in sshd's file; empty ones and ``#`` are skipped. To be called as the user: nothing
-    is opened that the user could not open, and a FIFO or a device is not waited for.
+    Lines are ``NAME=value``, as in sshd's file; empty ones and ``#`` are skipped. Call as the user: nothing is opened
+    that the user could not open, and a FIFO or a device is not waited for.
     """
     try:
         fd = os.open(os.path.join(home, FILE), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -63,7 +63,7 @@ def read_file(home: str) -> tuple[dict[bytes, bytes], list[str]]:
 
 
 def parse(whole: bytes) -> tuple[dict[bytes, bytes], list[str]]:
-    """As :func:`read_file`, of the file's bytes."""
+    """As :func:`read_file`, from the file's bytes."""
     found: dict[bytes, bytes] = {}
     words: list[str] = []
     for number, line in enumerate(whole.split(b"\n"), 1):
