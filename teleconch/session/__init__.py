@@ -1,4 +1,4 @@
-"""A live session: something that runs, and those who take part in it. Neither knows what the other is.
+"""A live session: something that runs, and the parties that take part in it. Neither knows what the other is.
 
 ::
 

@@ -1,4 +1,4 @@
-"""An SSH channel that takes part in a session (RFC 4254 section 6.10 for what it tells at the end)."""
+"""An SSH channel that takes part in a session (what it tells at the end: RFC 4254 section 6.10)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from teleconch.ssh.channel import Channel
 
 STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR
 END_OF_WRITE: Final = b"eow@openssh.com"  # OpenSSH's PROTOCOL, section 2.1
-UNKNOWN: Final = 255  # exit status where nobody knows it, as ssh's own for its failures
+UNKNOWN: Final = 255  # exit status if nobody knows it, as ssh's own for its failures
 SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
     for name in ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
@@ -31,8 +31,8 @@ log = Logger()
 
 @implementer(IPushProducer)
 class ChannelParty:
-    """Toward the channel it is the producer of all output. ``over`` is called when the session has no more to do with
-    the channel, which closes then; not where the channel closes first."""
+    """To the channel, it is the producer of all output. ``over`` is called when the session is done with the channel,
+    which then closes; not if the channel closes first."""
 
     seat: Seat
     pauseProducing: Callable[[], None]
@@ -82,7 +82,7 @@ class ChannelParty:
         self._channel.abortConnection()
 
     def _tell(self) -> None:
-        """What waits for the last byte of output: the channel's requests would overtake it."""
+        """Tell what waits for the last byte of output: the channel's requests would overtake it."""
         if self._channel.unsent_bytes:
             return
         if self._status_waits:

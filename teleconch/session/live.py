@@ -8,9 +8,9 @@
 
 The parties are told the status when the program has ended and nothing of its output waits; the end follows after the
 last byte. Others may hold the program's streams longer than it lives: a background child on pipes does, as with sshd;
-one on a terminal does not, since the kernel hangs a terminal up when its session's leader ends. A session whose
-program has ended is over when the last of those who may write has passed everything on. Those who only watch keep no
-session alive.
+one on a terminal does not, since the kernel hangs up a terminal when its session's leader ends. A session whose program
+has ended is over when the last party that may write has passed everything on. Parties that only watch keep no session
+alive.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ DESERTED = "the connection was closed"
 
 @frozen
 class End:
-    """``status`` is the program's (as from ``wait()``), ``None`` where it has not ended; ``error`` is ``None`` where it
-    ended by itself, and everything was passed on."""
+    """``status`` is the program's (as from ``wait()``), ``None`` if it has not ended; ``error`` is ``None`` if it ended
+    by itself and everything was passed on."""
 
     status: int | None
     error: str | None
 
 
 class Live:
-    """``told`` is called once, when it is over. The program tells it what happens (:class:`ProgramEvents`)."""
+    """``told`` is called once, when the session is over. The program tells it what happens (:class:`ProgramEvents`)."""
 
     def __init__(self, id: str, program: Program, told: Callable[[End], None]) -> None:
         self.id = id
@@ -68,7 +68,7 @@ class Live:
         self._check()
 
     def failed(self, sentence: str) -> None:
-        """There is no program. It will be said to have ended."""
+        """There is no program; :meth:`ended` follows."""
         self.parties.say(sentence.encode() + b"\r\n")
 
     def ended(self, status: int | None, error: str | None) -> None:
@@ -85,7 +85,7 @@ class Live:
             seat.party.dropped(f"The session was ended: {reason}.")
 
     def _check(self) -> None:
-        """Tell the status when no output waits, and the end when none can come any more."""
+        """Tell the status when no output waits, and the end when no more can come."""
         if not self._ended or self._over:
             return
         if not self._exited and self.program.quiet():

@@ -1,7 +1,7 @@
 """Who takes part in a session: what each is given, what each may do, and who makes the others wait.
 
-Each party is given all output from the moment of its joining on, whole and in order. The slowest of those who may write
-makes the program wait. Those who only watch never do: one that is too slow is dropped.
+From the moment it joins, each party is given all output, complete and in order. The slowest party that may write makes
+the program wait. Parties that only watch never do: one that is too slow is dropped.
 
 One party that may write, and nobody else, is the usual case, and costs nothing: the program's output goes straight to
 that party, and its input straight to the program. A recorder changes that in two places: :meth:`Parties._connect` (what
@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from teleconch.session.program import Program, Room, Take, WindowSize
 
-WATCHER_MAX: Final = 1 << 20  # bytes that wait for one who only watches, before that party is dropped
+WATCHER_MAX: Final = 1 << 20  # bytes that wait for a party that only watches, before it is dropped
 TOO_SLOW: Final = "You were too slow to watch this session: you have been left behind."
 
 
@@ -28,7 +28,7 @@ class Right(Enum):
 
 
 class Party(Protocol):
-    """One who takes part: an SSH channel, a web socket, a session's other half in another process.
+    """A participant: an SSH channel, a web socket, a session's other half in another process.
 
     It sends no input before :meth:`resume_input`, and tells its :class:`Seat` when it takes no more output, and when it
     leaves. It leaves by itself once it has passed on everything after :meth:`over`.
@@ -36,7 +36,7 @@ class Party(Protocol):
 
     @property
     def room(self) -> Room | None:
-        """How much it takes at a time, where that is known."""
+        """How much it takes at a time, if that is known."""
 
     @property
     def waiting(self) -> int:
@@ -55,25 +55,25 @@ class Party(Protocol):
     def resume_input(self) -> None: ...
 
     def input_lost(self) -> None:
-        """The program reads no more."""
+        """The program no longer reads."""
 
     def exited(self, status: int | None) -> None:
-        """The program has ended with this status (as from ``wait()``); what came before is the output of its own. What
-        still comes is said by others who hold its streams."""
+        """The program has ended with this status (as from ``wait()``); what came before is its own output. What still
+        comes is from others that hold its streams."""
 
     def over(self) -> None:
         """Nothing more comes."""
 
     def dropped(self, sentence: str) -> None:
-        """It takes part no longer; what waits need not be passed on. Its seat is gone already."""
+        """It no longer takes part; what waits need not be passed on. Its seat is already gone."""
 
 
 def _nowhere(data: bytes) -> None:
-    """From one who may not write."""
+    """From a party that may not write."""
 
 
 class Seat:
-    """What a party holds of a session: the acts that its right allows. All others do nothing, and say so."""
+    """What a party holds of a session: the acts that its right allows. Any other does nothing, and says so."""
 
     def __init__(self, parties: Parties, party: Party, right: Right) -> None:
         self._parties = parties
@@ -85,17 +85,17 @@ class Seat:
         self.deaf = False  # its user reads no stdout
 
     def end_input(self) -> None:
-        """This party sends no more input. The program reads its end when that is so for all who may write."""
+        """This party sends no more input. The program reads EOF when that is so for all that may write."""
         self.input_over = True
         self._parties.settle()
 
     def end_output(self) -> None:
-        """This party's user reads no stdout any more; the program learns it when that is so for all."""
+        """This party's user no longer reads stdout; the program learns it when that is so for all."""
         self.deaf = True
         self._parties.settle()
 
     def resize(self, size: WindowSize) -> bool:
-        """The last size that came is the terminal's."""
+        """The latest size becomes the terminal's."""
         return self._may_act() and self._parties.program.resize(size)
 
     def signal(self, number: int) -> bool:
@@ -115,7 +115,7 @@ class Seat:
         self._parties.flow()
 
     def leave(self, *, told: bool = False) -> None:
-        """The party goes; ``told`` is whether it has passed on everything, the end included. Idempotent."""
+        """The party leaves; ``told``: it has passed on everything, including the end. Idempotent."""
         self._parties.remove(self, told=told)
 
     def _may_act(self) -> bool:
@@ -123,20 +123,21 @@ class Seat:
 
 
 class Parties:
-    """Those of one session. ``deserted`` is called, with ``told`` of the last, when nobody is left who may write."""
+    """The parties of one session. ``deserted`` is called, with the last one's ``told``, when none is left that may
+    write."""
 
     def __init__(self, program: Program, deserted: Callable[[bool], None]) -> None:
         self.program = program
         self._deserted = deserted
         self._seats: list[Seat] = []
-        self.slow: set[Seat] = set()  # of those who may write, who take no more for now
+        self.slow: set[Seat] = set()  # those that may write and take no more for now
         self._output_rests = True
         self._input_rests = self._input_lost = False
         self._input_over = self._unread = False
         self._after: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[Seat]:
-        """Those who take part at this moment; who leaves meanwhile is left out."""
+        """The parties at this moment; any that leaves meanwhile is left out."""
         return (seat for seat in tuple(self._seats) if not seat.left)
 
     def __len__(self) -> int:
@@ -212,7 +213,7 @@ class Parties:
         seat.party.dropped(TOO_SLOW)
 
     def flow(self) -> None:
-        """Let the program's output rest as long as anyone is ``slow``."""
+        """Pause the program's output as long as anyone is ``slow``."""
         if self.slow:
             if not self._output_rests:
                 self._output_rests = True
@@ -238,13 +239,13 @@ class Parties:
                 seat.party.resume_input()
 
     def input_lost(self) -> None:
-        """It reads no more."""
+        """It no longer reads."""
         self._input_lost = True
         for seat in self:
             seat.party.input_lost()
 
     def settle(self) -> None:
-        """Tell the program what has become true of all parties: no more input, no reader of stdout."""
+        """Tell the program what is now true of all parties: no more input, no reader of stdout."""
         if not self._seats:
             return
         if not self._input_over and all(seat.input_over for seat in self._seats):

@@ -36,7 +36,7 @@ class ProgramEvents(Protocol):
         """It takes more again."""
 
     def input_lost(self) -> None:
-        """It reads no more. What is written to it all the same is dropped."""
+        """It no longer reads. Anything still written to it is dropped."""
 
     def output_over(self) -> None:
         """A stream of its output has ended; maybe not the last."""
@@ -45,7 +45,7 @@ class ProgramEvents(Protocol):
         """It could not be started; the sentence is for the user. :meth:`ended` follows."""
 
     def ended(self, status: int | None, error: str | None) -> None:
-        """It has ended: ``status`` is as from ``wait()``, or ``None`` where nobody knows, and then ``error`` says why.
+        """It has ended: ``status`` is as from ``wait()``, or ``None`` if nobody knows, and then ``error`` says why.
         Output may still wait to be read, and others may hold its streams."""
 
     def hang_up(self, reason: str) -> None:
@@ -53,7 +53,7 @@ class ProgramEvents(Protocol):
 
 
 class Program(Protocol):
-    """Its output rests until :meth:`resume_output`."""
+    """Its output is paused until :meth:`resume_output`."""
 
     @property
     def terminal(self) -> bool:
@@ -65,19 +65,19 @@ class Program(Protocol):
     # What goes in.
 
     def write(self, data: bytes, /) -> None:
-        """Input. The method may be taken once the program was started, and kept."""
+        """Input. Once the program was started, callers may keep this method."""
 
     def end_input(self) -> None:
         """No more input comes."""
 
     def resize(self, size: WindowSize) -> bool:
-        """Whether there is a terminal that has this size now."""
+        """Returns whether there is a terminal, which has this size now."""
 
     def signal(self, number: int) -> bool:
-        """Whether there is something that may have got this signal."""
+        """Returns whether there is something that may have got this signal."""
 
     def send_break(self) -> bool:
-        """A break on the line (RFC 4335). Whether there is a terminal."""
+        """A break on the line (RFC 4335). Returns whether there is a terminal."""
 
     def hang_up(self) -> None:
         """The session is over: let go of everything, and tell a program that still runs that its user is gone."""
@@ -92,10 +92,10 @@ class Program(Protocol):
     def resume_output(self) -> None: ...
 
     def end_output(self) -> None:
-        """Nobody reads ``stdout`` any more: the program is to learn it from its next write."""
+        """Nobody reads ``stdout`` any longer: the program should learn it from its next write."""
 
     def quiet(self) -> bool:
         """Whether no output waits to be read at this moment."""
 
     def is_over(self) -> bool:
-        """Whether no output can come any more."""
+        """Whether no more output can come."""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Present(Generic[T]):
-    """Those who are there, for one who waits until nobody is."""
+    """Those that are present, for anyone who waits until none is."""
 
     def __init__(self) -> None:
         self._all: set[T] = set()

@@ -19,9 +19,9 @@ NONE = b"\0\0\0\0"  # no attributes at all
 
 
 class Attributes:
-    """What a client asks to be set, or a server says of a file; ``None`` is left as it is, or not said.
+    """What a client asks to set, or a server says of a file; ``None`` is left as it is, or not said.
 
-    ``size`` in 64 bits, all else in 32. ``owner`` is (uid, gid), ``times`` (access, change) in seconds.
+    ``size`` in 64 bits, everything else in 32. ``owner`` is (uid, gid), ``times`` (access, change) in seconds.
     """
 
     __slots__ = ("mode", "owner", "size", "times")
@@ -40,7 +40,7 @@ class Attributes:
 
     @classmethod
     def read(cls, reader: Reader) -> Attributes:
-        """Malformed where they end early. Extended pairs are passed over, as there are none in version 3's draft."""
+        """Malformed if they end early. Extended pairs are skipped: version 3's draft defines none."""
         flags = reader.uint32()
         found = cls()
         if flags & SIZE:

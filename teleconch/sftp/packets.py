@@ -27,7 +27,7 @@ READABLE, WRITABLE, APPEND, CREATE, TRUNCATE, EXCLUSIVE = 1, 2, 4, 8, 16, 32  # 
 OK, END_OF_FILE, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE = 0, 1, 2, 3, 4
 BAD_MESSAGE, OP_UNSUPPORTED = 5, 8
 
-# What OpenSSH's client prints behind the path, so the same words as from OpenSSH's server.
+# What OpenSSH's client prints after the path, so the same words as from OpenSSH's server.
 SENTENCES = {
     OK: b"Success",
     END_OF_FILE: b"End of file",
@@ -58,7 +58,7 @@ _uint32_at, _uint64_at = UINT32.unpack_from, UINT64.unpack_from
 
 
 class Refused(Exception):
-    """A request that is answered with ``code`` and no more ado; ``sentence`` where the usual one says too little."""
+    """A request that is answered with just ``code``; ``sentence`` if the usual one says too little."""
 
     def __init__(self, code: int, sentence: bytes | None = None) -> None:
         super().__init__(code)
@@ -67,7 +67,7 @@ class Refused(Exception):
 
 
 class Reader:
-    """Takes a packet apart from ``at``, field by field. Malformed where it ends early."""
+    """Takes a packet apart from ``at``, field by field. Malformed if it ends early."""
 
     __slots__ = ("_at", "_data")
 
@@ -119,8 +119,8 @@ def status(code: int, sentence: bytes | None = None) -> bytes:
 
 
 def problem(error: OSError) -> bytes:
-    """A STATUS for an error of the system: the code to which OpenSSH's server maps it, and why, where the code says no
-    more than "Failure". OpenSSH's client prints words of its own for each code, and others show ours."""
+    """A STATUS for an error of the system: the code to which OpenSSH's server maps it, and why, if the code says only
+    "Failure". OpenSSH's client prints words of its own for each code, and others show ours."""
     code = _CODES.get(error.errno or 0, FAILURE)
     return status(code, error.strerror.encode() if code == FAILURE and error.strerror else None)
 
