@@ -162,7 +162,9 @@ async def test_a_role_beside_that_joins_at_this_moment(world, host):
     proxy = host.membership(role="proxy")
     with Log() as log:
         starting = spawn(proxy.start())
-        await until(lambda: any("node of this host joins at this moment" in each["error"] for each in log.refusals()))
+        await until(
+            lambda: any("node of this host joins at this moment" in str(each.get("error")) for each in log.events)
+        )
     node.tls_files[0].write_bytes(certificate)
     host.passes(defaults.BACKOFF_MAX)
     await starting

@@ -9,6 +9,7 @@ import pytest_twisted
 
 from teleconch.api.codec import Method, decode_arguments, decode_result, encode_arguments, encode_result
 from teleconch.api.stubs import stub
+from teleconch.audit.emitter import Memory
 from teleconch.auth import authorized
 from teleconch.auth.authorized import Rule, checked
 from teleconch.errors import AccessDenied
@@ -81,7 +82,7 @@ async def test_a_new_noun_crosses_the_wire() -> None:
 async def test_a_new_noun_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method of a new noun is refused until it has a rule; then it is checked as every other."""
     server, admin = Server(), ApiIdentity("host", "h", ("admin",), "example.com", 60.0)
-    locks = checked(Locks, server, admin, lambda: 0.0)
+    locks = checked(Locks, server, admin, lambda: 0.0, Memory())
     with pytest.raises(AccessDenied, match="'lock' is not for host h"):
         await locks.lock(NODE, "maintenance", 2.0)
     assert server.calls == []
@@ -90,6 +91,6 @@ async def test_a_new_noun_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     await locks.lock(NODE, "maintenance", 2.0)
     await locks.unlock("done")
     assert server.calls == [("standing", "h"), (NODE, "maintenance", 2.0), ("done", "h")]
-    user = checked(Locks, server, ApiIdentity("user", "alice", ("user",), "example.com", 60.0), lambda: 0.0)
+    user = checked(Locks, server, ApiIdentity("user", "alice", ("user",), "example.com", 60.0), lambda: 0.0, Memory())
     with pytest.raises(AccessDenied, match="not for user alice"):
         await user.unlock("please")

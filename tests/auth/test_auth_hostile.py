@@ -74,7 +74,7 @@ def test_any_arguments(name):
     def check(arguments):
         try:
             given_arguments = decode_arguments(method, json.dumps(arguments).encode())
-            answer = _run(getattr(cluster.server, name)(*host, *given_arguments))
+            answer = _run(getattr(cluster.server, name)(*given_arguments, *host))
         except TeleconchError as error:
             said = str(error)
         else:

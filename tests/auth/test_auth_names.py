@@ -345,6 +345,8 @@ async def test_a_token_lets_so_many_join_at_once(cluster):
     """Who finds a token does not fill the cluster in seconds; a fleet that is many waits and joins, others do not."""
     elsewhere = evolve(ANONYMOUS, address="198.51.100.5")
     with mock.patch.object(defaults, "JOINS_AT_ONCE", 3):
+        cluster.server = cluster.another()
+        await cluster.server.start()
         for number in range(3):
             await cluster.server.join(cluster.request(nodename=f"a{number}"), elsewhere)
         for _ in range(3):

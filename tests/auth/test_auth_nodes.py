@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 
 from teleconch import defaults
 from teleconch.api.interface import AuthAPI
+from teleconch.audit.emitter import Memory
 from teleconch.auth.authorized import checked
 from teleconch.auth.hosts import CALLS_AT_ONCE
 from teleconch.ca.tls import identity_of
@@ -194,7 +195,7 @@ async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
 async def test_a_host_speaks_for_itself(cluster, changes):
     """CVE-2021-41393 is of this kind: a node cannot ping as another host, for another cluster or in another role."""
     uuid = await cluster.joined()
-    api = checked(AuthAPI, cluster.server, cluster.identity(uuid), cluster.clock.seconds)
+    api = checked(AuthAPI, cluster.server, cluster.identity(uuid), cluster.clock.seconds, Memory())
     before = await cluster.stored()
     told = await refused(api.heartbeat(evolve(cluster.node(uuid), **changes), "one"), AccessDenied)
     assert told.endswith(f"cannot come from host {uuid} (node).")
