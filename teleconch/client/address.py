@@ -11,7 +11,7 @@ from teleconch.resources.address import join_address, parted, port_of
 
 @frozen
 class ProxyAddress:
-    """``host`` in lower case, without brackets; a port is ``None`` where the user named none."""
+    """``host`` in lower case, without brackets; a port is ``None`` if the user named none."""
 
     host: str
     web_port: int | None = None
@@ -29,7 +29,7 @@ class ProxyAddress:
 
 
 def parse_proxy(text: str) -> ProxyAddress:
-    """What stands after ``--proxy``; ``https://`` before it and a path behind it do no harm. BadParameter."""
+    """What comes after ``--proxy``; ``https://`` before it and a path after it do no harm. BadParameter."""
     bare, comma, ssh = text.strip().removeprefix("https://").split("/", 1)[0].partition(",")
     host, web = parted(bare) or ("", None)
     if not host or "%" in host or (comma and web is None):
@@ -49,7 +49,7 @@ def _port(text: str | None, whole: str) -> int | None:
 def split_address(address: str, default_port: int) -> tuple[str, int]:
     """Host and port of ``host[:port]`` or ``[host]:port``. BadParameter.
 
-    The host can be nothing but one: what a proxy says of its address ends in commands (``tsh config``).
+    The host can be nothing else: what a proxy says of its address ends up in commands (``tsh config``).
     """
     host, after = parted(address) or ("", None)
     port = port_of(after) if after else default_port

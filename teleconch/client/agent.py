@@ -22,7 +22,7 @@ _REMOVE_IDENTITY = 18
 _ADD_ID_CONSTRAINED = 25
 _CONSTRAIN_LIFETIME = b"\x01"
 _ANSWER_MAX = 256 * 1024
-_TIMEOUT = 5.0  # an agent that asks its user for consent is not asked to: it gets no answer in time and no key
+_TIMEOUT = 5.0  # an agent that first asks its user for consent gets no key if that takes longer
 
 
 def agent_path() -> str | None:
@@ -31,9 +31,10 @@ def agent_path() -> str | None:
 
 
 def add_key(path: str, private_key: Secret, cert: str, comment: str, lifetime: int) -> bool:
-    """Put a key with its certificate into the agent at ``path`` for ``lifetime`` seconds. Whether the agent took it.
+    """Put a key with its certificate into the agent at ``path`` for ``lifetime`` seconds. Returns whether the agent
+    took it.
 
-    ConnectionProblem where the agent cannot be reached.
+    ConnectionProblem if the agent cannot be reached.
     """
     key = serialization.load_ssh_private_key(private_key.reveal().encode("ascii"), None)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
@@ -52,7 +53,8 @@ def add_key(path: str, private_key: Secret, cert: str, comment: str, lifetime: i
 
 
 def offer_key(path: str, profile: Profile, private_key: Secret, cert: str, lifetime: float) -> str | None:
-    """The same for a login, by the name that ``ssh-add -l`` shows. None if the agent took it, else what to tell."""
+    """The same for a login, with the name that ``ssh-add -l`` shows. Returns None if the agent took it, else what to
+    tell."""
     try:
         if add_key(path, private_key, cert, f"teleport:{profile.user}@{profile.cluster}", int(lifetime)):
             return None
@@ -62,7 +64,7 @@ def offer_key(path: str, profile: Profile, private_key: Secret, cert: str, lifet
 
 
 def remove_key(path: str, cert: str) -> bool:
-    """Take a certificate and its key out of the agent. Whether it was there. ConnectionProblem."""
+    """Take a certificate and its key out of the agent. Returns whether it was there. ConnectionProblem."""
     return _ask(path, bytes((_REMOVE_IDENTITY,)) + string(public_blob(cert)))
 
 

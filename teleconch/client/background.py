@@ -1,4 +1,4 @@
-"""``tsh ssh -f`` and the escape ``~&``: this process goes on as another one, and whoever waits for it goes on too."""
+"""``tsh ssh -f`` and the escape ``~&``: this process goes on as another one, and whoever waited for it goes on too."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def go_on_in_background(detach: bool) -> None:
 
 
 def _end_threads() -> None:
-    """A fork keeps one thread only, and what the others hold is held for ever: the reactor's end before, each when it
-    has done what it is at."""
+    """A fork keeps one thread only, and what the others hold is held forever. So end the reactor's threads first, each
+    when it has finished its work."""
     from typing import Any
 
     from twisted.internet import reactor as installed
@@ -39,7 +39,7 @@ def _end_threads() -> None:
 
 
 def _new_threads() -> None:
-    """In the child the reactor gets a pool whose threads exist."""
+    """In the child, give the reactor a pool whose threads exist."""
     from typing import Any
 
     from twisted.internet import reactor as installed

@@ -33,7 +33,8 @@ _SENTENCE_MAX = 4096
 
 
 class ApiChannel(RelayChannel):
-    """A session at the proxy that asks for ``auth-api``. ``sentence`` is what the proxy says instead of leading on."""
+    """A session at the proxy that asks for ``auth-api``. ``sentence`` is what the proxy says if it does not connect
+    it."""
 
     name = b"session"
 
@@ -78,7 +79,7 @@ class ApiEndpoint:
 
 
 def identity_of(standing: Standing) -> Identity:
-    """All keys of the user, the TLS ones among them. NotFound, BadParameter."""
+    """All keys of the user, including the TLS ones. NotFound, BadParameter."""
     if standing.only_ssh is not None:
         raise BadParameter(
             f"{standing.only_ssh} holds an SSH key alone, and the list of nodes (tsh ls, labels) takes a TLS key too:"
@@ -125,9 +126,9 @@ def parse_label(text: str) -> tuple[str, str]:
 
 
 def with_labels(found: Sequence[NodeStatus], texts: Iterable[str]) -> list[NodeStatus]:
-    """The nodes that have what each of ``texts`` asks for: ``key=value``, or several as ``key=value,key=value``.
+    """The nodes that match each of ``texts``: ``key=value``, or several as ``key=value,key=value``.
 
-    A value may have a comma in it: the whole is tried as one label first. In double quotes it is never taken apart.
+    A value may have a comma in it: the whole text is tried as one label first. In double quotes it is never split.
     BadParameter.
     """
     remaining = list(found)

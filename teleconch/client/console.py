@@ -1,6 +1,6 @@
 """The screen of ``tsh ssh``: standard input, output and error of this process, and the terminal they may be.
 
-Nothing is read while what it leads to is full, and what was not written is not credited: the node rests meanwhile.
+Nothing is read while its destination is full, and what was not written is not credited: the node pauses meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from teleconch.client.stdio import Output, read_input
 from teleconch.client.terminal import Escapes, RawTerminal, modes_of, term_name, window_of
 from teleconch.text import shown
 
-SCREEN_WINDOW: Final = 128 * 1024  # bytes on their way to a terminal, which Ctrl-C does not stop any more
+SCREEN_WINDOW: Final = 128 * 1024  # bytes on their way to a terminal, which Ctrl-C no longer stops
 
 
 class Console:
@@ -52,7 +52,7 @@ class Console:
 
     @property
     def wants_input(self) -> bool:
-        """Whether standard input is to be read now."""
+        """Whether to read standard input now."""
         return self.session.takes_input
 
     @property
@@ -158,7 +158,7 @@ class Console:
             self._show(action, f"\n{self._escapes.help}")
 
     def _show(self, action: str, text: str) -> None:
-        """The escape as it was typed, and what is to be said of it."""
+        """Show the escape as it was typed, and what there is to say about it."""
         typed = f"{self._escapes.shown}{action}" if action and self._escapes is not None else ""
         text = f"{typed} {text}".strip() + "\n"
         text = shown(text, keep="\n", mark="?")

@@ -1,9 +1,9 @@
 """The lower half of an SSH client's connection without I/O: versions, keys, log-in (RFC 4253, 4252).
 
-``tsh ssh`` has to be up in the time that OpenSSH's client takes, and importing Twisted alone takes longer than that.
-So this road has a connection of its own, on the same key exchange, packets and signatures (``teleconch.ssh``) as the
-servers; ``teleconch.ssh.client`` is for all that runs on a reactor. It is small because it needs little: a certificate
-is shown once, one channel is opened (``link``), whatever the server wants beyond that is refused. What the server may
+``tsh ssh`` has to be up in the time that OpenSSH's client takes, and importing Twisted alone takes longer than that. So
+it has a connection of its own, on the same key exchange, packets and signatures (``teleconch.ssh``) as the servers;
+``teleconch.ssh.client`` is for everything that runs on a reactor. It is small because it needs little: a certificate is
+shown once, one channel is opened (``link``), and whatever the server wants beyond that is refused. What the server may
 send when is in ``teleconch.ssh.states``, as for any client; a problem in any state leads to ENDED, and ``problem`` says
 why.
 """
@@ -28,7 +28,7 @@ _KEX: Final = frozenset((messages.DISCONNECT, messages.KEXINIT, messages.NEWKEYS
 
 class Handshake(states.Order):
     """A connection as ``user``, up to the moment when channels can be opened. :class:`teleconch.client.link.Link` goes
-    on from there. ``clock`` tells seconds that never go back."""
+    on from there. ``clock`` returns seconds that never go back."""
 
     legal = states.CLIENT
 
@@ -90,7 +90,7 @@ class Handshake(states.Order):
     # --- bytes ---
 
     def take(self) -> bytes:
-        """What is to be sent to the server now."""
+        """Take what is to be sent to the server now."""
         out, self._out = b"".join(self._out), []
         return out
 
@@ -116,7 +116,7 @@ class Handshake(states.Order):
             self.end(ConnectionProblem("the server closed the connection."))
 
     def end(self, problem: TeleconchError | None) -> None:
-        """Nothing more goes in or out; the channel is closed with it."""
+        """Nothing more goes in or out; the channel closes too."""
         if self.state == ENDED:
             return
         self.state = ENDED
@@ -204,7 +204,7 @@ class Handshake(states.Order):
     # --- key exchange (RFC 4253 section 7) ---
 
     def rekey(self) -> None:
-        """Begin a key exchange, unless one runs."""
+        """Begin a key exchange, unless one is running."""
         if not self._kexinit and self.sessionID is not None and self.state != ENDED:
             self._send_kexinit()
 
@@ -271,7 +271,7 @@ class Handshake(states.Order):
             self._send(head, body)
 
     def _check_host(self, blob: bytes) -> None:
-        """Each key that the server proves must be accepted; most keep theirs, and it is looked at once."""
+        """Each key that the server proves must be accepted; most servers keep theirs, so it is checked only once."""
         if blob == self._host_key:
             return
         try:
@@ -301,8 +301,8 @@ class Handshake(states.Order):
     # --- authentication (RFC 4252 section 7) ---
 
     def _log_in(self) -> None:
-        """Service and signature in one go: a server reads them in their order, and a round trip is saved. Which
-        signature an RSA key makes is for the server to say, and it has said so when it gives the service."""
+        """Send service and signature in one go: a server reads them in order, and a round trip is saved. The server
+        says which signature an RSA key must make, and has said it by the time it gives the service."""
         names = signatures.algorithms_for(self._certificate, None)
         if not names:
             raise NegotiationProblem("your key is of a kind that is not used here")

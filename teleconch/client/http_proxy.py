@@ -1,9 +1,9 @@
 """The way through an HTTP proxy (RFC 9110 section 9.3.6, CONNECT), as the environment asks for it.
 
 ``HTTPS_PROXY`` is for the cluster's HTTPS port, ``ALL_PROXY`` for its SSH port too: many HTTP proxies let nobody
-through to ports other than 443. ``NO_PROXY`` lists what is reached directly, and this machine itself always is. Names
+through to ports other than 443. ``NO_PROXY`` lists what is reached directly; this machine itself always is. Names
 in lower case mean the same, as with curl; those in capitals win. Only ``http://`` proxies are known; ALL_PROXY, which
-desktops set for programs that know SOCKS, is passed over where it names another kind.
+desktops set for programs that know SOCKS, is skipped if it names another kind.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HTTPProxy:
 def http_proxy(
     variables: tuple[str, ...], host: str, port: int, environment: Mapping[str, str] = os.environ
 ) -> HTTPProxy | None:
-    """The proxy that the first variable that is set names for ``host:port``; None to connect directly. BadParameter."""
+    """The proxy for ``host:port``, from the first variable that is set; None to connect directly. BadParameter."""
     for variable in variables:
         found = _value(environment, variable)
         if found and not _is_passed_over(variable, found):
@@ -55,8 +55,8 @@ def http_proxy(
 
 
 def why_direct(variables: tuple[str, ...], host: str, port: int, environment: Mapping[str, str] = os.environ) -> str:
-    """Where :func:`http_proxy` found none: a sentence in brackets, after a blank, that says which variable would have
-    it otherwise; empty if none would."""
+    """If :func:`http_proxy` found none: a sentence in brackets, after a blank, that says which variable would change
+    that; empty if none would."""
     if _is_direct(host, port, ""):
         return ""
     given = {variable: found for variable in variables if (found := _value(environment, variable))}
@@ -96,7 +96,7 @@ def _parse(variable: str, url: str) -> HTTPProxy:
 
 
 def _is_direct(host: str, port: int, exceptions: str) -> bool:
-    """As curl and Go read ``NO_PROXY``: names with all that end in them, addresses, networks; each may have a port."""
+    """As curl and Go read ``NO_PROXY``: names and all that end in them, addresses, networks; each may have a port."""
     host = host.rstrip(".").lower()
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
@@ -136,7 +136,7 @@ def _contains(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Addre
 
 
 def ask_through(connected: socket.socket, proxy: HTTPProxy, host: str, port: int, deadline: float) -> None:
-    """Let ``connected``, which leads to ``proxy``, lead to ``host:port``. Not a byte of what comes from there is taken.
+    """Make ``connected``, which leads to ``proxy``, lead to ``host:port``. No byte that comes from there is consumed.
 
     ``deadline`` is in seconds of ``time.monotonic``. ConnectionProblem, OSError (TimeoutError at the deadline).
     """
@@ -168,7 +168,7 @@ def _upper(proxy: HTTPProxy) -> str:
 
 
 def _head(connected: socket.socket, proxy: HTTPProxy, deadline: float) -> bytes:
-    """The answer up to its empty line, and no byte more: what follows is the server's."""
+    """The answer up to its empty line, and not a byte more: what follows is the server's."""
     head = b""
     while len(head) < _ANSWER_MAX:
         connected.settimeout(max(0.01, deadline - time.monotonic()))

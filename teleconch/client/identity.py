@@ -87,7 +87,7 @@ def parse_identity(text: str, source: str = "The identity file") -> Identity:
 
 def read_openssh(path: str | Path) -> tuple[Secret, str] | None:
     """OpenSSH's private key in ``path`` and the certificate line in ``path-cert.pub``, as :func:`write_openssh` writes
-    them; None where the file holds anything else, or where there is no certificate beside it. OSError.
+    them; None if the file holds anything else, or if there is no certificate beside it. OSError.
     """
     path = Path(path)
     text = path.read_bytes().decode("ascii", "replace").replace("\r\n", "\n").strip() + "\n"
@@ -104,7 +104,7 @@ def read_openssh(path: str | Path) -> tuple[Secret, str] | None:
 
 
 def read_identity(path: str | Path) -> Identity:
-    """The identity in the file ``path``. BadParameter if it is none; OSError."""
+    """The identity in the file ``path``. BadParameter if it is not one; OSError."""
     try:
         text = Path(path).read_text("ascii")
     except UnicodeDecodeError:

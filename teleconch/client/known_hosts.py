@@ -29,7 +29,7 @@ def authority_lines(authority: TrustedAuthority, proxies: Iterable[str] = ()) ->
 
 
 def parse_authorities(text: str, tls_certs: tuple[str, ...] = ()) -> tuple[TrustedAuthority, ...]:
-    """The host authorities that the lines of ``text`` name, each with ``tls_certs``. Other lines do not count."""
+    """The host authorities that the lines of ``text`` name, each with ``tls_certs``. Other lines are ignored."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         words = line.split()

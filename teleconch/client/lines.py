@@ -1,4 +1,4 @@
-"""One command on one of several nodes: its output line by line, each behind the node's name."""
+"""One command on one of several nodes: its output line by line, each after the node's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINE_MAX: Final = 64 * 1024  # a longer line is broken
 
 
 class Lines:
-    """Writes whole lines to ``out``, which blocks: a reader that rests makes the nodes rest."""
+    """Writes whole lines to ``out``, which blocks: a reader that pauses makes the nodes pause."""
 
     def __init__(self, name: str, out: BinaryIO) -> None:
         coloured = out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
@@ -23,7 +23,7 @@ class Lines:
         self._rest = b""
 
     def write(self, data: bytes) -> None:
-        """Write the lines that are whole."""
+        """Write the lines that are complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         while len(self._rest) > LINE_MAX:
             lines.append(self._rest[:LINE_MAX])
@@ -41,7 +41,7 @@ class Lines:
 class LinesScreen:
     """The :class:`~teleconch.client.session.Screen` of ``command``, which gets no input and no terminal.
 
-    ``over`` fires with the exit status; a TeleconchError, or the OSError of what nobody reads any more.
+    ``over`` fires with the exit status; a TeleconchError, or the OSError of output that nobody reads any longer.
     """
 
     interactive = False

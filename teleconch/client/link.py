@@ -1,4 +1,5 @@
-"""The upper half of an SSH client's connection without I/O: one channel (RFC 4254). See ``handshake`` for the lower."""
+"""The upper half of an SSH client's connection without I/O: one channel (RFC 4254). See ``handshake`` for the lower
+half."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ class ChannelUser:
         """The server does not open it."""
 
     def data(self, data: bytes) -> None:
-        """From the server; give :meth:`Link.credit` for what was consumed."""
+        """From the server; call :meth:`Link.credit` for what was consumed."""
 
     def error_data(self, data: bytes) -> None:
         """The same for standard error."""
@@ -64,13 +65,13 @@ class ChannelUser:
         """``exit-status`` and the like."""
 
     def answered(self, success: bool) -> None:
-        """To the oldest request that wanted an answer."""
+        """The answer to the oldest request that wanted one."""
 
     def eof(self) -> None:
         """No more data comes."""
 
     def closed(self) -> None:
-        """Neither data nor requests come any more."""
+        """No more data or requests will come."""
 
 
 class Link(Handshake):
@@ -240,7 +241,7 @@ class Link(Handshake):
         self._flush()
 
     def close(self) -> None:
-        """Close the channel behind what was written."""
+        """Close the channel after what was written."""
         self._close_wanted = True
         self._flush()
 
@@ -285,8 +286,8 @@ class Link(Handshake):
     # --- time ---
 
     def tick(self, limit: int) -> None:
-        """To be called twice a minute: asks the server for a sign of life. Ends the connection when ``limit`` of them
-        in a row had no answer; changes keys each hour."""
+        """Call twice a minute: asks the server for a sign of life. Ends the connection when ``limit`` questions have
+        had no answer; changes keys each hour."""
         if not self.entered or self.state == ENDED:
             return
         if self._pings >= limit:

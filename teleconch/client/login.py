@@ -1,4 +1,4 @@
-"""Log in: new keys, the proxy's answer to password and second factor, and what of it is kept where."""
+"""Log in: new keys, the proxy's answer to password and second factor, and what is kept where."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class Login:
-    """A login that succeeded; nothing of it is kept yet."""
+    """A login that succeeded; none of it is kept yet."""
 
     profile: Profile
     identity: Identity
@@ -35,7 +35,7 @@ def login(
     ask_password: Callable[[], Secret],
     ask_otp: Callable[[], str],
 ) -> Login:
-    """Log ``user`` in. Asks for the password, and for a code where the cluster wants one. A TeleconchError."""
+    """Log ``user`` in. Asks for the password, and for a code if the cluster wants one. A TeleconchError."""
     ping: Ping = web.ping()
     password = ask_password()
     otp = ask_otp().replace(" ", "") if ping.second_factor not in ("off", "") else ""
@@ -57,7 +57,7 @@ def login(
 
 
 def logout(profiles: Profiles, profile: Profile, agent: str | None) -> bool:
-    """Remove the keys of ``profile`` from ``~/.tsh`` and from the agent. Whether there were any. OSError."""
+    """Remove the keys of ``profile`` from ``~/.tsh`` and from the agent. Returns whether there were any. OSError."""
     try:
         _, cert = profiles.ssh_key(profile)
         if agent is not None:

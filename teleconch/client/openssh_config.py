@@ -1,8 +1,8 @@
 """The OpenSSH client's configuration for a cluster: what ``tsh config`` prints (ssh_config(5); OpenSSH 7.4 and later).
 
-All that concerns the proxy stands inside ``ProxyCommand``, so that ``ssh PROXY`` for other ends stays as it was; and
-the proxy itself is excepted, since its name may well end in the cluster's. No path names a user: the block stays right
-after a login as someone else, and where it stands twice.
+Everything about the proxy is inside ``ProxyCommand``, so that ``ssh PROXY`` for other purposes stays as it was. The
+proxy itself is excepted, since its name may well end in the cluster's. No path names a user: the block stays right
+after a login as someone else, and if it is there twice.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from teleconch.defaults import NODE_PORT, PROXY_PORT
 from teleconch.errors import BadParameter, quoted
 from teleconch.resources.names import check_name
 
-# Our authorities sign these, and OpenSSH 7.4 knows the names. What the user prefers elsewhere may lack them.
+# Our authorities sign these, and OpenSSH 7.4 knows the names. The user's preferences elsewhere may lack them.
 _KEYS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 _CERTIFICATES: Final = ",".join(f"{name}-cert-v01@openssh.com" for name in _KEYS)
 # The user's own configuration may mean these for sessions; the connection to the proxy is not one. An option that an
-# older ssh does not know is not an error there: the ssh around it has read the same file, and told.
+# older ssh does not know is not an error there: the ssh around it has read the same file and reported it.
 _SHIELD: Final = (
     ("IgnoreUnknown", "*"),
     ("ClearAllForwardings", "yes"),
@@ -60,7 +60,7 @@ def openssh_config(profile: Profile, key: Path, known_hosts: Path) -> str:
         *common,
         ("Port", str(NODE_PORT)),
         # A shell reads this after %r and %h are filled in: so they are in quotes, and have none themselves (below).
-        # After -l, a login is no option to the inner ssh, even where it begins with "-" (ssh before 9.6 takes that).
+        # After -l, a login is not an option to the inner ssh, even if it begins with "-" (ssh before 9.6 takes that).
         ("ProxyCommand", f"ssh -a -x -T -p {port} {options} -s -l '%r' {proxy} 'proxy:%h:%p'"),
     ]
     excepted = "".join(f" !{name}" for name in dict.fromkeys((proxy, profile.host)))

@@ -10,7 +10,7 @@
     keys/PROXY/known_hosts       its SSH keys, as @cert-authority lines
     keys/PROXY/.identity         -> USER, and .identity-cert.pub -> USER-cert.pub: whoever logged in last
 
-PROXY is the proxy's host name, with ``_PORT`` behind it where HTTPS is not on port 3080.
+PROXY is the proxy's host name, followed by ``_PORT`` if HTTPS is not on port 3080.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Profile:
         return self.host == proxy.host and proxy.web_port in (None, self.web_port)
 
     def at(self, proxy: ProxyAddress) -> Profile:
-        """The same with the SSH port that the user named, if one."""
+        """The same with the SSH port that the user named, if any."""
         return self if proxy.ssh_port is None else evolve(self, ssh_proxy_addr=proxy.ssh)
 
 
@@ -95,7 +95,7 @@ class Profiles:
     # --- which profile ---
 
     def current(self) -> Profile | None:
-        """The profile of the last login. BadParameter where the directory is closed to this user."""
+        """The profile of the last login. BadParameter if the directory is closed to this user."""
         try:
             name = os.readlink(self.directory / "profile")
         except PermissionError as error:
@@ -147,7 +147,7 @@ class Profiles:
         return self.keys_directory(profile) / "known_hosts"
 
     def ssh_key(self, profile: Profile) -> tuple[Secret, str]:
-        """SSH private key (OpenSSH PEM) and certificate line. NotFound where the user is logged out."""
+        """SSH private key (OpenSSH PEM) and certificate line. NotFound if the user is logged out."""
         try:
             key = self.private_key_path(profile).read_text("ascii")
             return Secret(key), self.cert_path(profile).read_text("ascii").strip()
@@ -165,7 +165,7 @@ class Profiles:
         return parse_authorities(lines, split_pem(certs))
 
     def identity(self, profile: Profile) -> Identity:
-        """Everything of the user at this proxy. NotFound where the user is logged out."""
+        """Everything that the user has at this proxy. NotFound if the user is logged out."""
         key, cert = self.ssh_key(profile)
         directory = self.keys_directory(profile)
         try:
@@ -178,7 +178,7 @@ class Profiles:
     # --- writing ---
 
     def check_writable(self) -> None:
-        """Whether a login can be kept: to be asked before a password is asked for. BadParameter."""
+        """Check that a login can be kept. Call before asking for a password. BadParameter."""
         path = self.directory / "keys"
         try:
             while not path.exists():
@@ -197,8 +197,8 @@ class Profiles:
         )
 
     def save(self, profile: Profile, identity: Identity, public_key: str) -> None:
-        """Keep a login, and make it the current one. What was kept before goes first, so that nobody meanwhile reads
-        an old certificate with a new key. OSError; BadParameter for a user whose name can be no file's."""
+        """Keep a login, and make it the current one. What was kept before goes first, so that nobody meanwhile reads an
+        old certificate with a new key. OSError; BadParameter for a user whose name cannot be a file's."""
         check_user_name(profile.user)
         if profile.user.startswith(".") or profile.user in ("certs.pem", "known_hosts"):
             raise BadParameter(f"tsh cannot keep files for a user named {profile.user}: ask for another user name.")
@@ -233,7 +233,8 @@ class Profiles:
         write_link(self.directory / "profile", f"{profile.name}.yaml")
 
     def forget(self, profile: Profile) -> bool:
-        """Remove the user's keys at this proxy; the proxy and its authorities stay known. Whether there were any."""
+        """Remove the user's keys at this proxy; the proxy and its authorities stay known. Returns whether there were
+        any."""
         return self._forget_keys(profile)
 
     def _forget_keys(self, profile: Profile) -> bool:
@@ -276,7 +277,7 @@ def read_fields(text: str) -> dict[str, str]:
             return _read_yaml(text)
         try:
             fields[name] = json.loads(value)
-        except ValueError:  # YAML has escapes that JSON has not
+        except ValueError:  # YAML has escapes that JSON does not
             return _read_yaml(text)
     return fields
 

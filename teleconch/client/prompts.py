@@ -1,4 +1,4 @@
-"""Questions to the person at the terminal. Where standard input is no terminal, each answer is one line of it."""
+"""Questions to the person at the terminal. If standard input is not a terminal, each answer is one line of it."""
 
 from __future__ import annotations
 

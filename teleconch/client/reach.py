@@ -5,7 +5,7 @@
     TCP or HTTP proxy (tcp, http_proxy) ── SSH ── ProxyConnection ─┬─ channel ── SSH ── to_node()
                                                                    └─ channel ── TLS ── ask()      (cluster)
 
-Each server has to show a host certificate of the cluster's stored host authority, for the name that was asked for.
+Each server has to show a host certificate from the cluster's stored host authority, for the name that was asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KEEPALIVE = 30.0  # seconds; load balancers cut connections that are silent for 
 
 @implementer(IStreamClientEndpoint)
 class OpenSocket:
-    """A TCP connection that is made already, as an endpoint."""
+    """A TCP connection that already exists, as an endpoint."""
 
     def __init__(self, reactor: Any, connected: socket.socket) -> None:
         self._reactor = reactor
@@ -89,7 +89,7 @@ class ProxyConnection:
     async def reach(
         cls, reactor: Any, standing: Standing, insecure: bool, login: str, now: Callable[[], float] = time.time
     ) -> ProxyConnection:
-        """Log in to the proxy as ``login``, which may be any that the certificate has. A TeleconchError.
+        """Log in to the proxy as ``login``, which may be any login in the certificate. A TeleconchError.
 
         ``insecure``: any host key will do, here and beyond.
         """
@@ -102,7 +102,7 @@ class ProxyConnection:
         return cls(reactor, standing, insecure, connection, now)
 
     async def to_node(self, host: str, port: int, login: str, avatar: Any = None) -> ClientConnection:
-        """Log in to the node ``host``; with port 0, to the one of its name. ``avatar`` answers what the node opens.
+        """Log in to the node ``host``; with port 0, to the one with that name. ``avatar`` answers what the node opens.
         NotFound, AccessDenied, ConnectionProblem, TrustError."""
         way = WayToNode()
         try:

@@ -39,7 +39,7 @@ class _Stream:
         self._ready()
 
     def connectionLost(self, reason: Failure) -> None:
-        self._ready()  # what is wrong is found by reading or writing
+        self._ready()  # reading or writing finds out what is wrong
 
 
 @implementer(IPushProducer)
@@ -106,7 +106,7 @@ class ReactorConsole(Console):
         self._update()
 
     def _update(self) -> None:
-        """Watch what is to be watched now."""
+        """Watch what has to be watched now."""
         reactor = self._reactor
         self._watch(self._input, self.wants_input and not self._choked, reactor.addReader, reactor.removeReader)
         for output, stream in self._streams:

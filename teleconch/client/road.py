@@ -26,8 +26,8 @@ KEEPALIVE: Final = 30.0  # seconds; load balancers cut connections that are sile
 KEEPALIVES_MISSED: Final = 3
 SETUP: Final = 30.0  # seconds until a shell or command is started
 _READ: Final = 256 * 1024
-_STUCK: Final = 8 * 1024 * 1024  # answers that the node asked for and does not take
-_OUT_MAX: Final = 512 * 1024  # bytes that wait for the socket above which nothing is read that would add to them
+_STUCK: Final = 8 * 1024 * 1024  # bytes of answers that the node asked for and does not take
+_OUT_MAX: Final = 512 * 1024  # bytes waiting for the socket; above this, nothing is read that would add to them
 
 
 class Key:
@@ -40,7 +40,7 @@ class Key:
 class Road:
     """From this process to the session of ``console``, for which the node is asked as ``request`` says.
 
-    ``check(host)`` gives what a host's key has to pass. ``reached(what)`` is told of each step.
+    ``check(host)`` returns the check that a host's key has to pass. ``reached(what)`` is called for each step.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Road:
         ]
 
     def run(self) -> int:
-        """The exit status of the remote command. TeleconchError; OSError where output cannot be written."""
+        """The exit status of the remote command. TeleconchError; OSError if output cannot be written."""
         wake_read, wake_write = socket.socketpair()
         wake_write.setblocking(False)
         before = signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
@@ -106,7 +106,7 @@ class Road:
             poll.register(wake, select.POLLIN)
             if not self._broken() and not session.over:
                 wanted = select.POLLOUT if self._out else 0
-                # Whoever asks without end and never reads the answers is not heard until he does.
+                # A server that asks without end and never reads the answers is not heard until it does.
                 poll.register(self._socket, wanted | (select.POLLIN if len(self._out) < 2 * _OUT_MAX else 0))
             if reading:
                 poll.register(0, select.POLLIN)
@@ -134,7 +134,7 @@ class Road:
         console = self._console
         if wake.fileno() in events:
             wake.recv(4096)
-        if resized:  # before what is typed into the new size
+        if resized:  # before what is typed at the new size
             resized.clear()
             self._session.resize()
         for output in console.outputs:

@@ -5,9 +5,9 @@
     keys   --> Screen --> Session --> SessionLink --> node
     picture <-- Screen <-- Session <-- SessionLink <-- node
 
-A :class:`Screen` is what the session is shown on and typed at: the console of ``tsh ssh`` (``console``), the lines of
-one of several nodes (``lines``). A link is a channel on either of the two SSH clients (``link``, ``session_channel``).
-Nothing is read from the node faster than the screen shows it: see :meth:`Session.consumed`.
+A :class:`Screen` is what the session is shown on and typed at: the console of ``tsh ssh`` (``console``), or the lines
+of one of several nodes (``lines``). A link is a channel on either of the two SSH clients (``link``,
+``session_channel``). Nothing is read from the node faster than the screen shows it: see :meth:`Session.consumed`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from teleconch.client.link import ChannelUser, SessionLink
 from teleconch.codec import Malformed, Reader, string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
 
-LEFT: Final = 255  # the status of a session that ~. ended, or Ctrl-C, as of OpenSSH's client
+LEFT: Final = 255  # the status of a session ended by ~. or Ctrl-C, as with OpenSSH's client
 _BREAK: Final = 1000  # milliseconds (RFC 4335)
 _SIGNAL_NAME_MAX: Final = 32
 
 
 @frozen
 class SessionRequest:
-    """``command`` None is a login shell. ``terminal``: ask for a PTY; that none is given is an error if ``forced``.
+    """``command`` None is a login shell. ``terminal``: ask for a PTY; getting none is an error if ``forced``.
 
-    ``subsystem``: ``command`` is the name of one. ``place``: no session, but a way to that host and port (``-W``).
+    ``subsystem``: ``command`` is the name of one. ``place``: not a session, but a way to that host and port (``-W``).
     ``agent``: let the node use the user's ssh-agent.
     """
 
@@ -45,7 +45,7 @@ class SessionRequest:
 
     @property
     def channel(self) -> tuple[bytes, bytes]:
-        """The channel's kind, and what its opening says beside that (RFC 4254 sections 6.1 and 7.2)."""
+        """The channel's kind, and what else its opening says (RFC 4254 sections 6.1 and 7.2)."""
         if self.place is None:
             return b"session", b""
         host, port = self.place
@@ -68,7 +68,7 @@ class Screen(Protocol):
 
     @property
     def interactive(self) -> bool:
-        """Whether a person's keys go to a terminal on the node, Ctrl-C among them."""
+        """Whether a person's keys, including Ctrl-C, go to a terminal on the node."""
 
     def terminal(self) -> Terminal:
         """The terminal as it is now."""
@@ -80,7 +80,7 @@ class Screen(Protocol):
         """The shell or command runs: what is typed may be sent."""
 
     def output(self, data: bytes) -> None:
-        """Show the output, now or later; then say :meth:`Session.consumed`."""
+        """Show the output, now or later; then call :meth:`Session.consumed`."""
 
     def error(self, data: bytes) -> None:
         """The same for what the command writes to standard error."""
@@ -151,7 +151,7 @@ class Session(ChannelUser):
         self._link.rekey()
 
     def ways(self) -> list[str]:
-        """All that goes through the connection, this session too."""
+        """Everything that goes through the connection, including this session."""
         return self._link.ways()
 
     def leave(self) -> None:
@@ -160,7 +160,7 @@ class Session(ChannelUser):
         self._end()
 
     def fail(self, problem: TeleconchError | OSError) -> None:
-        """End the session, as the screen cannot show it any more."""
+        """End the session, as the screen can no longer show it."""
         if not self.over:
             self._fail(problem)
             self._link.close()

@@ -1,4 +1,4 @@
-"""A :class:`Session` on a reactor's connection: where forwarding goes on beside it, or other sessions."""
+"""A :class:`Session` on a reactor's connection: forwarding, or other sessions, may go on beside it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from teleconch.client.session import Session
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientConnection
 
-UNSHOWN_MAX: Final = 256 * 1024  # bytes that the screen has not shown above which nothing is read from the node
+UNSHOWN_MAX: Final = 256 * 1024  # bytes that the screen has not shown; above this, nothing is read from the node
 
 
 class SessionChannel(Channel):
-    """The :class:`~teleconch.client.link.SessionLink` of ``session``, of which ``typing`` makes the input, if there is
+    """The :class:`~teleconch.client.link.SessionLink` of ``session``, whose input comes from ``typing``, if there is
     any. ``window``: bytes that may be on their way here."""
 
     name = b"session"

@@ -1,4 +1,4 @@
-"""With what a command goes to the cluster: a remembered login or an identity file, and whether it still holds."""
+"""What a command goes to the cluster with: a remembered login or an identity file, and whether it is still valid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from teleconch.ssh import signatures
 class Standing:
     """A user at a proxy, with an SSH certificate that is valid now.
 
-    ``identity`` is set if it came from ``-i``; ``only_ssh`` is that file where it holds an SSH key alone.
+    ``identity`` is set if it came from ``-i``; ``only_ssh`` is that file if it holds an SSH key alone.
     """
 
     profile: Profile
@@ -38,7 +38,7 @@ class Standing:
     only_ssh: str | None = None
 
     def host_check(self, host: str, insecure: bool, now: Callable[[], float]) -> Callable[[bytes], None]:
-        """What takes the key that a server shows, and raises TrustError where that is not ``host``'s.
+        """Returns a check of the key that a server shows, which raises TrustError if it is not ``host``'s.
 
         ``insecure``: any key will do.
         """
@@ -136,7 +136,7 @@ def _ssh_address(proxy: ProxyAddress, identity: Identity) -> str:
 
 
 def check_time(summary: CertificateSummary, now: float, remedy: str) -> None:
-    """That a certificate is valid at ``now``. AccessDenied, ending in ``remedy``."""
+    """Check that a certificate is valid at ``now``. AccessDenied, ending in ``remedy``."""
     if now >= summary.valid_before:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.valid_before))
         raise AccessDenied(f"The certificate of {summary.key_id} expired at {when}: {remedy}.")

@@ -1,8 +1,8 @@
 """Standard input, output and error of a session: whatever they are (terminal, pipe, file, socket, ``/dev/null``).
 
-The open file descriptions are shared with the shell and with whoever else stands in a pipeline, so they are not made
-non-blocking: input is read when there is some; output goes through a description of our own where the system gives
-one, else in pieces so small that they never block.
+The open file descriptions are shared with the shell and with whatever else is in a pipeline, so they are not made
+non-blocking. Input is read when there is some. Output goes through a description of our own if the system gives us one,
+else in pieces so small that they never block.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_input(fd: int) -> bytes | None:
 class Output:
     """Writes to ``fd`` as it takes it. ``consumed`` counts bytes that are written (or dropped, after an error).
 
-    ``error`` is set once nobody reads any more (EPIPE), or the disk is full.
+    ``error`` is set once nobody reads any longer (EPIPE), or the disk is full.
     """
 
     def __init__(self, fd: int) -> None:
@@ -61,7 +61,7 @@ class Output:
 
     @property
     def waiting(self) -> bool:
-        """Whether :meth:`ready` is to be called when ``fd`` can be written to."""
+        """Whether to call :meth:`ready` when ``fd`` can be written to."""
         return bool(self._waiting)
 
     def consumed(self) -> int:

@@ -1,4 +1,4 @@
-"""TCP connections to the proxy, with a sentence for each way in which they fail. Imports little: ``tsh ssh`` dials
+"""TCP connections to the proxy, with a sentence for each way they can fail. Imports little: ``tsh ssh`` dials
 while the rest of the program is still being loaded."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SSH = ("ALL_PROXY",)
 
 
 def connect_tcp(host: str, port: int, https: bool = False) -> socket.socket:
-    """A TCP connection, through an HTTP proxy where the environment names one. BadParameter, ConnectionProblem."""
+    """A TCP connection, through an HTTP proxy if the environment names one. BadParameter, ConnectionProblem."""
     http_proxy = _http_proxy(host, port, https)
     if http_proxy is None:
         return _connect(host, port, f"The proxy {host}", "--proxy", lambda: _why_direct(host, port, https))
@@ -56,7 +56,7 @@ def _any_set(names: tuple[str, ...]) -> bool:
 
 def _connect(host: str, port: int, who: str, where: str, hint: Callable[[], str] = str) -> socket.socket:
     try:
-        # As bytes where that is the same: Python loads its table of international names for text.
+        # As bytes if that is the same: for text, Python loads its table of international names.
         name: str | bytes = host.encode() if host.isascii() else host
         return socket.create_connection((name, port), TIMEOUT)  # type: ignore[arg-type]
     except socket.gaierror:

@@ -11,11 +11,11 @@ from typing import Final
 
 from teleconch.ssh import modes
 
-_SPEED: Final = 38400  # bits a second, as every terminal of today says
+_SPEED: Final = 38400  # bits a second, as every terminal says today
 
 
 def size_of(fd: int) -> tuple[int, int]:
-    """Columns and rows of a terminal; 80 and 24 for one that does not know, or for what is none."""
+    """Columns and rows of a terminal; 80 and 24 for one that does not know, or if it is not a terminal."""
     try:
         rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
     except OSError:
@@ -33,7 +33,7 @@ def window_of(fd: int) -> tuple[int, int, int, int]:
 
 
 def modes_of(fd: int) -> bytes:
-    """A terminal's modes as ``pty-req`` carries them (RFC 4254 section 8); none for what is not a terminal."""
+    """A terminal's modes as ``pty-req`` carries them (RFC 4254 section 8); none if it is not a terminal."""
     try:
         attributes = termios.tcgetattr(fd)
     except termios.error:
@@ -42,8 +42,8 @@ def modes_of(fd: int) -> bytes:
 
 
 class RawTerminal:
-    """Within ``with``, from :meth:`enter` on, the terminal ``fd`` passes every key on as it is. Leaving ``with`` puts
-    back what was before."""
+    """Within ``with``, from :meth:`enter` on, the terminal ``fd`` passes on every key as it is. Leaving ``with`` puts
+    the old settings back."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -117,8 +117,8 @@ _ACTIONS: Final = frozenset((LEAVE, BREAK, REKEY, SUSPEND, LIST, EXPLAIN, BACKGR
 
 
 class Escapes:
-    """Finds the escape character at the start of a line in what is typed, as OpenSSH's client does. Twice, it is sent
-    once."""
+    """Finds the escape character at the start of a line in what is typed, as OpenSSH's client does. Typed twice, it is
+    sent once."""
 
     def __init__(self, character: bytes = b"~") -> None:
         self._character = character[0] if character else -1
@@ -126,7 +126,8 @@ class Escapes:
         self._pending = False
 
     def feed(self, typed: bytes) -> tuple[bytes, list[str]]:
-        """What of ``typed`` goes to the other end, and what the user asked of us. Nothing follows :data:`LEAVE`."""
+        """The part of ``typed`` that goes to the other end, and what the user asked of us. Nothing follows
+        :data:`LEAVE`."""
         if self._character < 0 or (self._character not in typed and not self._pending):
             self._line_start = typed[-1:] in (b"\r", b"\n") if typed else self._line_start
             return typed, []

@@ -1,7 +1,7 @@
 """Whom ``tsh`` believes to be the proxy, over HTTPS.
 
 In this order: ``--insecure`` believes anyone; ``--ca-pin`` a chain that ends in the authority with that pin; else a
-certificate that the machine trusts, or one of the host authority that was stored at the last login.
+certificate that the machine trusts, or one from the host authority that was stored at the last login.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def tls_context(trust: Trust, host: str, port: int) -> ssl.SSLContext:
             _allow_own_root(context)
             return context
     context = ssl.create_default_context()
-    # A pin that was given says which cluster is meant: what was stored of another one does not stand in for it.
+    # A given pin says which cluster is meant: what was stored of another one does not stand in for it.
     known = [pem for pem in trust.authorities if trust.pin is None or ca_pin(pem) == trust.pin]
     for pem in known:
         context.load_verify_locations(cadata=pem)
@@ -63,7 +63,7 @@ def tls_context(trust: Trust, host: str, port: int) -> ssl.SSLContext:
 
 
 def _allow_own_root(context: ssl.SSLContext) -> None:
-    """Python 3.13 asks of each certificate what ours need not have (an authority key identifier)."""
+    """Python 3.13 demands something of each certificate that ours need not have (an authority key identifier)."""
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
 
 

@@ -6,13 +6,13 @@ from typing import Final
 
 from teleconch.client.link import ChannelUser, Link
 
-UNSENT_MAX: Final = 256 * 1024  # bytes on their way to the server above which no input is read
+UNSENT_MAX: Final = 256 * 1024  # bytes on their way to the server; above this, no input is read
 
 
 class Way(ChannelUser):
-    """The user of a channel at the proxy: what comes is for the ``inner`` link, what that sends goes out.
+    """The user of a channel at the proxy: what comes in is for the ``inner`` link, and what that link sends goes out.
 
-    ``refusal`` is the proxy's sentence where it does not lead there.
+    ``refusal`` is the proxy's sentence if it does not lead there.
     """
 
     def __init__(self, inner: Link) -> None:

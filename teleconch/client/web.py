@@ -35,7 +35,7 @@ from teleconch.resources.names import is_name, is_user_name
 from teleconch.resources.secret import Secret
 from teleconch.resources.strict_json import read_json
 
-_ANSWER_PATIENCE = 45.0  # seconds: in a crowd a login waits for 20 at the proxy, and again at the auth server
+_ANSWER_PATIENCE = 45.0  # seconds: in a crowd, a login waits for 20 at the proxy, and again at the auth server
 _ANSWER_MAX = 4 * 1024 * 1024
 _KINDS: dict[int, type[TeleconchError]] = {
     400: BadParameter,
@@ -218,7 +218,7 @@ def _text(answer: dict[str, Any], name: str) -> str:
 
 
 def _name(answer: dict[str, Any], name: str) -> str:
-    """A name of a user or cluster. It goes into files, commands and the terminal, so it may be nothing else."""
+    """A name of a user or cluster. It goes into files, commands and the terminal, so nothing else is allowed."""
     value = _text(answer, name)
     if not (is_user_name if name.startswith("user") else is_name)(value):
         raise ConnectionProblem(f"The proxy's answer has a {name} that is not a name: do not trust this proxy.")

@@ -20,7 +20,7 @@ DEPTH_MAX: Final = 64  # as OpenSSH
 
 
 class Meter(Protocol):
-    """Is told how a copy goes."""
+    """Hears how a copy is going."""
 
     def begin(self, name: str, size: int) -> None: ...
 
@@ -61,7 +61,7 @@ class Copying:
         self._failed(sentence)
 
     async def run(self, sources: list[End], target: End) -> None:
-        """Copy all sources. ConnectionProblem where a connection is lost; what else fails is told, and the rest goes
+        """Copy all sources. ConnectionProblem if a connection is lost; any other failure is told, and the rest goes
         on."""
         found: list[tuple[End, Status]] = []
         for source in sources:
@@ -124,7 +124,7 @@ class Copying:
 
     @staticmethod
     async def _real(source: End, above: tuple[bytes, ...]) -> bytes:
-        """Where a directory is. What is no link is in the one above, so nobody needs to be asked."""
+        """Where a directory is. One that is not a link is in the one above, so there is no need to ask."""
         if above and not await source.tree.is_link(source.path):
             return os.path.join(above[-1], os.path.basename(source.path))
         return await source.tree.real(source.path)
@@ -147,7 +147,7 @@ class Copying:
 
 
 async def _pump(reading: OpenFile, writing: OpenFile, size: int, meter: Meter) -> None:
-    """Copy ``size`` bytes, several pieces at once. One of size 0 may be the kernel's: it is read to its end."""
+    """Copy ``size`` bytes, several pieces at once. A file of size 0 may be the kernel's: it is read to its end."""
     at, over = 0, False
 
     async def carry() -> None:
@@ -157,7 +157,7 @@ async def _pump(reading: OpenFile, writing: OpenFile, size: int, meter: Meter) -
             end = at = min(offset + PIECE, size) if size else offset + PIECE
             while offset < end:
                 data = await reading.read(offset, end - offset)
-                if not data:  # it was cut while we read
+                if not data:  # it was cut short while we read
                     over = True
                     return
                 await writing.write(offset, data)
@@ -209,7 +209,7 @@ async def _matches(tree: Tree, pattern: bytes) -> list[bytes]:
             try:
                 names = await tree.names(base or b".")
             except TeleconchError:
-                continue  # no directory, or not for this login
+                continue  # not a directory, or not for this login
             deeper += [
                 os.path.join(base, name)
                 for name in names

@@ -46,7 +46,7 @@ class LocalFile:
     async def close(self) -> None:
         try:
             os.close(self._fd)
-        except OSError as error:  # a disk on the network tells now that it is full
+        except OSError as error:  # only now does a network disk tell that it is full
             raise _problem(self._path, error) from None
 
 

@@ -54,7 +54,7 @@ class SftpChannel(Channel):
         self._gone = False
 
     def ask(self, kind: int, body: bytes) -> Deferred[tuple[int, Reader]]:
-        """Fires with the answer's kind and its fields behind the id."""
+        """Fires with the answer's kind and its fields after the id."""
         answer: Deferred[tuple[int, Reader]] = Deferred()
         if self._gone:
             answer.errback(Failure(ConnectionLost()))
@@ -111,13 +111,13 @@ def _status(reader: Reader) -> Status:
 
 
 def _name(reader: Reader) -> bytes:
-    """The first of a NAME."""
+    """The first name in a NAME."""
     reader.uint32()
     return reader.string()
 
 
 def _names(reader: Reader) -> list[bytes]:
-    """All of a NAME: uint32 count, and for each its name, its line for people, its attributes."""
+    """All names in a NAME: uint32 count, and for each its name, its line for people, its attributes."""
     found = []
     for _ in range(reader.uint32()):
         found.append(reader.string())
@@ -216,7 +216,7 @@ class SftpTree:
             raise self.problem(path, refused) from None
 
     async def do(self, path: bytes, kind: int, body: bytes) -> None:
-        """The same, where there is nothing to read."""
+        """The same, if there is nothing to read."""
         await self.get(path, kind, body, packets.STATUS, lambda _: None)
 
     async def stat(self, path: bytes) -> Status | None:

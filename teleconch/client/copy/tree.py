@@ -53,7 +53,7 @@ class Tree(Protocol):
     """A file system. Links are followed."""
 
     async def stat(self, path: bytes) -> Status | None:
-        """None where there is nothing."""
+        """None if there is nothing."""
 
     async def is_link(self, path: bytes) -> bool:
         """Whether the path itself is a symbolic link."""
@@ -71,7 +71,7 @@ class Tree(Protocol):
     async def open_source(self, path: bytes) -> OpenFile: ...
 
     async def open_target(self, path: bytes, mode: int) -> OpenFile:
-        """Empty, made if need be with ``mode`` less the umask."""
+        """Empty; if need be, made with ``mode`` less the umask."""
 
     async def expand(self, path: bytes) -> bytes:
-        """A path with what ``~`` means there."""
+        """A path with ``~`` replaced by what it means there."""

@@ -12,7 +12,7 @@ from teleconch.codec import string, uint32
 from teleconch.ssh.ends import OneEnd, RelayChannel, SocketEnd
 
 DIAL_SECONDS: Final = 30.0
-LINGER: Final = 10.0  # seconds that a program gets to take what was sent before a close
+LINGER: Final = 10.0  # seconds that a program gets to take what was sent before it is closed
 
 
 async def dial(reactor: Any, place: Place) -> SocketEnd:

@@ -26,7 +26,7 @@ AGENT_REQUEST = b"auth-agent-req@openssh.com"
 
 
 class SocksChannel(RelayChannel):
-    """From the node, where a SOCKS client asks where to go from this machine (``-R PORT``)."""
+    """From the node, where a SOCKS client says where to go from this machine (``-R PORT``)."""
 
     def __init__(self, reactor: Any) -> None:
         super().__init__()
@@ -80,7 +80,8 @@ class Inward:
         self._paths: dict[bytes, Place | None] = {}
 
     async def ask(self, connection: ClientConnection, forward: Forward) -> int:
-        """Have the node listen for ``forward``; the port that it chose, or 0. AccessDenied, ConnectionProblem."""
+        """Have the node listen for ``forward``; returns the port that it chose, or 0. AccessDenied,
+        ConnectionProblem."""
         place = forward.listen
         host = b"localhost" if place.host is None else place.host.encode()
         path = os.fsencode(place.path)

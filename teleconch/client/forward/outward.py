@@ -24,7 +24,7 @@ Warn = Callable[[str], None]
 
 
 class Accepted(SocketEnd):
-    """A connection that was made to us; ``target`` None waits for what SOCKS says."""
+    """A connection that was made to us; with ``target`` None, it waits for what SOCKS says."""
 
     def __init__(self, connection: ClientConnection, target: Place | None, warn: Warn) -> None:
         super().__init__(LINGER)
@@ -86,7 +86,7 @@ class Accepted(SocketEnd):
 
 
 def listen(reactor: Any, connection: ClientConnection, forward: Forward, warn: Warn) -> Callable[[], Any]:
-    """Listen for ``forward``; gives what ends that. ConnectionProblem where nobody can listen there."""
+    """Listen for ``forward``; returns a function that ends it. ConnectionProblem if nobody can listen there."""
     factory: Any = Factory.forProtocol(lambda: Accepted(connection, forward.target, warn))
     factory.noisy = False
     place = forward.listen
@@ -104,7 +104,7 @@ def listen(reactor: Any, connection: ClientConnection, forward: Forward, warn: W
             try:
                 ports.append(reactor.listenTCP(place.port, factory, interface=address))
             except (CannotListenError, OSError, ValueError) as error:
-                # One of the two addresses of loopback is enough; "::" may take 0.0.0.0 along.
+                # One of the two loopback addresses is enough; "::" may include 0.0.0.0.
                 problem = problem or error
     if not ports:
         reason = getattr(problem, "socketError", problem)

@@ -14,12 +14,12 @@ REQUEST_MAX: Final = 1024  # bytes of greeting and request
 
 
 class NotSocks(Exception):
-    """The client speaks something else, or asks for what is not built."""
+    """The client speaks something else, or asks for something that is not supported."""
 
 
 @frozen
 class Wanted:
-    """Where a client wants to go, what to answer when it is there or not, and what it sent behind its request."""
+    """Where a client wants to go, what to answer on success or failure, and what it sent after its request."""
 
     place: Place
     granted: bytes
@@ -35,7 +35,7 @@ class Socks:
         self._greeted = False
 
     def feed(self, data: bytes) -> tuple[bytes, Wanted | None]:
-        """An answer to send now, and the request once it is whole. NotSocks."""
+        """An answer to send now, and the request once it is complete. NotSocks."""
         self._data += data
         version = self._data[:1]
         if version == b"\4":

@@ -13,7 +13,7 @@ PATH_MAX = 107  # sun_path, less the final zero
 
 @frozen
 class Place:
-    """A TCP port of a host, or a Unix socket where ``path`` is set. As a place to listen on, ``host`` None is loopback
+    """A TCP port of a host, or a Unix socket if ``path`` is set. As a place to listen on, ``host`` None is loopback
     and empty is every address."""
 
     host: str | None = None
@@ -36,7 +36,7 @@ class Forward:
 
 
 def parse_forward(flag: str, text: str) -> Forward:
-    """``-L`` and ``-R``: ``[BIND:]PORT:HOST:PORT`` with a Unix socket's path in the place of either pair; for ``-R``
+    """``-L`` and ``-R``: ``[BIND:]PORT:HOST:PORT`` with a Unix socket's path in place of either pair; for ``-R``
     also ``[BIND:]PORT``. BadParameter."""
     parts = _split(flag, text)
     remote = flag == "-R"
