@@ -55,6 +55,12 @@ def _hide_startup() -> None:
             return
 
 
+def pytest_collection_finish() -> None:
+    """Let the collection after each test (:func:`nothing_left`) pass over all that importing the tests has made."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long ones too")
 
