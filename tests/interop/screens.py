@@ -185,6 +185,10 @@ class Screens:
         """Wait until all windows show these texts."""
         self.until(lambda screen: all(text in screen for text in texts), f"does not show {texts}", seconds)
 
+    def prompts(self) -> None:
+        """Wait until all shells ask for the next line; what is typed sooner may go to a program that is just ending."""
+        self.until(lambda screen: screen.rstrip().endswith("ready>"), "does not come back to the prompt")
+
     def until(self, right: Callable[[str], object], problem: str, seconds: float = 15) -> None:
         """Wait until ``right`` holds for all screens."""
         until = time.monotonic() + seconds
