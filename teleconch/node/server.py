@@ -12,6 +12,7 @@ from typing import Any, Final
 from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import IConchUser
 from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from zope.interface import Interface, implementer
 
@@ -94,6 +95,15 @@ class NodeUser(ConchUser):
 
     def lookupChannel(self, kind: bytes, window: int, max_packet: int, data: bytes) -> Channel | Awaitable[Channel]:
         """A channel of ``kind``, or ChannelRefused."""
+        permit = self._ask(kind)
+        if kind == b"session":
+            asked = self.conn.requests_answered()
+            return self._session(permit) if asked is None else self._session_after(asked)
+        if kind in Forwarding.CHANNELS:
+            return self.forwarding.lookup(kind, data)
+        raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
+
+    def _ask(self, kind: bytes) -> AccessPermit:
         try:
             permit = self.gate.ask()
         except AccessDenied as error:
@@ -102,16 +112,21 @@ class NodeUser(ConchUser):
             self.check_share()
         except LimitExceeded as error:
             raise self._refused(kind, str(error), messages.OPEN_RESOURCE_SHORTAGE) from error
-        if kind == b"session":
-            if self._no_more_sessions:
-                self.conn.transport.fail(ProtocolProblem("A session was opened after no-more-sessions."))
-                raise self._refused(kind, "The client has said that it opens no more sessions, and opened one.")
-            host = self.conn.transport.getHost()
-            forwarding = SessionForwarding(self.forwarding)
-            return SessionChannel(permit, self.gate, self._place, self.who(), self._peer, host, forwarding)
-        if kind in Forwarding.CHANNELS:
-            return self.forwarding.lookup(kind, data)
-        raise self._refused(kind, "This kind of channel is not there on a node.", messages.OPEN_UNKNOWN_CHANNEL_TYPE)
+        return permit
+
+    async def _session_after(self, asked: Deferred[None]) -> Channel:
+        """As with sshd, whatever the client asked before comes first: a client that gives up when a listener is refused
+        runs nothing (ExitOnForwardFailure), and no session slips in before its no-more-sessions."""
+        await asked
+        return self._session(self._ask(b"session"))
+
+    def _session(self, permit: AccessPermit) -> SessionChannel:
+        if self._no_more_sessions:
+            self.conn.transport.fail(ProtocolProblem("A session was opened after no-more-sessions."))
+            raise self._refused(b"session", "The client has said that it opens no more sessions, and opened one.")
+        host = self.conn.transport.getHost()
+        forwarding = SessionForwarding(self.forwarding)
+        return SessionChannel(permit, self.gate, self._place, self.who(), self._peer, host, forwarding)
 
     def global_request(self, name: bytes, data: bytes) -> bool | Awaitable[bool | bytes]:
         """Listeners toward the client (RFC 4254 section 7.1), and the client's word that its sessions are all open, so

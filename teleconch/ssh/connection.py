@@ -159,6 +159,10 @@ class Connection(SSHConnection):
         asked = getattr(self.avatar, "global_request", None)
         return asked(requestType, data) if asked is not None else False
 
+    def requests_answered(self) -> Deferred[None] | None:
+        """Fires once the peer's global requests up to now are answered; None if they are. ConnectionLost."""
+        return self._requests.answered()
+
     def broken(self, failure: Failure) -> None:
         """An error that nobody expected: the log gets all of it, the peer one sentence."""
         if isinstance(failure.value, SSHProblem):
@@ -231,7 +235,7 @@ class Connection(SSHConnection):
             raise ChannelRefused(code, text) from None
         except TeleconchError as error:
             raise ChannelRefused(messages.OPEN_ADMINISTRATIVELY_PROHIBITED, str(error)) from None
-        except SSHProblem as problem:
+        except (SSHProblem, ConnectionLost) as problem:
             raise ChannelRefused(messages.OPEN_CONNECT_FAILED, str(problem)) from None
         except Exception:  # noqa: BLE001 - an unexpected error is a refusal; the log has the whole
             self.log.failure("a channel could not be opened")

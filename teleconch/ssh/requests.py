@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -35,6 +36,8 @@ class GlobalRequests:
         self._decide = decide
         self._waiting: deque[tuple[bytes, bool, bytes]] = deque()  # the peer's
         self._busy = False
+        self._received = self._answered = 0
+        self._after_answers: deque[tuple[int, Deferred[None]]] = deque()  # how many answers each waits for
         self._asked: deque[Deferred[bytes] | None] = deque()  # ours; None for a keep-alive
         self._stopped = False
 
@@ -60,17 +63,17 @@ class GlobalRequests:
 
     def succeeded(self, packet: bytes) -> None:
         """REQUEST_SUCCESS."""
-        deferred = self._answered()
+        deferred = self._oldest()
         if deferred is not None:
             deferred.callback(packet)
 
     def failed(self, packet: bytes) -> None:
         """REQUEST_FAILURE; to a keep-alive that is as good an answer as any."""
-        deferred = self._answered()
+        deferred = self._oldest()
         if deferred is not None:
             deferred.errback(Failure(RequestRefused("the peer refused a global request")))
 
-    def _answered(self) -> Deferred[bytes] | None:
+    def _oldest(self) -> Deferred[bytes] | None:
         if not self._asked:
             raise ProtocolProblem("an answer came to no question")
         return self._asked.popleft()
@@ -84,9 +87,18 @@ class GlobalRequests:
         if len(self._waiting) >= limits.PENDING_EVENTS or not self._connection.account.take(_cost(data)):
             raise ProtocolProblem("too many requests wait for an answer")
         self._waiting.append((name, want_reply, data))
+        self._received += 1
         if not self._busy:
             self._busy = True
             Deferred.fromCoroutine(self._answer_all()).addErrback(self._connection.broken)
+
+    def answered(self) -> Deferred[None] | None:
+        """Fires once all that the peer has asked so far is answered; None if it is. ConnectionLost."""
+        if self._answered == self._received:
+            return None
+        after: Deferred[None] = Deferred()
+        self._after_answers.append((self._received, after))
+        return after
 
     async def _answer_all(self) -> None:
         while self._waiting and not self._stopped:
@@ -95,14 +107,19 @@ class GlobalRequests:
                 answer = await self._answer(name, data)
             finally:
                 self._connection.account.give(_cost(data))
-            if not want_reply or self._stopped:
-                continue
-            if answer is False or answer is None or answer == 0:
-                self._connection.transport.sendPacket(messages.REQUEST_FAILURE, b"")
-            else:
-                reply = answer if isinstance(answer, bytes) else b""
-                self._connection.transport.sendPacket(messages.REQUEST_SUCCESS, reply)
+            if want_reply and not self._stopped:
+                self._reply(answer)
+            self._answered += 1
+            while self._after_answers and self._after_answers[0][0] <= self._answered:
+                self._after_answers.popleft()[1].callback(None)
         self._busy = False
+
+    def _reply(self, answer: Any) -> None:
+        if answer is False or answer is None or answer == 0:
+            self._connection.transport.sendPacket(messages.REQUEST_FAILURE, b"")
+        else:
+            reply = answer if isinstance(answer, bytes) else b""
+            self._connection.transport.sendPacket(messages.REQUEST_SUCCESS, reply)
 
     async def _answer(self, name: bytes, data: bytes) -> Any:
         try:
@@ -123,10 +140,13 @@ class GlobalRequests:
         for deferred in asked:
             if deferred is not None:
                 deferred.errback(Failure(RequestRefused("the connection is gone")))
+        while self._after_answers:
+            self._after_answers.popleft()[1].errback(Failure(ConnectionLost()))
 
 
 class KeepAlive:
-    """Asks for a sign of life every ``interval`` seconds; gives up after ``count`` in silence (``interval`` 0: never).
+    """Asks for a sign of life every ``interval`` seconds; and gives up, as sshd does, an interval after
+    ``count`` intervals in silence (``interval`` 0: never).
 
     It also asks while data flows, so that whatever stands in between never sees an idle connection.
     """

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from teleconch.codec import string, uint32
 from teleconch.node.forward import forwarding
 from teleconch.node.forward.bind import CLIENT_SPECIFIED, NO, YES
+from teleconch.ssh.channel import Channel
 from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import RequestRefused
 from teleconch.ssh.reader import Reader
@@ -102,6 +103,42 @@ async def test_port_in_use(world: World) -> None:
             )
     assert b"remote port forwarding failed" in result.err
     assert world.logged("port", success=False)[0]["error"] == "Address already in use"
+
+
+def _channel(kind: bytes) -> Channel:
+    channel = Channel()
+    channel.name = kind
+    return channel
+
+
+@pytest.mark.parametrize("end", ["refused", "gone"])
+@pytest_twisted.ensureDeferred
+async def test_sessions_come_after_the_answer(world: World, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """A session is opened only after the listener that was asked for before it has been granted or refused, and not at
+    all if the connection ends first: a client that gives up over a refusal runs nothing."""
+    pending: Deferred[bool] = Deferred()
+    monkeypatch.setattr(forwarding.Forwarding, "global_request", lambda self, name, data: pending)
+    connection = await world.connect()
+    told: list[str] = []
+    asked = connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    asked.addErrback(lambda failure: told.append(failure.type.__name__))
+    channel = _channel(b"session")
+    opening = connection.open(channel)
+    opening.addBoth(lambda result: told.append("open" if result is channel else result.type.__name__))
+    await connection.open(_channel(b"direct-tcpip"), b"").addErrback(lambda failure: told.append("no target"))
+    assert told == ["no target"]
+    if end == "refused":
+        pending.callback(False)
+        await opening
+        connection.close()
+        await connection.disconnected
+    else:
+        connection.close()
+        await connection.disconnected
+        await until(lambda: not world.node.place.users)
+        pending.callback(False)
+    assert told[1:] == (["RequestRefused", "open"] if end == "refused" else ["ConnectionLost", "RequestRefused"])
+    assert len(world.logged("session.start")) == 0
 
 
 class _Client:
