@@ -68,7 +68,8 @@ def test_editor_and_pager(shells: Screens) -> None:
     shells.type("q")
     shells.prompts()
     shells.size(100, 30)
-    shells.line("clear; until stty size | grep -x '30 100'; do sleep 0.05; done")  # tmux tells the terminal a little later
+    # tmux tells the terminal a little later.
+    shells.line("clear; until stty size | grep -x '30 100'; do sleep 0.05; done")
     shells.shows("30 100\n")
     if shutil.which("vim"):
         # What is typed before vim has asked the terminal what it is may be taken for the answer.
