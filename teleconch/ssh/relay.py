@@ -50,8 +50,10 @@ class End:
 
     def _untap(self, last: bytes | None = None) -> None:
         tap, self._tap = self._tap, None
-        self.__dict__.pop("heard", None)
-        if tap is not None and last is not None:
+        if tap is None:
+            return
+        del self.heard
+        if last is not None:
             tap(last)
 
     def heard(self, data: bytes) -> None:
