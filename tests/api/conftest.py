@@ -1,6 +1,7 @@
 import pytest
 import pytest_twisted
-from api_world import InProcess, Log, OnTheWire, World, spawn
+
+from tests.worlds.api import InProcess, Log, OnTheWire, World, spawn
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import uuid
 
 import pytest
 import pytest_twisted
-from api_world import CLUSTER, Ears, World, other_world, spawn, until
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -24,6 +23,7 @@ from teleconch.api.tls import FirstContact, member_tls, newcomer_tls, server_cre
 from teleconch.errors import BadParameter, ClockSkew, ConnectionProblem, TeleconchError, TrustError
 from teleconch.resources.kind import NODES
 from teleconch.resources.secret import Secret
+from tests.worlds.api import CLUSTER, Ears, World, other_world, spawn, until
 
 test = pytest_twisted.ensureDeferred
 UUID = str(uuid.uuid4())

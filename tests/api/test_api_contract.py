@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 import pytest_twisted
-from api_world import CLUSTER, TOKEN, Ears, until
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.endpoints import HostnameEndpoint
@@ -21,6 +20,7 @@ from teleconch.resources.login import LoginRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
+from tests.worlds.api import CLUSTER, TOKEN, Ears, until
 
 test = pytest_twisted.ensureDeferred
 ADMIN = str(uuid.uuid4())

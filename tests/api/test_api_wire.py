@@ -8,7 +8,6 @@ import uuid
 
 import pytest
 import pytest_twisted
-from api_world import CLUSTER, START, Ears, Log, World, other_world, spawn, until
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -28,6 +27,7 @@ from teleconch.resources.authority import CertAuthority
 from teleconch.resources.kind import NODES, Change
 from teleconch.resources.login import ClusterStatus
 from teleconch.resources.secret import Secret
+from tests.worlds.api import CLUSTER, START, Ears, Log, World, other_world, spawn, until
 
 test = pytest_twisted.ensureDeferred
 UUID = str(uuid.uuid4())

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from api_world import CLUSTER, TOKEN, Log, World, spawn, until
 from attrs import evolve
 from cryptography import x509
 from twisted.internet import reactor
@@ -36,6 +35,7 @@ from teleconch.errors import (
 )
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
+from tests.worlds.api import CLUSTER, TOKEN, Log, World, spawn, until
 
 test = pytest_twisted.ensureDeferred
 DAY = defaults.DAY

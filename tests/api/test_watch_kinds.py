@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from api_world import InProcess, Log, OnTheWire, World, spawn, until
 from attrs import frozen
 from twisted.internet import reactor
 from twisted.internet.task import Clock
@@ -22,6 +21,7 @@ from teleconch.auth import authorized
 from teleconch.auth.sources import Source
 from teleconch.errors import AccessDenied, NotFound
 from teleconch.resources.kind import KINDS, Change, Kind
+from tests.worlds.api import InProcess, Log, OnTheWire, World, spawn, until
 
 test = pytest_twisted.ensureDeferred
 ADMIN = "0b9cf0c5-9d0a-4a5c-8a8c-6f1c3a5f0f11"

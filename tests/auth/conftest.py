@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from auth_fixtures import Cluster, spawn
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from teleconch.backend.memory import MemoryBackend
 from teleconch.backend.sqlite import SqliteBackend
+from tests.worlds.auth import Cluster, spawn
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 import pytest_twisted
-from auth_fixtures import CLUSTER, new_uuid, spawn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from twisted.internet import reactor
@@ -26,6 +25,7 @@ from teleconch.resources.authority import CertAuthority
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from tests.worlds.auth import CLUSTER, new_uuid, spawn
 
 
 def der(pem):
@@ -281,7 +281,7 @@ async def test_a_state_that_cannot_be_written_is_a_sentence(cluster):
         raise Unavailable("The disk is full.")
 
     cluster.backend.commit = full
-    from auth_fixtures import code
+    from tests.worlds.auth import code
 
     otp = code(secret, cluster.clock.seconds())
     attempts = [

@@ -8,7 +8,6 @@ from types import NoneType
 
 import pytest
 from attrs import fields, has, resolve_types
-from auth_fixtures import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -18,6 +17,7 @@ from teleconch.api.codec import METHODS, decode_arguments, encode_arguments, enc
 from teleconch.backend.memory import MemoryBackend
 from teleconch.errors import TeleconchError
 from teleconch.resources.secret import Secret
+from tests.worlds.auth import Cluster
 
 ODD = [
     "",

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import pytest_twisted
-from auth_fixtures import CLUSTER, STATIC, new_uuid, spawn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import DeferredList
@@ -19,6 +18,7 @@ from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSke
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.secret import Secret
+from tests.worlds.auth import CLUSTER, STATIC, new_uuid, spawn
 
 
 async def refused(cluster, awaitable, kind):

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import pytest_twisted
-from auth_fixtures import code, spawn
 from twisted.internet.defer import Deferred, DeferredList
 
 from teleconch import defaults
@@ -15,6 +14,7 @@ from teleconch.auth.lockout import attempts_key
 from teleconch.auth.login import DENIED
 from teleconch.errors import AccessDenied, NotFound
 from teleconch.resources.lockout import Lockout
+from tests.worlds.auth import code, spawn
 
 HOME, AWAY, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 

@@ -8,7 +8,6 @@ from unittest import mock
 import pytest
 import pytest_twisted
 from attrs import evolve
-from auth_fixtures import CLUSTER, STATIC, Cluster, new_uuid, spawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -26,6 +25,7 @@ from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ANONYMOUS
 from teleconch.resources.kind import Change
 from teleconch.resources.secret import Secret
+from tests.worlds.auth import CLUSTER, STATIC, Cluster, new_uuid, spawn
 
 HERE = evolve(ANONYMOUS, address="127.0.0.1", here=True)
 KEYS = new_ssh_key()[1], new_tls_key()[1]

@@ -7,7 +7,6 @@ import json
 import pytest
 import pytest_twisted
 from attrs import evolve
-from auth_fixtures import CLUSTER, new_uuid, spawn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import reactor
@@ -24,6 +23,7 @@ from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExc
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.kind import NODES
+from tests.worlds.auth import CLUSTER, new_uuid, spawn
 
 OFFLINE = 2.5 * 60
 

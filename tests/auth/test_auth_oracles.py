@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest_twisted
-from auth_fixtures import PASSWORD, code, spawn
 from twisted.internet.defer import DeferredList
 
 from teleconch.auth.lockout import attempts_key
+from tests.worlds.auth import PASSWORD, code, spawn
 
 
 @pytest_twisted.ensureDeferred

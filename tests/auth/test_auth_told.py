@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from attrs import evolve
-from auth_fixtures import PASSWORD, STATIC, code, new_uuid
 from twisted.logger import globalLogPublisher
 
 from teleconch.audit.emitter import Memory
@@ -28,6 +27,7 @@ from teleconch.errors import TeleconchError
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
+from tests.worlds.auth import PASSWORD, STATIC, code, new_uuid
 
 HERE, NEXT_DOOR, ELSEWHERE = "2001:db8::7", "2001:db8::8", "2001:db8:1::7"
 

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import pytest_twisted
-from auth_fixtures import CLUSTER, PASSWORD, code, spawn
 from twisted.internet.defer import DeferredList
 
 from teleconch import defaults
@@ -20,6 +19,7 @@ from teleconch.ca.ssh import certificate_summary, check_user_certificate
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, NotFound
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
+from tests.worlds.auth import CLUSTER, PASSWORD, code, spawn
 
 
 async def refused(awaitable, kind=AccessDenied):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-import forge
 
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import blob_line, new_ssh_key, public_blob
@@ -26,6 +22,7 @@ from teleconch.ca.ssh import (
     signed_key,
 )
 from teleconch.errors import AccessDenied, BadParameter, TrustError
+from tests.ca import forge
 
 NOW = 1_800_000_000.0
 UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from client_world import PASSWORD, World
+
+from tests.worlds.client import PASSWORD, World
 
 
 @pytest.fixture(scope="session")

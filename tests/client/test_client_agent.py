@@ -7,11 +7,11 @@ import subprocess
 import threading
 
 import pytest
-from client_world import PASSWORD
-from test_client_identity import make_identity
 
 from teleconch.client.agent import add_key, agent_path, remove_key
 from teleconch.errors import ConnectionProblem
+from tests.client.test_client_identity import make_identity
+from tests.worlds.client import PASSWORD
 
 
 @pytest.fixture

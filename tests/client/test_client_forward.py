@@ -12,8 +12,9 @@ import time
 from functools import partial
 
 import pytest
-from client_world import BIN, free_ports
-from test_client_ssh import terminal_run
+
+from tests.client.test_client_ssh import terminal_run
+from tests.worlds.client import BIN, free_ports
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ import socket
 import subprocess
 
 import pytest
-from client_world import BIN, PASSWORD
+
+from tests.worlds.client import BIN, PASSWORD
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from client_world import BIN
-from test_client_ssh import terminal_run
 
 from teleconch.cli.tsh_scp import split_path
+from tests.client.test_client_ssh import terminal_run
+from tests.worlds.client import BIN
 
 ODD = [
     b"with space",

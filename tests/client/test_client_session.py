@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,7 @@ from teleconch.client.session_channel import UNSHOWN_MAX, SessionChannel
 from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.ssh import limits
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "node"))
-
-from node_world import World, running_node
+from tests.worlds.node import World, running_node
 
 
 class Page:

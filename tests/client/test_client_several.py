@@ -4,7 +4,8 @@ import re
 import subprocess
 
 import pytest
-from client_world import BIN
+
+from tests.worlds.client import BIN
 
 JOIN = """
 teleport:
@@ -28,7 +29,7 @@ def two(world, tmp_path):
     """The same cluster with a second node, beta, which has the same label."""
     import time
 
-    from client_world import free_ports
+    from tests.worlds.client import free_ports
 
     token = re.search(r"\b[0-9a-f]{32}\b", world.tctl("nodes", "add", "--roles=node"))[0]
     (port,) = free_ports(1)

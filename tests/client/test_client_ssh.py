@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from client_world import BIN
+
+from tests.worlds.client import BIN
 
 
 def terminal_run(world, *arguments, talk, size=(24, 80), program="tsh"):

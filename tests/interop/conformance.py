@@ -29,15 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import conformance_records as records
-import node_world
 from attrs import define, field, frozen
-from node_world import Client, Result, World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.ca.keys import new_ssh_key
 from teleconch.node.start import LoginRules
 from teleconch.ssh.connection import Connection
+from tests.interop import conformance_records as records
+from tests.worlds import node as node_world
+from tests.worlds.node import Client, Result, World, alive, running_node
 
 SSHD = "/usr/sbin/sshd"
 
@@ -136,7 +136,7 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> bool:
 
 
 def processes(side: Side) -> list[str]:
-    """What runs as the side's user, without the zombies that a PID 1 leaves (``node_world.alive``)."""
+    """What runs as the side's user, without the zombies that a PID 1 leaves (``tests.worlds.node.alive``)."""
     command = ["ps", "-o", "pid=,args=", "-u", side.user]
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     return [name for pid, name in (line.split(maxsplit=1) for line in lines) if alive(int(pid))]

@@ -9,15 +9,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from conformance import Side, behaviour, processes, until, usermod
-from forward_world import listeners, ssh_agent
-from forwarding_clients import Raw, beside, connected, master, opened, requested
-from node_world import PERMITS
 from twisted.internet import reactor, task
 
 from teleconch.codec import boolean, string, uint32
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.reader import Reader
+from tests.interop.conformance import Side, behaviour, processes, until, usermod
+from tests.interop.forwarding_clients import Raw, beside, connected, master, opened, requested
+from tests.worlds.forward import listeners, ssh_agent
+from tests.worlds.node import PERMITS
 
 AGENT = "Forwarding: -A"
 DISPLAY = "Forwarding: -X"

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from conformance import Side, behaviour, until
-from conformance_logins import _login, _utmp
-from node_world import Client, Result, alive
+from tests.interop.conformance import Side, behaviour, until
+from tests.interop.conformance_logins import _login, _utmp
+from tests.worlds.node import Client, Result, alive
 
 CHANGES = "What changes meanwhile, and what is broken"
 

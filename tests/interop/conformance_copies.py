@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from conformance import Side, behaviour, processes, until, usermod
-from file_clients import PAST, local, remote, scp, sftp, start, tree, volume, words
+from tests.interop.conformance import Side, behaviour, processes, until, usermod
+from tests.interop.file_clients import PAST, local, remote, scp, sftp, start, tree, volume, words
 
 SFTP = "Files: sftp"
 SCP = "Files: scp"

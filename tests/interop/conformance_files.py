@@ -10,12 +10,11 @@ import struct
 import subprocess
 import time
 
-from conformance import Side, behaviour
-from conformance_logins import _own_file
-from file_clients import PAST, Sftp, readable, remote, requests, said, sentence_of, tree, volume
-from raw_sftp import string, uint32, uint64
-
 from teleconch.sftp import packets as p
+from tests.interop.conformance import Side, behaviour
+from tests.interop.conformance_logins import _own_file
+from tests.interop.file_clients import PAST, Sftp, readable, remote, requests, said, sentence_of, tree, volume
+from tests.worlds.raw_sftp import string, uint32, uint64
 
 REQUESTS = "Files: SFTP requests"
 EXTENSIONS = "Files: SFTP extensions"

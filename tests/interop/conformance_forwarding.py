@@ -10,9 +10,11 @@ import socket
 import struct
 from pathlib import Path
 
-from conformance import Side, behaviour, until
-from forward_world import ask, checksum, free_port, program, talk, upper
-from forwarding_clients import (
+from twisted.internet import reactor, task
+from twisted.internet.defer import DeferredList
+
+from tests.interop.conformance import Side, behaviour, until
+from tests.interop.forwarding_clients import (
     EndsFirst,
     Raw,
     beside,
@@ -23,8 +25,7 @@ from forwarding_clients import (
     tcp,
     unix,
 )
-from twisted.internet import reactor, task
-from twisted.internet.defer import DeferredList
+from tests.worlds.forward import ask, checksum, free_port, program, talk, upper
 
 OUT = "Forwarding: -L, -D, -W"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 
-from conformance import Side, behaviour
-from conformance_sessions import Session
-
 from teleconch.ssh.problems import ChannelRefused
+from tests.interop.conformance import Side, behaviour
+from tests.interop.conformance_sessions import Session
 
 LIMITS = "Means and limits"
 

@@ -10,9 +10,14 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from conformance import Side, behaviour, until
-from forward_world import ask, free_port, listeners, program, talk, upper
-from forwarding_clients import (
+from twisted.internet import reactor, task
+from twisted.internet.defer import DeferredList
+from twisted.internet.threads import deferToThread
+
+from teleconch.codec import string
+from teleconch.ssh.reader import Reader
+from tests.interop.conformance import Side, behaviour, until
+from tests.interop.forwarding_clients import (
     EndsFirst,
     Raw,
     asked,
@@ -23,12 +28,7 @@ from forwarding_clients import (
     master,
     said,
 )
-from twisted.internet import reactor, task
-from twisted.internet.defer import DeferredList
-from twisted.internet.threads import deferToThread
-
-from teleconch.codec import string
-from teleconch.ssh.reader import Reader
+from tests.worlds.forward import ask, free_port, listeners, program, talk, upper
 
 PORTS = "Forwarding: -R of ports"
 SOCKETS = "Forwarding: -R of Unix sockets"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import conformance_records as records
-from conformance import Side, behaviour, until, usermod
+from tests.interop import conformance_records as records
+from tests.interop.conformance import Side, behaviour, until, usermod
 
 VARIABLES = "Variables"
 ACCOUNTS = "Accounts"

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformance import Side, behaviour, until
-from conformance_logins import _entry, _login
-from conformance_sessions import _exec, raw
+from tests.interop.conformance import Side, behaviour, until
+from tests.interop.conformance_logins import _entry, _login
+from tests.interop.conformance_sessions import _exec, raw
 
 PAM = "PAM"
 

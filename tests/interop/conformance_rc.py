@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformance import Side, behaviour, until
-from conformance_logins import _login
-from conformance_sessions import _exec, raw
-from conformance_shells import _files
-
 from teleconch.ca.ssh import PERMITS
 from teleconch.codec import boolean, string, uint32
+from tests.interop.conformance import Side, behaviour, until
+from tests.interop.conformance_logins import _login
+from tests.interop.conformance_sessions import _exec, raw
+from tests.interop.conformance_shells import _files
 
 RC = "Scripts before a session"
 SSHRC = Path("/etc/ssh/sshrc")

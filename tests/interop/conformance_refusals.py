@@ -7,9 +7,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from conformance import Side, behaviour, processes, until, usermod
-from forward_world import Address, address_family, ask, free_port, program, talk, upper
-from forwarding_clients import (
+from twisted.internet import reactor, task
+from twisted.internet.defer import DeferredList
+
+from teleconch.codec import string, uint32
+from tests.interop.conformance import Side, behaviour, processes, until, usermod
+from tests.interop.forwarding_clients import (
     Raw,
     beside,
     code,
@@ -21,10 +24,7 @@ from forwarding_clients import (
     tcp,
     unix,
 )
-from twisted.internet import reactor, task
-from twisted.internet.defer import DeferredList
-
-from teleconch.codec import string, uint32
+from tests.worlds.forward import Address, address_family, ask, free_port, program, talk, upper
 
 REFUSED = "Forwarding that is refused"
 ONLY = "Connections that only forward"

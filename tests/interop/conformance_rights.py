@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformance import Side, behaviour, until
-from conformance_sessions import _resize
-from node_world import Client
 from twisted.internet import reactor, task
+
+from tests.interop.conformance import Side, behaviour, until
+from tests.interop.conformance_sessions import _resize
+from tests.worlds.node import Client
 
 RIGHTS = "sudo and su"
 PASSWORD = "a-Long-passw0rd"

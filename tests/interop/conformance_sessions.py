@@ -11,9 +11,6 @@ import struct
 import termios
 from typing import Any
 
-from conformance import Side, behaviour, processes, until
-from forwarding_clients import connected, requested
-from node_world import Client, alive
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -22,6 +19,9 @@ from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.problems import RequestRefused
+from tests.interop.conformance import Side, behaviour, processes, until
+from tests.interop.forwarding_clients import connected, requested
+from tests.worlds.node import Client, alive
 
 COMMANDS = "Commands and shells"
 TERMINALS = "Terminals"

@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from conformance import Side, behaviour, until
-from node_world import Client, Result
 from twisted.internet import reactor, task
+
+from tests.interop.conformance import Side, behaviour, until
+from tests.worlds.node import Client, Result
 
 SHELLS = "Login shells"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 
-from conformance import Side, behaviour, until
+from tests.interop.conformance import Side, behaviour, until
 
 BEGINNING = "Before the login"
 

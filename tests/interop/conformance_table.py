@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from conformance import BEHAVIOURS, Behaviour, Row
+from tests.interop.conformance import BEHAVIOURS, Behaviour, Row
 
 RELEASES = {"9.2": "Debian 12", "10.0": "Debian 13"}  # of OpenSSH; each has its values
 MEASURED = Path(__file__).with_name("conformance.json")

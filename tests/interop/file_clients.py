@@ -12,9 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from conformance import Side, until
-from node_world import Client, Result
-from raw_sftp import string, uint32
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -22,6 +19,9 @@ from twisted.internet.error import ProcessExitedAlready
 
 from teleconch.sftp import packets as p
 from teleconch.ssh.channel import Channel
+from tests.interop.conformance import Side, until
+from tests.worlds.node import Client, Result
+from tests.worlds.raw_sftp import string, uint32
 
 PAST = 1_000_000_000
 SLOW = 25  # seconds for one run of a program

@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import define, field
-from conformance import Side, until
-from node_world import PERMITS, Client
 from twisted.internet import reactor
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectionLost
@@ -22,6 +20,8 @@ from teleconch.errors import ConnectionProblem
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.interop.conformance import Side, until
+from tests.worlds.node import PERMITS, Client
 
 PATIENCE = 10  # seconds
 

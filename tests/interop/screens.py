@@ -8,14 +8,12 @@ import re
 import secrets
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "system"))
-from cluster import BIN, Cluster, Daemon, free_ports, run
+from tests.worlds.cluster import BIN, Cluster, Daemon, free_ports, run
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 _SSHD = """

@@ -6,13 +6,14 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-import conformance_table
 import pytest
 import pytest_twisted
-from conformance import BEHAVIOURS, Behaviour, Row, Side, release, sides
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+
+from tests.interop import conformance_table
+from tests.interop.conformance import BEHAVIOURS, Behaviour, Row, Side, release, sides
 
 LIMIT = 45  # seconds for one behaviour on one side
 MODULES = (
@@ -33,7 +34,7 @@ MODULES = (
     "conformance_agent_x11",
 )
 for module in MODULES:
-    import_module(module)
+    import_module(f"tests.interop.{module}")
 
 GROUPS = tuple(dict.fromkeys(each.group for each in BEHAVIOURS))
 PROGRAMS = {"Login shells": ("dash", "ksh", "mksh", "zsh", "tcsh", "fish"), "sudo and su": ("sudo",)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import conformance_table
 import pytest
-from conformance import Behaviour, Row, Settings, Side
+
+from tests.interop import conformance_table
+from tests.interop.conformance import Behaviour, Row, Settings, Side
 
 
 async def _nothing(side: Side) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,14 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "ssh"))
-from ssh_world import (  # shared with tests/ssh
+from teleconch.ca import authority
+from teleconch.ca import ssh as ca_ssh
+from teleconch.resources.secret import Secret
+from teleconch.ssh import algorithms
+from teleconch.ssh.client import ClientOptions
+from teleconch.ssh.limits import Limits
+from teleconch.ssh.server import HostKey
+from tests.worlds.ssh import (  # shared with tests/ssh
     HOST_CA,
     HOST_LINE,
     HOST_PEM,
@@ -35,14 +40,6 @@ from ssh_world import (  # shared with tests/ssh
     start,
     user_cert,
 )
-
-from teleconch.ca import authority
-from teleconch.ca import ssh as ca_ssh
-from teleconch.resources.secret import Secret
-from teleconch.ssh import algorithms
-from teleconch.ssh.client import ClientOptions
-from teleconch.ssh.limits import Limits
-from teleconch.ssh.server import HostKey
 
 pytestmark = pytest.mark.program("ssh", "ssh-keygen")
 

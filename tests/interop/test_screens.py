@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from screens import Place, Screens, screens
+
+from tests.interop.screens import Place, Screens, screens
 
 pytestmark = [pytest.mark.program("ssh", "sshd", "tmux"), pytest.mark.root]
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from screens import PATH, Place, Road
+
+from tests.interop.screens import PATH, Place, Road
 
 ON_ITS_WAY = 1_500_000  # bytes: the window that OpenSSH's client gives a terminal is 1 MiB, and pipes hold some
 

@@ -1,4 +1,4 @@
-"""Fixtures of the node's tests; what they give stands in ``node_world.py``."""
+"""Fixtures of the node's tests; what they give stands in ``tests.worlds.node``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import World, running_node
 
 from teleconch.ssh.connection import Connection
+from tests.worlds.node import World, running_node
 
 
 @pytest_twisted.async_yield_fixture

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from node_world import UUID, Auth
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
@@ -17,6 +16,7 @@ from teleconch.errors import AlreadyJoined
 from teleconch.node.heartbeat import CALL_DEADLINE, GOODBYE_DEADLINE, Heartbeat
 from teleconch.resources.host import Ping
 from teleconch.resources.node import Node
+from tests.worlds.node import UUID, Auth
 
 NODE = Node(UUID, "box", "example.com", "127.0.0.1:3022", labels={"env": "test"})
 

@@ -16,7 +16,6 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from node_world import ME, alive, own_signals
 from twisted.internet import reactor, task
 
 from teleconch.errors import AccessDenied, LimitExceeded, NotFound, TeleconchError, Unavailable
@@ -25,6 +24,7 @@ from teleconch.node.launch.launcher import Loop, data, text
 from teleconch.node.process import COMMAND_MAX, Launcher, Process
 from teleconch.node.start import Request, Started, understand
 from teleconch.ssh.account import Account
+from tests.worlds.node import ME, alive, own_signals
 
 DAEMON = """
 import getpass, os, sys, time

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.errors import TeleconchError
@@ -19,6 +18,7 @@ from teleconch.node import process as processes
 from teleconch.node.process import Launcher, Process
 from teleconch.node.start import LoginRules, Request
 from teleconch.ssh.account import Account
+from tests.worlds.node import World, alive, running_node
 
 # Stops every process of its user but itself, again and again. (This test's own Python may be out of that user's reach.)
 STOP_ALL = b"""exec /usr/bin/python3 -I -S -c '

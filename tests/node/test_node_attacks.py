@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.ca.ssh import PERMITS, issue_user_cert
@@ -30,6 +29,7 @@ from teleconch.service.log import format_line
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.node import World, alive, running_node
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "useradd", "runuser")]
 

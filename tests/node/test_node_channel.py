@@ -8,8 +8,6 @@ import struct
 
 import pytest
 import pytest_twisted
-from node_client import open_session, run_command, until_said
-from node_world import World
 from twisted.internet import reactor, task
 
 from teleconch.codec import string
@@ -18,6 +16,8 @@ from teleconch.ssh import limits
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.node import World
+from tests.worlds.node_client import open_session, run_command, until_said
 
 
 @pytest_twisted.ensureDeferred

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import World, alive
 
 from teleconch.node.files.programs import Programs
+from tests.worlds.node import World, alive
 
 NODE = """
 import json, sys
@@ -23,14 +23,13 @@ from pathlib import Path
 import pytest_twisted  # the reactor as the tests have it
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-sys.path.append(sys.argv[1])
-from node_world import running_node
+from tests.worlds.node import running_node
 from teleconch.node.start import LoginRules
 
 async def begin():
-    world = await running_node(Path(sys.argv[2]), rules=LoginRules(sys.argv[4] or None))
-    world.allow(sys.argv[3])
-    print(json.dumps([world.ssh_line(login=sys.argv[3]), world.node.launcher.pid]), flush=True)
+    world = await running_node(Path(sys.argv[1]), rules=LoginRules(sys.argv[3] or None))
+    world.allow(sys.argv[2])
+    print(json.dumps([world.ssh_line(login=sys.argv[2]), world.node.launcher.pid]), flush=True)
 
 Deferred.fromCoroutine(begin()).addErrback(lambda failure: (failure.printTraceback(), reactor.stop()))
 reactor.run()
@@ -133,7 +132,7 @@ def test_nothing_stays_of_a_killed_node(tmp_path: Path, other_user: str, also_la
     made = not utmp.exists()
     if made:
         utmp.touch(0o664)
-    arguments = [str(Path(__file__).parent), str(tmp_path), other_user, stack.name if pam else ""]
+    arguments = [str(tmp_path), other_user, stack.name if pam else ""]
     daemon = subprocess.Popen(
         [sys.executable, "-c", NODE, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
     )

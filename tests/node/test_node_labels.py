@@ -13,13 +13,13 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from node_world import alive, running_node
 from twisted.internet import reactor, task
 from twisted.logger import globalLogPublisher
 
 from teleconch.errors import BadParameter
 from teleconch.node.label_run import END_LIMIT
 from teleconch.node.labels import VALUE_MAX, LabelCommand, Labels, one_line
+from tests.worlds.node import alive, running_node
 
 
 async def _turns(until: Callable[[], object], seconds: float = 10) -> None:

@@ -15,12 +15,12 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from node_world import Client, World, alive, running_node
 from twisted.internet import reactor, task
 
 from teleconch.errors import BadParameter
 from teleconch.node.launch import variables
 from teleconch.node.start import LoginRules
+from tests.worlds.node import Client, World, alive, running_node
 
 pytestmark = [pytest.mark.program("ssh"), pytest.mark.root]
 

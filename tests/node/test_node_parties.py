@@ -6,8 +6,6 @@ import struct
 
 import pytest
 import pytest_twisted
-from node_client import Session, open_session, run_command, until, until_said
-from node_world import World
 from twisted.internet import reactor, task
 
 from teleconch.codec import string
@@ -17,6 +15,8 @@ from teleconch.session.parties import WATCHER_MAX, Right
 from teleconch.ssh import limits
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import RequestRefused
+from tests.worlds.node import World
+from tests.worlds.node_client import Session, open_session, run_command, until, until_said
 
 
 async def _join(world: World, connection: Connection, right: Right) -> tuple[Session, SessionChannel]:

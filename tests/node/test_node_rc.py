@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import World
 
 from teleconch.ca.ssh import PERMITS
 from teleconch.node.launch import rc
+from tests.worlds.node import World
 
 pytestmark = [pytest.mark.program("ssh"), pytest.mark.root]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from node_world import ME, Authorities, World
 from twisted.internet.error import ConnectionLost
 
 from teleconch.ca.keys import new_ssh_key
 from teleconch.errors import TeleconchError
 from teleconch.ssh.channel import Channel
+from tests.worlds.node import ME, Authorities, World
 
 pytestmark = pytest.mark.program("ssh", "ssh-keygen")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import Authorities, Member, World, running_node
 from twisted.internet import reactor, task
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
@@ -16,6 +15,7 @@ from teleconch.node.labels import Labels
 from teleconch.node.service import NodeServer
 from teleconch.resources.host import Ping
 from teleconch.service.events import LogEmitter
+from tests.worlds.node import Authorities, Member, World, running_node
 
 pytestmark = pytest.mark.program("ssh")
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import ME, Client, World, alive, own_signals
 from twisted.internet import reactor, task
+
+from tests.worlds.node import ME, Client, World, alive, own_signals
 
 pytestmark = pytest.mark.program("ssh")
 HOME = pwd.getpwnam(ME).pw_dir

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from node_client import Session
-from node_world import World
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -21,6 +19,8 @@ from teleconch.codec import string, uint32
 from teleconch.errors import TeleconchError
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import RequestRefused, SSHProblem
+from tests.worlds.node import World
+from tests.worlds.node_client import Session
 
 PER_CONNECTION = 10
 TOGETHER = 4

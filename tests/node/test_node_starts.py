@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import pytest_twisted
-from node_world import ME, World
 from twisted.internet import reactor, task
 
 from teleconch.codec import string
@@ -20,6 +19,7 @@ from teleconch.node.process import Launcher, Process
 from teleconch.node.start import Request
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
+from tests.worlds.node import ME, World
 
 FILES = 800
 OF_USER = FILES // starting.OF_USER

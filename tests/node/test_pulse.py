@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import Client, running_node
 from twisted.internet import reactor, task
 
 from teleconch.errors import LimitExceeded
 from teleconch.node.launch import pulse
 from teleconch.node.launch.pulse import Control, Pulse, Refusals, Waiting, subordinates, whose
+from tests.worlds.node import Client, running_node
 
 # Serves one file, and answers everything but one kind of request, or that only so often; ends after a minute.
 SERVER = r"""

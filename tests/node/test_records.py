@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from node_world import World
 
 from teleconch.node.launch import records
+from tests.worlds.node import World
 
 
 @pytest.fixture

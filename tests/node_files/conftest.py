@@ -5,17 +5,14 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "node"))
-
-from files_world import FilesWorld
-from node_world import running_node
+from tests.worlds.files import FilesWorld
+from tests.worlds.node import running_node
 
 
 @pytest_twisted.async_yield_fixture

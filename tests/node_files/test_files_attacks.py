@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from files_world import FilesWorld
-from node_world import running_node
 
 from teleconch.node import process
 from teleconch.node.files.programs import Programs
+from tests.worlds.files import FilesWorld
+from tests.worlds.node import running_node
 
 pytestmark = [pytest.mark.root, pytest.mark.program("sftp", "scp", "ssh", "useradd", "runuser")]
 

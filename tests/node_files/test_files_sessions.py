@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from files_world import FilesWorld
-from node_world import ME
+
+from tests.worlds.files import FilesWorld
+from tests.worlds.node import ME
 
 pytestmark = pytest.mark.program("scp", "sftp", "rsync")
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from files_world import DEADLINE, FilesWorld
-from node_world import ME
+
+from tests.worlds.files import DEADLINE, FilesWorld
+from tests.worlds.node import ME
 
 pytestmark = pytest.mark.program("scp", "sftp", "rsync")
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from raw_sftp import ROOT, tree
+
+from tests.worlds.raw_sftp import ROOT, tree
 
 pytestmark = pytest.mark.program("scp")
 

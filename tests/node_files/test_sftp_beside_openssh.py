@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from node_world import ME
-from raw_sftp import Peer, code, string, tree, uint32, uint64
 
 from teleconch.sftp import packets as p
+from tests.worlds.node import ME
+from tests.worlds.raw_sftp import Peer, code, string, tree, uint32, uint64
 
 pytestmark = pytest.mark.program("/usr/lib/openssh/sftp-server")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_sftp import Peer, code, string, tree, uint32, uint64
 
 from teleconch.sftp import packets as p
 from teleconch.sftp.packets import Reader
+from tests.worlds.raw_sftp import Peer, code, string, tree, uint32, uint64
 
 
 @pytest.fixture(scope="module")

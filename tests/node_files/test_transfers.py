@@ -11,7 +11,6 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_sftp import Peer, string, tree, uint32, uint64
 from twisted.internet import reactor, task
 from twisted.logger import globalLogPublisher
 
@@ -21,6 +20,7 @@ from teleconch.node.files.report import PATH_MAX, TOGETHER, _datagram, record
 from teleconch.node.files.transfers import DATAGRAM_MAX, Transfer, Transfers, parse
 from teleconch.service.events import LogEmitter
 from teleconch.sftp import packets as p
+from tests.worlds.raw_sftp import Peer, string, tree, uint32, uint64
 
 
 @given(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "node"))
-from node_world import World, running_node
+from tests.worlds.node import World, running_node
 
 
 @pytest_twisted.async_yield_fixture

@@ -7,8 +7,6 @@ import subprocess
 
 import pytest
 import pytest_twisted
-from forward_world import ssh_agent
-from node_world import ME, Auth, Client, Member, Result, World
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
@@ -16,6 +14,8 @@ from teleconch.ca.keys import new_ssh_key
 from teleconch.ca.ssh import issue_host_cert
 from teleconch.node.service import NodeServer
 from teleconch.service.events import LogEmitter
+from tests.worlds.forward import ssh_agent
+from tests.worlds.node import ME, Auth, Client, Member, Result, World
 
 pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 

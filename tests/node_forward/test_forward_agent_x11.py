@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from forward_world import agent_folders, children, listens, master, program, ssh_agent, until
-from node_world import World
 
 from teleconch.codec import boolean, string, uint32
 from teleconch.errors import BadParameter
 from teleconch.node.forward import x11
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.problems import RequestRefused
+from tests.worlds.forward import agent_folders, children, listens, master, program, ssh_agent, until
+from tests.worlds.node import World
 
 pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 

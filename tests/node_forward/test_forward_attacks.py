@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from forward_world import agent_folders, children, master, program, ssh_agent, until, upper
-from node_world import World
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
@@ -25,6 +23,8 @@ from teleconch.node.forward import listening
 from teleconch.node.forward.errands import Errands
 from teleconch.node.start import Request, Started
 from teleconch.ssh.account import Account
+from tests.worlds.forward import agent_folders, children, master, program, ssh_agent, until, upper
+from tests.worlds.node import World
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "useradd", "runuser")]
 

@@ -8,8 +8,6 @@ import signal
 
 import pytest
 import pytest_twisted
-from forward_world import agent_folders, children, free_port, listens, master, program, until, upper
-from node_world import ME, World
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -17,6 +15,8 @@ from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound, Telecon
 from teleconch.node.forward import errands as module
 from teleconch.node.forward.errands import Errands
 from teleconch.ssh.account import Account
+from tests.worlds.forward import agent_folders, children, free_port, listens, master, program, until, upper
+from tests.worlds.node import ME, World
 
 pytestmark = pytest.mark.program("ssh")
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from forward_world import ask, children
-from node_world import ME, World
 from twisted.internet import task
 
 from teleconch.access.kinds import Kind
@@ -23,6 +21,8 @@ from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 from teleconch.ssh.reader import Reader
+from tests.worlds.forward import ask, children
+from tests.worlds.node import ME, World
 
 PORT, AGENT = "permit-port-forwarding", "permit-agent-forwarding"
 COOKIE = boolean(False) + string(b"MIT-MAGIC-COOKIE-1") + string(b"00" * 16) + uint32(0)

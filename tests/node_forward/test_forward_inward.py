@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from forward_world import ask, children, free_port, listeners, listens, master, program, until, upper
-from node_world import World, running_node
 from twisted.internet.defer import Deferred
 
 from teleconch.codec import string, uint32
@@ -21,6 +19,8 @@ from teleconch.ssh.channel import Channel
 from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import RequestRefused
 from teleconch.ssh.reader import Reader
+from tests.worlds.forward import ask, children, free_port, listeners, listens, master, program, until, upper
+from tests.worlds.node import World, running_node
 
 pytestmark = pytest.mark.program("ssh")
 

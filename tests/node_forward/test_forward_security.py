@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from forward_world import ask, children, free_port, listens, master, program, ssh_agent, until, upper
-from node_world import World, running_node
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
@@ -20,6 +18,8 @@ from teleconch.errors import ConnectionProblem
 from teleconch.node.forward.errands import Errands
 from teleconch.node.start import LoginRules
 from teleconch.ssh.account import Account
+from tests.worlds.forward import ask, children, free_port, listens, master, program, ssh_agent, until, upper
+from tests.worlds.node import World, running_node
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "ssh-add", "useradd", "runuser")]
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from proxy_world import World
 from twisted.internet.defer import Deferred
+
+from tests.worlds.proxy import World
 
 
 @pytest.fixture

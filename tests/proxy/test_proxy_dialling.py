@@ -8,8 +8,6 @@ from unittest import mock
 
 import pytest
 import pytest_twisted
-from proxy_world import CLUSTER, new_uuid, node
-from test_proxy_router import router
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -27,6 +25,8 @@ from teleconch.proxy.target import Target
 from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.node import Node
+from tests.proxy.test_proxy_router import router
+from tests.worlds.proxy import CLUSTER, new_uuid, node
 
 JOE = SSHIdentity("joe", ("root",), (), {}, CLUSTER, frozenset(), 9e9, 1, b"")
 

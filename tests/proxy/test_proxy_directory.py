@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy_world import new_uuid, node, status, told
 
 from teleconch.proxy import directory as directory_module
 from teleconch.proxy.directory import Directory, host_and_port, own_ports
 from teleconch.resources.kind import Change
+from tests.worlds.proxy import new_uuid, node, status, told
 
 
 def names(found) -> list[str]:

@@ -7,8 +7,9 @@ import os
 
 import pytest
 import pytest_twisted
-from proxy_world import CLUSTER, World, new_uuid, node, run, status
 from twisted.internet.defer import Deferred, gatherResults
+
+from tests.worlds.proxy import CLUSTER, World, new_uuid, node, run, status
 
 pytestmark = [pytest.mark.program("ssh", "sshd"), pytest.mark.root]
 

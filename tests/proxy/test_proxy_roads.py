@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from attrs import evolve
-from proxy_world import World, node
-from test_proxy_server import Closes, Database, Echo, Peer, Ports, Web, jump, jump_to, login, ports, subsystem
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
@@ -18,6 +16,20 @@ from teleconch.resources.secret import Secret
 from teleconch.ssh.client import ClientConnection, connect
 from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import ChannelRefused
+from tests.proxy.test_proxy_server import (
+    Closes,
+    Database,
+    Echo,
+    Peer,
+    Ports,
+    Web,
+    jump,
+    jump_to,
+    login,
+    ports,
+    subsystem,
+)
+from tests.worlds.proxy import World, node
 
 __all__ = ["ports"]
 pytestmark = [pytest.mark.program("sshd"), pytest.mark.root]

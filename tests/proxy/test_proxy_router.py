@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy_world import CLUSTER, new_uuid, node, status, told
 
 from teleconch.errors import BadParameter, NotFound, TeleconchError
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.target import Target, brief, parse_host, parse_subsystem
+from tests.worlds.proxy import CLUSTER, new_uuid, node, status, told
 
 
 def router(*nodes, now: float = 0.0) -> Router:

@@ -8,7 +8,6 @@ import time
 
 import pytest
 import pytest_twisted
-from proxy_world import CLUSTER, World, node, status
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
@@ -26,6 +25,7 @@ from teleconch.resources.secret import Secret
 from teleconch.ssh import client, messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.proxy import CLUSTER, World, node, status
 
 
 @implementer(IHalfCloseableProtocol)

@@ -9,8 +9,6 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy_world import World, node
-from test_proxy_server import Caller, Echo, Ports, jump, jump_to, login, ports, subsystem
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
@@ -21,6 +19,8 @@ from teleconch.errors import LimitExceeded
 from teleconch.proxy import shares
 from teleconch.proxy.beginning import Beginning
 from teleconch.proxy.shares import Shares
+from tests.proxy.test_proxy_server import Caller, Echo, Ports, jump, jump_to, login, ports, subsystem
+from tests.worlds.proxy import World, node
 
 __all__ = ["ports"]
 

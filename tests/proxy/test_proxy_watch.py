@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 import pytest_twisted
-from proxy_world import NodeList, new_uuid, node, told
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -16,6 +15,7 @@ from teleconch.defaults import BACKOFF_MAX
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.proxy.directory import Directory
 from teleconch.resources.kind import NODES, Change
+from tests.worlds.proxy import NodeList, new_uuid, node, told
 
 
 class _Chance(random.Random):

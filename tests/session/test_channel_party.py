@@ -7,7 +7,6 @@ import struct
 from types import SimpleNamespace
 
 import pytest
-from party_world import Told
 
 from teleconch.codec import string
 from teleconch.session.channel_party import ChannelParty
@@ -15,6 +14,7 @@ from teleconch.session.live import DESERTED, End, Live
 from teleconch.session.parties import Right
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
+from tests.worlds.parties import Told
 
 
 class Carrier:

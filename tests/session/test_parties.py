@@ -7,13 +7,13 @@ import signal
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from party_world import Listener, Told
 
 from teleconch.errors import AlreadyExists, NotFound
 from teleconch.session.live import DESERTED, End, Live
 from teleconch.session.parties import TOO_SLOW, WATCHER_MAX, Right
 from teleconch.session.program import WindowSize
 from teleconch.session.registry import Registry
+from tests.worlds.parties import Listener, Told
 
 RIGHTS = st.sampled_from(Right)
 

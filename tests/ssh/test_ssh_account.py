@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from ssh_world import USER_CERT, USER_PEM, Avatar, ClientSession, Pair, Session
 from twisted.logger import capturedLogs
 
 from teleconch.ca.keys import public_blob
@@ -19,6 +18,7 @@ from teleconch.ssh import limits, signatures
 from teleconch.ssh import messages as m
 from teleconch.ssh.account import Account, account_of
 from teleconch.ssh.problems import ProtocolProblem
+from tests.worlds.ssh import USER_CERT, USER_PEM, Avatar, ClientSession, Pair, Session
 
 
 def entered() -> Pair:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ssh_world import BLOCK, ClientSession, Pair, options, pattern
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
@@ -17,6 +16,7 @@ from teleconch.ssh import messages as m
 from teleconch.ssh.client import ClientOptions
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.ssh import BLOCK, ClientSession, Pair, options, pattern
 
 
 def now(pair: Pair, awaitable: Any) -> Any:

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import pytest_twisted
-from ssh_world import HOST_CA, HOST_CERT, HOST_PEM, NOW, USER_CERT, USER_PEM, Pair, login, make_client, make_factory
 from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -22,6 +21,18 @@ from teleconch.ssh import algorithms, signatures
 from teleconch.ssh.client import ClientOptions
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.server import ServerOptions
+from tests.worlds.ssh import (
+    HOST_CA,
+    HOST_CERT,
+    HOST_PEM,
+    NOW,
+    USER_CERT,
+    USER_PEM,
+    Pair,
+    login,
+    make_client,
+    make_factory,
+)
 
 
 class Agent:

@@ -7,14 +7,24 @@ from base64 import b64encode
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hostile_server import QUIET, Hostile, LinkClient, MakeClient, at, end, in_session, inject, twisted_client
-from ssh_world import Pair, user_cert
 
 from teleconch.codec import name_list, string, uint32
 from teleconch.ssh import limits, signatures, states
 from teleconch.ssh import messages as m
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.server import SSHServerTransport
+from tests.worlds.hostile_server import (
+    QUIET,
+    Hostile,
+    LinkClient,
+    MakeClient,
+    at,
+    end,
+    in_session,
+    inject,
+    twisted_client,
+)
+from tests.worlds.ssh import Pair, user_cert
 
 
 @pytest.fixture(params=[twisted_client, LinkClient], ids=["twisted", "tsh-ssh"])

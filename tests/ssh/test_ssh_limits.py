@@ -13,7 +13,6 @@ import pytest
 import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ssh_world import Pair, execute, login, make_factory, options
 from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
@@ -24,6 +23,7 @@ from teleconch.ssh import limits
 from teleconch.ssh import messages as m
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.wire import READ_SIZE
+from tests.worlds.ssh import Pair, execute, login, make_factory, options
 
 
 def server_hears(*pieces: bytes) -> tuple[Pair, Any]:

@@ -6,7 +6,6 @@ import hashlib
 
 import pytest
 import pytest_twisted
-from ssh_world import BLOCK, ClientSession, Pair, execute, login, make_factory, options, pattern, start
 from twisted.internet import reactor, task
 from twisted.internet.defer import maybeDeferred
 
@@ -14,6 +13,7 @@ from teleconch.codec import string
 from teleconch.ssh import algorithms, limits, states
 from teleconch.ssh.client import ClientOptions
 from teleconch.ssh.limits import Limits
+from tests.worlds.ssh import BLOCK, ClientSession, Pair, execute, login, make_factory, options, pattern, start
 
 SIZE = 6_000_000
 EXPECTED = hashlib.sha256(b"".join(pattern(SIZE))).hexdigest()

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from ssh_world import BLOCK, ClientSession, execute, login, make_factory, pattern, start
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -23,6 +22,7 @@ from teleconch.ssh import limits
 from teleconch.ssh.account import Account
 from teleconch.ssh.ends import OneEnd, RelayChannel, SocketEnd
 from teleconch.ssh.problems import ChannelRefused
+from tests.worlds.ssh import BLOCK, ClientSession, execute, login, make_factory, pattern, start
 
 
 def target(port: int, host: bytes = b"127.0.0.1") -> bytes:

@@ -9,13 +9,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ssh_world import HOST_CERT, HOST_PEM, USER_CERT
 
 from teleconch.ca.keys import public_blob
 from teleconch.codec import string
 from teleconch.ssh import signatures
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.problems import ProtocolProblem
+from tests.worlds.ssh import HOST_CERT, HOST_PEM, USER_CERT
 
 RSA = rsa.generate_private_key(65537, 2048)
 KEYS: list[Any] = [

@@ -6,7 +6,6 @@ from collections import deque
 from typing import Any
 
 import pytest
-from ssh_world import ClientSession, Memory, Pair, make_client
 from twisted.internet.task import Clock
 
 from teleconch.codec import string, uint32
@@ -14,6 +13,7 @@ from teleconch.ssh import algorithms, states
 from teleconch.ssh import messages as m
 from teleconch.ssh.client import ClientOptions, SSHClientTransport
 from teleconch.ssh.server import ServerOptions
+from tests.worlds.ssh import ClientSession, Memory, Pair, make_client
 
 # A body with which a message that is legal here does no harm.
 HARMLESS = {m.PING: b"\0\0\0\0", m.DEBUG: b"\0" + bytes(8), m.UNIMPLEMENTED: bytes(4), m.IGNORE: bytes(4)}

@@ -5,19 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ssh_world import (
-    HOST_CERT,
-    HOST_LINE,
-    HOST_PEM,
-    NOW,
-    USER_CERT,
-    USER_LINE,
-    USER_PEM,
-    Pair,
-    make_client,
-    options,
-    user_cert,
-)
 from twisted.conch.error import NotEnoughAuthentication
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
@@ -38,6 +25,19 @@ from teleconch.ssh.checker import CertificateChecker, CertificateCredentials, II
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.transport import server_extensions
+from tests.worlds.ssh import (
+    HOST_CERT,
+    HOST_LINE,
+    HOST_PEM,
+    NOW,
+    USER_CERT,
+    USER_LINE,
+    USER_PEM,
+    Pair,
+    make_client,
+    options,
+    user_cert,
+)
 
 OTHER_CA = authority.new_authority("user", "other", NOW)
 OTHER_PEM, OTHER_LINE = keys.new_ssh_key()
@@ -413,7 +413,7 @@ def test_connections_per_user() -> None:
     again = Pair()
     again.end()
     again.server, again.client, again._lost = server, second, [False, False]
-    from ssh_world import Memory
+    from tests.worlds.ssh import Memory
 
     again.ends = (Memory(), Memory())
     server.makeConnection(again.ends[0])

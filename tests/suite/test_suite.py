@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
+TESTS = TREE / "tests"
 SKIPPING = {
     "mark": "@pytest.mark.skip(reason='why')\ndef test_it(): ...",
     "condition": "@pytest.mark.skipif(True, reason='why')\ndef test_it(): ...",
@@ -32,9 +33,9 @@ def test_ci_skips_nothing(tmp_path: Path) -> None:
 
     def outcomes(ci: str) -> dict[str, int]:
         told = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-ra",
+            [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-ra",
              "--continue-on-collection-errors", str(tmp_path)],
-            env={**os.environ, "CI": ci, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "CI": ci, "PYTHONPATH": str(TREE)},
             cwd=tmp_path, capture_output=True, text=True, check=False,
         ).stdout  # fmt: skip
         assert len(re.findall(r"^(?:FAILED|ERROR|SKIPPED|XFAIL) .*\bwhy\b", told, re.M)) == len(SKIPPING), told
@@ -88,8 +89,8 @@ def test_nothing_depends_on_the_starter(tmp_path: Path) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM})
 
     told = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(TESTS)}, cwd=tmp_path, preexec_fn=as_odd_starters_do,
+        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(TREE)}, cwd=tmp_path, preexec_fn=as_odd_starters_do,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     assert told.returncode == 0, told.stdout

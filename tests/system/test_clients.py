@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, run
-from test_tools import ME, Node
+from tests.system.test_tools import ME, Node
+from tests.worlds.cluster import Cluster, run
 
 pytestmark = pytest.mark.program("ssh")
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import getpass
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, Cluster, Daemon, run
+from tests.worlds.cluster import BIN, Cluster, Daemon, run
 
 ME = getpass.getuser()
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

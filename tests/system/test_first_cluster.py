@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, PASSWORD, Cluster, Daemon, Home, run
+from tests.worlds.cluster import BIN, PASSWORD, Cluster, Daemon, Home, run
 
 ME = getpass.getuser()
 pytestmark = pytest.mark.program("ssh")

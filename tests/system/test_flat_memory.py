@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Daemon, run
-from pair import ME, Pair
+from tests.worlds.cluster import Daemon, run
+from tests.worlds.pair import ME, Pair
 
 ALLOWED = 16 << 20
 pytestmark = pytest.mark.program("ssh")

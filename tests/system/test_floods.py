@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Daemon, run
-from pair import ME, Pair
+from tests.worlds.cluster import Daemon, run
+from tests.worlds.pair import ME, Pair
 
 RSS_MAX = 300 << 20
 NICE = os.environ.get("FLOODS_NICE", "19")  # of the attackers

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, PASSWORD, STATIC, Cluster, Home, run, totp
+from tests.worlds.cluster import BIN, PASSWORD, STATIC, Cluster, Home, run, totp
 
 MEMBERS = Path(__file__).with_name("members.py")
 LOAD = Path(__file__).with_name("load.py")

@@ -6,15 +6,12 @@ import hashlib
 import os
 import random
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pair import Pair
+from tests.worlds.pair import Pair
 
 MIB = 1 << 20
 pytestmark = pytest.mark.program("ssh")

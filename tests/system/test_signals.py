@@ -8,15 +8,13 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, STATIC, TREE, Cluster, Daemon, run
+from tests.worlds.cluster import BIN, STATIC, TREE, Cluster, Daemon, run
 
 ME = getpass.getuser()
 SAID = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR)

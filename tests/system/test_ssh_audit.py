@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, Cluster, run
+from tests.worlds.cluster import BIN, Cluster, run
 
 
 def test_a_scanner_finds_nothing(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import BIN, STATIC, Cluster, Daemon, Home, free_ports, run
+from tests.worlds.cluster import BIN, STATIC, Cluster, Daemon, Home, free_ports, run
 
 ME = getpass.getuser()
 pytestmark = pytest.mark.program("ssh")

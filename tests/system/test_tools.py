@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, free_ports, run
+from tests.worlds.cluster import Cluster, free_ports, run
 
 ME = getpass.getuser()
 pytestmark = pytest.mark.program("ssh", "scp", "sftp")

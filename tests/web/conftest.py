@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
-from web_world import Web
+
+from tests.worlds.web import Web
 
 
 @pytest.fixture

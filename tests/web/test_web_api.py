@@ -9,7 +9,6 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
-from web_world import CLUSTER, PASSWORD, Web, code
 
 from teleconch import __version__
 from teleconch.ca.keys import new_ssh_key, new_tls_key
@@ -17,6 +16,7 @@ from teleconch.ca.ssh import certificate_summary
 from teleconch.errors import TrustError
 from teleconch.resources.secret import Secret
 from teleconch.web import attempts
+from tests.worlds.web import CLUSTER, PASSWORD, Web, code
 
 
 @pytest.fixture

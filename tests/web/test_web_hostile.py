@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
-from web_world import PASSWORD, Web
 
 from teleconch.ca.keys import new_ssh_key, new_tls_key
+from tests.worlds.web import PASSWORD, Web
 
 POSTS = ("/webapi/ssh/certs", "/v1/webapi/ssh/certs", "/webapi/users", "/v1/webapi/users")
 GETS = ("/webapi/users/invites/", "/v1/webapi/users/invites/", "/web/newuser/", "/webapi/ping/", "/", "/web/")

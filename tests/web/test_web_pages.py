@@ -9,11 +9,11 @@ import pytest_twisted
 import segno
 from twisted.internet import reactor
 from twisted.web.template import flattenString
-from web_world import CLUSTER, PASSWORD, Web, code
 
 from teleconch.resources.login import Signup
 from teleconch.resources.secret import Secret
 from teleconch.web import pages
+from tests.worlds.web import CLUSTER, PASSWORD, Web, code
 
 EVIL = "\"><script>alert(1)</script>&'{{7*7}}"
 

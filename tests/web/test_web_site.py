@@ -15,13 +15,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
-from web_world import Web
 
 from teleconch.admission import Room
 from teleconch.errors import BadParameter
 from teleconch.resources.secret import Secret
 from teleconch.web import site
 from teleconch.web.tls import CurrentCertificate, TLSFiles, files_reader, make_context
+from tests.worlds.web import Web
 
 HOST = b"Host: localhost\r\n"
 

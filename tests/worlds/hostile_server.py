@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ssh_world import USER_CERT, USER_PEM, Memory, Pair, make_client
 from twisted.internet.task import Clock
 
 from teleconch.ca.keys import public_blob
@@ -16,6 +15,7 @@ from teleconch.ssh import signatures, states
 from teleconch.ssh.auth_client import Signer
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.server import SSHServerTransport
+from tests.worlds.ssh import USER_CERT, USER_PEM, Memory, Pair, make_client
 
 # Bodies that can be read: what is wrong with these messages is their moment alone. The others have none.
 BODIES = {

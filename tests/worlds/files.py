@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define
-from node_world import ME, Client, Result, World
 from twisted.internet import reactor, task
+
+from tests.worlds.node import ME, Client, Result, World
 
 DEADLINE = 30
 

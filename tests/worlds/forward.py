@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
-from node_world import ME, Client, World
 from twisted.internet import reactor, task
 from twisted.internet.threads import deferToThread
+
+from tests.worlds.node import ME, Client, World
 
 T = TypeVar("T")
 Address = tuple[str, int] | str

@@ -6,7 +6,7 @@ import getpass
 import time
 from pathlib import Path
 
-from cluster import BIN, STATIC, Cluster, Daemon, run
+from tests.worlds.cluster import BIN, STATIC, Cluster, Daemon, run
 
 ME = getpass.getuser()
 
