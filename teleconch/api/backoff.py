@@ -1,4 +1,4 @@
-"""How long to wait before another try."""
+"""How long to wait before another attempt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from teleconch.defaults import BACKOFF_FIRST, BACKOFF_MAX
 
 
 def full_jitter(chance: random.Random, failures: int, most: float = BACKOFF_MAX) -> float:
-    """Seconds, after so many failures before this one: by chance, up to a bound that doubles until it is ``most``."""
+    """Seconds to wait after ``failures`` earlier failures: random, below a bound that doubles until it reaches
+    ``most``."""
     limit: float = min(most, BACKOFF_FIRST * 2 ** min(failures, 16))
     return chance.random() * limit

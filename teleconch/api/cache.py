@@ -1,7 +1,7 @@
 """A copy that is kept on disk, for a member that must go on without the auth server after a restart.
 
-The file is a whole picture of one moment, replaced as one, 0600. It is a copy and no more: one that is damaged, or of
-another schema, is left out with a line in the log, and the next watch writes it anew.
+The file holds everything as it was at one moment. It is replaced as a whole and has mode 0600. It is only a copy: a
+file that is damaged, or has another schema, is ignored with a line in the log, and the next watch rewrites it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cache(Copy[T]):
         self._saving: IDelayedCall | None = None
 
     def load(self) -> None:
-        """What was kept, if anything can be used of it."""
+        """Read what was kept, if it can be used."""
         try:
             self.values = decode_kept(self._kind, SCHEMA, self.path.read_bytes())
             self.complete = True
@@ -70,7 +70,7 @@ class Cache(Copy[T]):
             self._saving = self._clock.callLater(SAVE_AFTER, self.save)
 
     def save(self) -> None:
-        """Write what changed since the last time; while a watch still begins there is nothing to write."""
+        """Write what changed since the last time. While a watch is still beginning there is nothing to write."""
         saving, self._saving = self._saving, None
         if saving is None:
             return

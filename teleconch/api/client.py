@@ -1,4 +1,4 @@
-"""A client of the auth API: one connection, opened when it is needed, over several addresses and again after a loss."""
+"""A client of the auth API: one connection, opened on demand to one of several addresses, and again after a loss."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from teleconch.resources.kind import Kind
 log = Logger()
 
 _CALLS_MAX: Final = 32  # in progress at once
-_WAITING_MAX: Final = 1000  # calls that wait for their turn
+_WAITING_MAX: Final = 1000  # calls waiting for their turn
 
 
 class _Watching(Exposed):
-    """The receiver that the server calls, and the ``Watch`` that the caller holds."""
+    """Both the receiver that the server calls and the ``Watch`` that the caller holds."""
 
     def __init__(self, kind: Kind[Any], receiver: Receiver[Any]) -> None:
         self._kind = kind
@@ -56,7 +56,7 @@ class _Watching(Exposed):
         elif name == "changes" and len(arguments) == 1 and isinstance(arguments[0], bytes):
             try:
                 changes = decode_changes(self._kind, arguments[0])
-            except BadParameter as error:  # a change that is left out would be missing for as long as the watch lives
+            except BadParameter as error:  # a skipped change would be missing for as long as the watch lives
                 log.error("the watch of {kind} ends: {error}", kind=self._kind.name, error=str(error))
                 self._stop()
                 self.ended()
@@ -80,17 +80,18 @@ class _Watching(Exposed):
     def _stop(self) -> None:
         if self._broker is not None and self._handle is not None:
             stopped = self._broker.call(self._handle, "stop")
-            stopped.addErrback(lambda _: None)  # a server that is gone has stopped
+            stopped.addErrback(lambda _: None)  # a server that is gone has stopped anyway
             self._handle = None
 
 
 class AuthClient:
-    """A connection to an auth server, and in ``api`` what it answers: every method of ``interface.py``.
+    """A connection to an auth server. ``api`` has every method of ``interface.py``.
 
-    ``addresses`` are ``host:port`` texts or endpoints (a channel of SSH, for example), tried in turn, the one that
-    worked last first. A round in which none answers fails the calls that wait for it; the next round begins after a
-    back-off with full jitter. A call that takes longer than ``timeout`` seconds fails with ConnectionProblem. A call
-    is never sent twice: whoever makes it knows whether that is safe. ``connected`` is told of each new connection.
+    ``addresses`` are ``host:port`` strings or endpoints (an SSH channel, for example). They are tried in turn, starting
+    with the one that worked last. If none answers in a round, the calls that wait for it fail, and the next round
+    begins after a back-off with full jitter. A call that takes longer than ``timeout`` seconds fails with
+    ConnectionProblem. A call is never sent twice, because only the caller knows whether that is safe. ``connected`` is
+    called after each new connection.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class AuthClient:
     # -- the connection
 
     def renewed(self) -> None:
-        """The credentials changed: further calls use a new connection; the old one ends after its calls."""
+        """The credentials changed: later calls use a new connection. The old one ends when its calls have ended."""
         if self._broker is not None:
             broker, self._broker = self._broker, None
             broker.retire()
@@ -263,12 +264,12 @@ class AuthClient:
                 self._last_problem or f"No auth server could be reached within {self._timeout:g} seconds."
             )
         if broker.heard < started:
-            broker.abort()  # nothing at all came since: the way there is broken
+            broker.abort()  # nothing has arrived since the call: the connection is broken
         return ConnectionProblem(f"The auth server did not answer within {self._timeout:g} seconds; try again.")
 
 
 def _none_of(problems: list[tuple[str, TeleconchError]]) -> TeleconchError:
-    """One error for a round without success: what will not pass by itself comes before what may."""
+    """One error for a failed round. A problem that will not go away by itself takes precedence over one that may."""
     for name, error in problems:
         if not isinstance(error, ConnectionProblem):
             return type(error)(f"Auth server {name}: {error}")

@@ -1,7 +1,7 @@
-"""Arguments and results of the auth API as JSON, by the annotations of ``interface.py``.
+"""Arguments and results of the auth API as JSON, according to the annotations in ``interface.py``.
 
-Types are taken strictly (a number is no text, a text is no list). An answer may hold fields that are not known here
-(the auth server may be newer); a request may not, since a restriction that is not understood must not be dropped.
+Types are strict (a number is not a string, a string is not a list). An answer may hold fields that are unknown here,
+since the auth server may be newer. A request may not: a restriction that is not understood must not be dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ CHUNK: Final = 256 * 1024  # bytes of one string on the wire; Perspective Broker
 
 @frozen
 class Method:
-    """One method of the API. ``parameters`` are names and types; one that ``streams`` takes a receiver after them."""
+    """One method of the API. ``parameters`` maps names to types. A method that ``streams`` takes a receiver after
+    them."""
 
     name: str
     noun: type
@@ -54,7 +55,7 @@ def _method(noun: type, name: str, function: Callable[..., object]) -> Method:
 
 
 def methods_in(noun: type) -> dict[str, Method]:
-    """The methods of a noun, or of a protocol that joins several, by name."""
+    """The methods of a noun, or of a protocol that combines several, by name."""
     return {
         name: _method(each, name, function)
         for each in noun.__mro__
@@ -67,7 +68,7 @@ METHODS: Final[Mapping[str, Method]] = methods_in(AuthAPI)
 
 
 class _Wrong(ValueError):
-    """A value that does not fit; its text never quotes the value, which may be a secret."""
+    """A value of the wrong type or shape. The message never quotes the value, which may be a secret."""
 
 
 def _text(value: object, _: type) -> str:
@@ -117,7 +118,8 @@ def _optional(kind: Any) -> Any:
 
 
 def _values(converter: Converter, strict: bool) -> Callable[[Any], Callable[[object, Any], Any]]:
-    """Hooks for the attrs classes: every field by its own type, missing and unknown ones by name."""
+    """Hooks for attrs classes: each field is read by its own type; missing and unknown fields are named in the
+    error."""
 
     def hook(kind: Any) -> Callable[[object, Any], Any]:
         resolve_types(kind)
@@ -211,7 +213,7 @@ def _dump(value: object, limit: int, what: str) -> bytes:
     try:
         data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        # Half of a surrogate pair (a command line that is not UTF-8), or a number that is not finite.
+        # Half a surrogate pair (from a command line that is not UTF-8), or a number that is not finite.
         raise BadParameter(f"{what} holds a text that is not UTF-8, or a number that is not finite.") from None
     if len(data) > limit:
         raise LimitExceeded(f"{what} is too large: {len(data)} bytes, at most {limit} are sent.")
@@ -221,7 +223,7 @@ def _dump(value: object, limit: int, what: str) -> bytes:
 def _structure(converter: Converter, value: object, kind: Any, what: str) -> Any:
     try:
         return converter.structure(value, kind)
-    except TeleconchError as error:  # a value's own check
+    except TeleconchError as error:  # raised by the value's own check
         raise BadParameter(str(error)) from None
     except _Wrong as error:
         raise BadParameter(f"{what} is not usable: {error}.") from None
@@ -235,7 +237,7 @@ def encode_arguments(method: Method, arguments: Sequence[object]) -> bytes:
 
 
 def decode_arguments(method: Method, data: bytes) -> tuple[Any, ...]:
-    """What :func:`encode_arguments` made. BadParameter, without the values in its text."""
+    """Decode what :func:`encode_arguments` made. BadParameter, whose message does not contain the values."""
     if len(data) > REQUEST_MAX:
         raise BadParameter(f"The request {method.name} is too large: at most {REQUEST_MAX} bytes are taken.")
     values = read_json(data, f"The request {method.name}")
@@ -254,18 +256,18 @@ def encode_result(method: Method, value: object) -> tuple[bytes, ...]:
 
 
 def decode_result(method: Method, chunks: Sequence[bytes]) -> Any:
-    """What :func:`encode_result` made. BadParameter."""
+    """Decode what :func:`encode_result` made. BadParameter."""
     what = f"The answer to {method.name}"
     return _structure(_ANSWER, read_json(b"".join(chunks), what), method.result, what)
 
 
 def encode_changes(changes: Sequence[Change[Any]]) -> bytes:
-    """Some changes of one kind, as pairs of key and value."""
+    """Changes of one kind as JSON: pairs of key and value."""
     return _dump([(each.key, _ANSWER.unstructure(each.value)) for each in changes], ANSWER_MAX, "A list of changes")
 
 
 def decode_changes(kind: Kind[T], data: bytes) -> tuple[Change[T], ...]:
-    """What :func:`encode_changes` made. BadParameter."""
+    """Decode what :func:`encode_changes` made. BadParameter."""
     what = f"A list of changes of {kind.name}"
     pairs = read_json(data, what)
     if type(pairs) is not list or not all(type(pair) is list and len(pair) == 2 for pair in pairs):
@@ -279,13 +281,13 @@ def _value(kind: Kind[T], value: object, what: str) -> T | None:
 
 
 def encode_kept(kind: Kind[T], schema: int, values: Mapping[str, T]) -> bytes:
-    """Everything of one kind as JSON, to be kept in a file."""
+    """All values of one kind as JSON, for a file."""
     kept = {key: _ANSWER.unstructure(value) for key, value in values.items()}
     return json.dumps({"schema": schema, "kind": kind.name, "values": kept}).encode()
 
 
 def decode_kept(kind: Kind[T], schema: int, data: bytes) -> dict[str, T]:
-    """What :func:`encode_kept` made for the same kind and schema. BadParameter."""
+    """Decode what :func:`encode_kept` made for the same kind and schema. BadParameter."""
     what = f"What was kept of {kind.name}"
     kept = read_json(data, what)
     if type(kept) is not dict or (kept.get("schema"), kept.get("kind")) != (schema, kind.name):
@@ -297,10 +299,10 @@ def decode_kept(kind: Kind[T], schema: int, data: bytes) -> dict[str, T]:
 
 
 def encode_value(value: object) -> bytes:
-    """One value of the API as JSON, to be kept in a file."""
+    """One value of the API as JSON, for a file."""
     return json.dumps(_ANSWER.unstructure(value), indent=1).encode()
 
 
 def decode_value(kind: Any, data: bytes) -> Any:
-    """What :func:`encode_value` made. BadParameter."""
+    """Decode what :func:`encode_value` made. BadParameter."""
     return _structure(_ANSWER, read_json(data, kind.__name__), kind, kind.__name__)

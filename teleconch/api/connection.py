@@ -1,4 +1,4 @@
-"""One connection of a client to an auth server: opened, checked, ready; or a sentence that says why not."""
+"""A client's connection to an auth server: opened, checked and ready, or a sentence that says why not."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from teleconch.errors import BadParameter, ConnectionProblem, TeleconchError, Tr
 from teleconch.resources.address import split_address
 
 _ENVELOPE: Final = 64 * 1024
-_PUSHES_MAX: Final = 16  # calls of the server in progress here
+_PUSHES_MAX: Final = 16  # calls from the server that may be in progress here
 
 
 def endpoint_of(reactor: Any, address: str, timeout: float) -> IStreamClientEndpoint:
-    """``host``, ``host:port``, ``[v6]`` or ``[v6]:port`` as an endpoint, without a port that of an auth server."""
+    """``host``, ``host:port``, ``[v6]`` or ``[v6]:port`` as an endpoint; the default port is the auth server's."""
     found = split_address(address)
     if found is None:
         raise BadParameter(
@@ -41,7 +41,7 @@ def endpoint_of(reactor: Any, address: str, timeout: float) -> IStreamClientEndp
 
 @implementer(IHandshakeListener)
 class ClientBroker(WireBroker):
-    """``ready`` fires with the broker when the server is checked and speaks; it fails with a TeleconchError."""
+    """``ready`` fires with the broker once the server has been checked and speaks. It fails with a TeleconchError."""
 
     def __init__(self, clock: IReactorTime, tls: ClientTLS) -> None:
         super().__init__(True, ANSWER_MAX + _ENVELOPE, _PUSHES_MAX)
@@ -55,7 +55,7 @@ class ClientBroker(WireBroker):
 
     @property
     def root(self) -> Any:
-        """What the server lets this peer call."""
+        """The server's root object, which this peer calls."""
         return self.remoteForName(ROOT)  # type: ignore[no-untyped-call]
 
     def handshakeCompleted(self) -> None:
@@ -66,23 +66,23 @@ class ClientBroker(WireBroker):
             self.abort()
             return
         self._checked = True
-        if ITCPTransport.providedBy(self.transport):  # not so over a channel of SSH
+        if ITCPTransport.providedBy(self.transport):  # an SSH channel does not
             self.transport.setTcpKeepAlive(True)
 
     def usable(self) -> None:
-        """Both sides agreed on the protocol."""
+        """Both sides have agreed on the protocol."""
         self._settle(self if self._checked else Failure(TrustError("The auth server was not checked.")))
 
     def message_received(self) -> None:
         self.heard = self._clock.seconds()
 
     def answered_or_failed(self) -> None:
-        """A call of ours came to its end. A retired connection goes with its last call."""
+        """One of our calls has ended. A retired connection ends with its last call."""
         if self.retired and not self.waitingForAnswers:
             self.close()
 
     def retire(self) -> None:
-        """No new calls: end when those in progress have."""
+        """Take no new calls, and end once those in progress have ended."""
         self.retired = True
         self.answered_or_failed()
 
@@ -115,7 +115,7 @@ class _Brokers(Factory):
 async def open_connection(
     clock: IReactorTime, endpoint: IStreamClientEndpoint, tls: ClientTLS, timeout: float
 ) -> ClientBroker:
-    """A connection that is ready for calls. ConnectionProblem; TrustError, ClockSkew from ``tls.check``."""
+    """Open a connection that is ready for calls. ConnectionProblem; TrustError and ClockSkew from ``tls.check``."""
     try:
         prepared = tls.prepared()
     except ValueError:

@@ -1,7 +1,7 @@
 """What a host holds of its membership: its UUID, keys, certificates, and the cluster's authorities.
 
-Joining (``join.py``) fills it, the upkeep (``upkeep.py``) renews it; everyone else reads. What it holds is in
-``data_dir`` before anybody reads it, so a host that is started again goes on without its auth server.
+Joining (``join.py``) fills it and the upkeep (``upkeep.py``) renews it; everyone else only reads it. Everything is
+stored in ``data_dir`` before anybody can read it here, so a restarted host can go on without its auth server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = Logger()
 
 
 class Held:
-    """One role's. ``uuid`` is there once :meth:`load` was called, the rest once a membership is used."""
+    """What one role holds. ``uuid`` is set once :meth:`load` has been called, the rest once a membership is in use."""
 
     def __init__(self, data_dir: str | os.PathLike[str], role: str, nodename: str, addresses: Sequence[str]) -> None:
         self.role = role
@@ -43,13 +43,13 @@ class Held:
         self._credentials: TLSCredentials | None = None
 
     def load(self) -> StoredMembership | None:
-        """The membership in ``data_dir``, to be judged before :meth:`use`; UUID and keys are made where there are none.
-        Unavailable, TrustError."""
+        """The membership in ``data_dir``, which the caller judges before :meth:`use`. Makes the UUID and the keys if
+        there are none. Unavailable, TrustError."""
         self.uuid = self.files.uuid()
         self._keys = self.files.keys()
         return self.files.load()
 
-    # -- what others ask
+    # -- what others read
 
     @property
     def cluster(self) -> str:
@@ -63,7 +63,7 @@ class Held:
         return self._keys
 
     def host_keys(self) -> tuple[Secret, str]:
-        """The SSH host key (OpenSSH PEM) and its certificate (one line), as of now."""
+        """The current SSH host key (OpenSSH PEM) and its certificate (one line)."""
         return self.keys.ssh_private, self.certificates.ssh_cert
 
     def authorities(self) -> tuple[TrustedAuthority, ...]:
@@ -71,30 +71,30 @@ class Held:
         return self.certificates.authorities
 
     def credentials(self) -> TLSCredentials:
-        """This host's TLS certificate and key, as of now."""
+        """This host's current TLS certificate and key."""
         assert self._credentials is not None, "not started"
         return self._credentials
 
     @property
     def tls_files(self) -> tuple[Path, Path]:
-        """The same as files in PEM, certificate (followed by the host authority's) and key, for a web server."""
+        """The same as PEM files, for a web server: the certificate (followed by the host authority's) and the key."""
         return self.files.tls_certificate, self.files.tls_key
 
     @property
     def expires(self) -> float:
-        """The certificates' end, epoch seconds."""
+        """When the certificates expire, in epoch seconds."""
         return self.certificates.valid_before
 
     @property
     def certificates(self) -> HostCertificates:
-        """Everything that the auth server gave last."""
+        """Everything that the auth server issued last."""
         assert self._stored is not None, "not started"
         return self._stored.certificates
 
     # -- what changes it
 
     def check_cluster(self, cluster: str) -> None:
-        """TrustError for another cluster than the one whose member this ``data_dir`` belongs to."""
+        """TrustError if ``cluster`` is not the one that this ``data_dir`` is a member of."""
         for role, known in self.files.clusters().items():
             if known != cluster:
                 raise TrustError(
@@ -104,7 +104,7 @@ class Held:
                 )
 
     def adopt(self, given: HostCertificates) -> None:
-        """Believe, store and use what the auth server gave. TrustError; Unavailable where it cannot be stored."""
+        """Check, store and use what the auth server issued. TrustError; Unavailable if it cannot be stored."""
         authorities = [each for each in given.authorities if each.cluster == given.cluster]
         if not certified(given, self.keys) or {each.type for each in authorities} != {"user", "host"}:
             raise TrustError("The auth server gave certificates that are not this host's: are both up to date?")
@@ -127,12 +127,12 @@ class Held:
             )
 
     def use(self, stored: StoredMembership) -> None:
-        """Go on with a membership that is in ``data_dir`` already."""
+        """Use a membership that is in ``data_dir`` already."""
         self._stored = stored
         self._credentials = TLSCredentials(stored.certificates.tls_cert, self.keys.tls_private)
 
     def learn(self, authorities: tuple[TrustedAuthority, ...]) -> None:
-        """The cluster's authorities of today. An answer without them makes nobody forget those that are known."""
+        """Take over the cluster's current authorities. If an answer has none, the known ones stay."""
         given = self.certificates
         if {each.type for each in authorities if each.cluster == given.cluster} != {"user", "host"}:
             log.warn("the auth server gave no authorities of this cluster")

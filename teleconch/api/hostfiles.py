@@ -1,15 +1,15 @@
-"""What a host keeps in its ``data_dir``: the UUID (one for all roles), and in ``<role>/`` keys and certificates.
+"""What a host keeps in its ``data_dir``: the UUID (one for all roles), and keys and certificates in ``<role>/``.
 
 ::
 
     data_dir/host_uuid                 shared by the roles of this host
     data_dir/<role>/ssh_key            OpenSSH PEM, made before the first join
-    data_dir/<role>/tls_key.pem        PKCS#8 PEM, likewise
-    data_dir/<role>/membership.json    everything that a join or a renewal gave, replaced as one
+    data_dir/<role>/tls_key.pem        PKCS#8 PEM, made at the same time
+    data_dir/<role>/membership.json    everything that a join or a renewal returned, replaced as a whole
     data_dir/<role>/tls_cert.pem       a copy for programs that read certificates from files
 
-Every file is written aside, synced and renamed into place, so ``kill -9`` at any point leaves the old or the new.
-Files are 0600, folders 0700.
+Every file is written under another name, synced and renamed into place, so ``kill -9`` at any point leaves either the
+old or the new one. Files are 0600, folders 0700.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FORMAT: Final = 1  # of membership.json
 
 @frozen
 class HostKeys:
-    """A host's two key pairs: private halves in PEM, public ones as in ``JoinRequest``."""
+    """A host's two key pairs: the private halves in PEM, the public halves as in ``JoinRequest``."""
 
     ssh_private: Secret
     ssh_public: str
@@ -52,7 +52,7 @@ class HostKeys:
 
 @frozen
 class StoredMembership:
-    """What was given for ``nodename`` and ``addresses``."""
+    """What was issued for ``nodename`` and ``addresses``."""
 
     format: int
     nodename: str
@@ -61,7 +61,7 @@ class StoredMembership:
 
 
 class HostFiles:
-    """The files of one role. Methods raise Unavailable where the disk refuses, TrustError where a file is damaged."""
+    """The files of one role. Methods raise Unavailable if the disk fails and TrustError if a file is damaged."""
 
     def __init__(self, data_dir: str | os.PathLike[str], role: str) -> None:
         self._data_dir = Path(data_dir)
@@ -72,7 +72,7 @@ class HostFiles:
         self._ssh_key = self.directory / "ssh_key"
 
     def uuid(self) -> str:
-        """This host's UUID, made on the first call ever by any role."""
+        """This host's UUID, made on the first call by any role."""
         path = self._data_dir / "host_uuid"
         with _told(path):
             make_directory(self._data_dir)
@@ -117,7 +117,7 @@ class HostFiles:
             return Secret(path.read_text())
 
     def load(self) -> StoredMembership | None:
-        """The last membership that was stored, ``None`` before the first join."""
+        """The membership that was stored last; ``None`` before the first join."""
         path = self.directory / _MEMBERSHIP
         with _told(path):
             if not path.exists():
@@ -134,7 +134,7 @@ class HostFiles:
         return stored
 
     def store(self, membership: StoredMembership) -> None:
-        """Replace what :meth:`load` gives."""
+        """Replace what :meth:`load` returns."""
         path = self.directory / _MEMBERSHIP
         with _told(path):
             write_file(path, encode_value(membership))
@@ -146,8 +146,8 @@ class HostFiles:
             write_file(self.tls_certificate, (given.tls_cert + host_certificates(given.authorities)).encode())
 
     def beside(self) -> TLSCredentials | None:
-        """The certificate and key of the other role of this ``data_dir``, unchecked; ``None`` where there is none.
-        Unavailable while that role has keys and no certificate: it joins at this moment, or could not."""
+        """The certificate and key of the other role of this ``data_dir``, unchecked; ``None`` if there is none.
+        Unavailable while that role has keys but no certificate: it is joining, or has failed to."""
         for key in sorted(self._data_dir.glob(f"*/{self.tls_key.name}")):
             certificate = key.with_name(self.tls_certificate.name)
             if key.parent != self.directory:
@@ -164,7 +164,7 @@ class HostFiles:
             try:
                 stored = _decoded(path.read_bytes())
             except OSError:
-                continue  # that role tells of it when it starts
+                continue  # that role reports it when it starts
             if stored is not None:
                 found[path.parent.name] = stored.certificates.cluster
         return found
@@ -196,8 +196,8 @@ def certified(certificates: HostCertificates, keys: HostKeys) -> bool:
 
 
 def _not_for_all(path: Path) -> None:
-    """Take away everyone's right to write (a fresh container volume has it): who can rename folders here can have this
-    host use keys and authorities of his own."""
+    """Take away everyone's right to write, which a fresh container volume has: anyone who can rename folders here can
+    make this host use their own keys and authorities."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & stat.S_IWOTH:
         path.chmod(mode & ~(stat.S_IWOTH | stat.S_ISVTX))

@@ -1,6 +1,6 @@
-"""The auth API, by noun. Who may call what stands in ``auth/authorized.py``; the wire in ``wire.py``.
+"""The auth API, by noun. ``auth/authorized.py`` says who may call what; the wire is in ``wire.py``.
 
-Every method is ``async``, takes and gives values of ``teleconch.resources``, and raises the kinds of
+Every method is ``async``, takes and returns values of ``teleconch.resources``, and raises the kinds of
 ``teleconch.errors``. These are protocols rather than zope interfaces because the wire's codec is made from the
 annotations, which a zope interface drops.
 """
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 
 class Receiver(Protocol[T]):
-    """Takes what :meth:`Watches.watch` tells."""
+    """Takes what :meth:`Watches.watch` reports."""
 
     def changes(self, changes: tuple[Change[T], ...]) -> None:
         """Some changes, oldest first."""
 
     def whole(self) -> None:
-        """Everything that there is has been told, once; what is told from here on happens now."""
+        """Everything that exists has been reported once; what comes from now on are changes as they happen."""
 
     def watch_ended(self) -> None:
         """Nothing more will come: the connection is gone, or the watcher fell behind. Watch again."""
@@ -45,14 +45,14 @@ class Watch(Protocol):
     """A running watch."""
 
     def stop(self) -> None:
-        """Tell nothing more. Idempotent."""
+        """Report nothing more. Idempotent."""
 
 
 class Join(Protocol):
     """All that a peer without a certificate may call."""
 
     async def join(self, request: JoinRequest) -> HostCertificates:
-        """Sign a new host's public keys. AccessDenied (token), ClockSkew, AlreadyJoined, BadParameter."""
+        """Sign a new host's public keys. AccessDenied (token or names), ClockSkew, AlreadyJoined, BadParameter."""
 
 
 class Cluster(Protocol):
@@ -72,44 +72,45 @@ class Hosts(Protocol):
         """New certificates for the calling host, with the names recorded when it joined."""
 
     async def heartbeat(self, node: Node, instance: str) -> Ping:
-        """The calling node is alive. ``instance`` is random per process: AlreadyJoined when two processes take turns
-        with one UUID. ``node.uuid`` must be the caller's."""
+        """The calling node is alive. ``instance`` is random per process: AlreadyJoined when two processes use one UUID
+        in turn. ``node.uuid`` must be the caller's."""
 
     async def goodbye(self, instance: str) -> None:
-        """The calling node stops in good order: offline from now on."""
+        """The calling node is stopping: it is offline from now on."""
 
 
 class Nodes(Protocol):
     """The directory of nodes."""
 
     async def list_nodes(self, after: str, limit: int) -> NodePage:
-        """Nodes whose UUID sorts behind ``after`` ("" for the first page), at most ``limit``."""
+        """At most ``limit`` nodes whose UUID sorts after ``after`` ("" for the first page)."""
 
     async def get_node(self, uuid: str) -> NodeStatus:
         """One node. NotFound."""
 
     async def delete_node(self, uuid: str) -> None:
-        """Forget a node and its membership: its certificates are not renewed any more. NotFound."""
+        """Forget a node and its membership: its certificates are no longer renewed. NotFound."""
 
 
 class Watches(Protocol):
-    """Whatever can be watched."""
+    """Everything that can be watched."""
 
     async def watch(self, kind: Kind[T], receiver: Receiver[T]) -> Watch:
-        """First everything of this kind as it is (any number of calls, then ``whole``), then each change. NotFound."""
+        """Report all values of this kind (any number of calls, then ``whole``), then each change. NotFound."""
 
 
 class Tokens(Protocol):
     """Join tokens (and, in lists, sign-up tokens)."""
 
     async def create_token(self, roles: tuple[str, ...], ttl: float, value: Secret | None) -> Token:
-        """A dynamic join token; ``value`` None has one made. ``ttl`` seconds, at most 48 h. AlreadyExists."""
+        """A dynamic join token for ``ttl`` seconds, at most 48 h. ``None`` as ``value``: make a random one.
+        AlreadyExists."""
 
     async def list_tokens(self) -> tuple[Token, ...]:
-        """Static and dynamic tokens that have not ended, sign-up tokens among them."""
+        """Static and unexpired dynamic tokens, including sign-up tokens."""
 
     async def delete_token(self, value: Secret) -> None:
-        """Revoke one. NotFound; BadParameter for a static one (it stands in the configuration)."""
+        """Revoke one. NotFound; BadParameter for a static one, which is set in the configuration."""
 
 
 class Users(Protocol):
@@ -122,11 +123,11 @@ class Users(Protocol):
         """Write a user as given (``tctl create [-f]``); password and second factor stay. AlreadyExists."""
 
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
-        """Void password and second factor, end a lock-out, and give a new sign-up token. NotFound."""
+        """Void the password and second factor, end any lock-out, and return a new sign-up token. NotFound."""
 
     async def unlock_user(self, name: str) -> bool:
-        """Forget the wrong answers that were given for a user; password and second factor stay. Returns whether there
-        were any. NotFound."""
+        """Forget the wrong answers held against a user; password and second factor stay. Returns whether there were
+        any. NotFound."""
 
     async def get_user(self, name: str) -> User:
         """One user. NotFound."""
@@ -135,7 +136,7 @@ class Users(Protocol):
         """All users, by name."""
 
     async def list_lockouts(self) -> tuple[Lockout, ...]:
-        """The lock-outs that stand, by user; of each at most 16, those that end last."""
+        """The lock-outs in force, by user; of each user at most 16, those that end last."""
 
     async def delete_user(self, name: str) -> None:
         """Remove a user, the password, the second factor and open sign-up tokens. NotFound."""
@@ -148,12 +149,12 @@ class Logins(Protocol):
         """Check password, second factor and lock-out; sign. AccessDenied, with one sentence for every reason."""
 
     async def start_signup(self, token: Secret, source: str = "") -> Signup:
-        """What a sign-up shows. The same secret each time until the token is used. ``source`` is the address that it is
-        asked from. AccessDenied."""
+        """What a sign-up shows: the same secret each time until the token is used. ``source`` is the address of whoever
+        asks. AccessDenied."""
 
     async def finish_signup(self, token: Secret, password: Secret, otp: str, source: str = "") -> str:
-        """Set the password and second factor; the token is used up. Gives the user's name. AccessDenied,
-        BadParameter (password too short or long, wrong code: the token stays usable)."""
+        """Set the password and second factor, and use up the token. Returns the user's name. AccessDenied; BadParameter
+        for a password that is too short or long, or a wrong code (the token stays usable)."""
 
 
 class Signing(Protocol):

@@ -35,7 +35,7 @@ from teleconch.resources.times import utc_text
 
 log = Logger()
 
-_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded)  # trying again can help
+_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded)  # another attempt may succeed
 _PROBE_TIMEOUT: Final = 10.0
 
 
@@ -73,8 +73,8 @@ class Joining:
         return self._token is not None
 
     async def become_member(self) -> bool:
-        """Use the membership in ``data_dir``, or join, trying again where that can help. Returns whether it joined.
-        Raises as :meth:`teleconch.api.membership.Membership.start` does."""
+        """Use the membership in ``data_dir``, or join, and try again after errors that may pass. Returns whether it
+        joined. Raises what :meth:`teleconch.api.membership.Membership.start` raises."""
         held = self._held
         stored = held.load()
         problem = self._unusable(stored)
@@ -96,8 +96,8 @@ class Joining:
         return True
 
     async def _check_not_elsewhere(self, stored: StoredMembership) -> None:
-        """TrustError where the configuration is meant for joining another cluster: it has a token, and a pin that the
-        auth server fits and the cluster of ``data_dir`` does not."""
+        """TrustError if the configuration is meant for joining another cluster: it has a token, and a pin that fits the
+        auth server but not the cluster in ``data_dir``."""
         host_cas = (each for each in stored.certificates.authorities if each.type == "host")
         known = {ca_pin(pem) for each in host_cas for pem in each.tls_certs}
         if self._token is None or not self._ca_pins or known.intersection(self._ca_pins):
@@ -118,7 +118,8 @@ class Joining:
             )
 
     def _unusable(self, stored: StoredMembership | None) -> TeleconchError | None:
-        """Why the host cannot go on with what is stored, as it is to be told where there is no token."""
+        """Why the host cannot go on with what is stored, as the error to raise if there is no token; ``None`` if it
+        can. ClockSkew."""
         if stored is None:
             return None
         given, now = stored.certificates, self._now()
@@ -133,7 +134,7 @@ class Joining:
                 f" {utc_text(now)}). If the clock is right, make a token with `tctl nodes add"
                 f" --roles={self._held.role}` on the auth server and set it as auth_token."
             )
-        # Hosts that joined elsewhere were once called localhost: that they are not any more changes nothing.
+        # Hosts that joined from elsewhere used to be called localhost too. That they no longer are makes no difference.
         held = self._held
         dropped = set(stored.addresses) - set(held.addresses)
         added = set(held.addresses) - set(stored.addresses)
@@ -166,8 +167,8 @@ class Joining:
                 await deferLater(self._reactor, wait)
 
     async def join(self) -> None:
-        """Join once, and hold what that gives: as a newcomer; as another role of this host where one has joined
-        already, whose UUID nobody else may use."""
+        """Join once and hold the result: as a newcomer or, if another role of this host has joined already, with that
+        role's certificate, since nobody else may use its UUID."""
         try:
             given = await self._ask_to_join(None)
         except AlreadyJoined:

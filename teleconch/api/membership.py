@@ -3,7 +3,7 @@
 States::
 
     new ── join ──> member ── half of its life ──> renewing ──> member
-     │  token, pin     │ start from the cache, the auth server may be down
+     │  token, pin     │ start from data_dir, the auth server may be down
      └─ refused: a     └─ removed from the cluster: joins again if it was started with a token,
         sentence, end     otherwise the auth server's sentence is logged and nothing else changes
 """
@@ -28,13 +28,13 @@ from teleconch.resources.secret import Secret
 
 
 class Membership(Held):
-    """One role's membership. :meth:`start` first; then everything else may be asked, at any time.
+    """One role's membership. Call :meth:`start` first; everything else may be read after that, at any time.
 
-    ``auth_servers`` are ``host:port`` texts or endpoints; ``addresses`` hosts without ports; ``ca_pins`` may be
-    empty (a warning says what to set). ``now`` gives epoch seconds, ``reactor`` connections and timers. ``found_at`` is
-    the host's address as it is today, for the join alone: proxies may look for the host there. ``token_problem`` is why
-    there is no token where one was meant to be. ``client`` is the auth API as this host; whoever pings with it
-    tells :meth:`acknowledged` of an answer, and :meth:`refused` of an error.
+    ``auth_servers`` are ``host:port`` strings or endpoints; ``addresses`` are hosts without ports; ``ca_pins`` may be
+    empty (a warning then says what to set). ``now`` returns epoch seconds; ``reactor`` provides connections and timers.
+    ``found_at`` is the host's current address, used for the join alone: proxies may look for the host there.
+    ``token_problem`` says why there is no token although one was configured. ``client`` is the auth API as this host;
+    whoever pings with it calls :meth:`acknowledged` after an answer, and :meth:`refused` with an error.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Membership(Held):
         self.refused = self._upkeep.refused
 
     async def start(self) -> None:
-        """Take the membership from ``data_dir``, or join, trying again where that can help.
+        """Take the membership from ``data_dir``, or join, and try again after errors that may pass.
 
-        Returns as a member. Raises what only people can put right: AccessDenied, TrustError, ClockSkew,
-        AlreadyJoined, BadParameter; Unavailable where ``data_dir`` cannot be used. A refusal has stored nothing but
-        keys.
+        The host is a member when this returns. Raises what only people can put right: AccessDenied, TrustError,
+        ClockSkew, AlreadyJoined, BadParameter; Unavailable if ``data_dir`` cannot be used. After a refusal only keys
+        have been stored.
         """
         joined = await self._joining.become_member()
         self._upkeep.start(joined)

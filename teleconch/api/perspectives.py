@@ -1,4 +1,4 @@
-"""Which nouns of the API a kind of peer sees at all. What it may do with them is decided in ``auth/authorized.py``."""
+"""Which nouns of the API a kind of peer sees at all. ``auth/authorized.py`` decides what it may do with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HOST_ROLES: Final = {"auth": "node", "node": "node", "proxy": "proxy", "admin":
 
 
 def perspectives_of(identity: ApiIdentity) -> frozenset[str]:
-    """The names of the perspectives that ``identity`` has; a host of no known role has none."""
+    """The names of the perspectives that ``identity`` has; a host with an unknown role has none."""
     if identity.kind == "host":
         return frozenset(_HOST_ROLES[role] for role in identity.roles if role in _HOST_ROLES)
     return frozenset((identity.kind,)) & PERSPECTIVES.keys()
@@ -38,7 +38,8 @@ def methods_of(identity: ApiIdentity) -> frozenset[str]:
 
 
 def described(identity: ApiIdentity) -> str:
-    """Who that is, for a sentence: ``a peer without a certificate``, ``user alice``, ``host 52e3... (node)``."""
+    """Who the caller is, for use in a sentence: ``a peer without a certificate``, ``user alice``, ``host 52e3...
+    (node)``."""
     if identity.kind == "anonymous":
         return "a peer without a certificate"
     if identity.kind == "user":

@@ -1,7 +1,7 @@
 """The auth API's server: TLS 1.3, then Perspective Broker with the perspective of the peer's certificate.
 
-Who calls is asked at every call, not once per connection: a certificate that expires, or an authority that is
-dropped, ends what a long-lived connection may do.
+The caller's identity is checked at every call, not once per connection: when a certificate expires or an authority is
+dropped, a long-lived connection loses its rights.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from teleconch.visitors import Visitors
 
 log = Logger()
 
-_ENVELOPE: Final = 1024  # bytes of a message around its arguments
-_PIECE: Final = 512  # bytes that are read before a look at whether the peer takes its answers: some small calls
+_ENVELOPE: Final = 1024  # bytes of a message in addition to its arguments
+_PIECE: Final = 512  # bytes read between two checks that the peer takes its answers: a few small calls
 
 
 @frozen
 class APILimits:
-    """Bounds of one server; times in seconds. ``visitors`` are connections that have said nothing yet; half as many are
-    in the handshake, and half as many have shown no valid certificate in it. ``per_member`` are the connections of one
-    user or host.
+    """Bounds of one server; times in seconds. ``visitors`` bounds the connections that have said nothing yet. Half as
+    many may be in the handshake, and half as many may have shown no valid certificate in it. ``per_member`` bounds the
+    connections of one user or host.
     """
 
     connections: int = 16_384
@@ -62,7 +62,7 @@ class APILimits:
     watches: int = 4
 
     def bounds(self) -> Bounds:
-        """Of the server's connections."""
+        """The bounds of the server's connections."""
         total = max(1, min(self.visitors, self.connections // 4))  # the rest is for members
         one = max(1, min(self.visitors_per_address, total))
         later = Room(max(1, total // 2), max(1, one // 2))
@@ -94,7 +94,7 @@ class _Root(Exposed):
             return error_answer(error)
         try:
             return await call()
-        except TeleconchError as error:  # whoever decided has told of it already
+        except TeleconchError as error:  # whoever decided has already reported it
             self._log(LogLevel.warn if isinstance(error, Unavailable) else LogLevel.debug, name, error)
             return error_answer(error)
         except Exception:  # noqa: BLE001  whatever went wrong, the peer learns only that something did
@@ -111,7 +111,7 @@ class _Root(Exposed):
     def _call(
         self, identity: ApiIdentity, method: Method, arguments: tuple[Any, ...]
     ) -> Callable[[], Awaitable[Answer]]:
-        """The call, with its arguments. BadParameter, LimitExceeded."""
+        """The call, ready to be made. BadParameter, LimitExceeded."""
         api = self._server.authorize(self._broker.located(identity))
         call = getattr(api, method.name)
         if len(arguments) != 1 + method.streams or not isinstance(arguments[0], bytes):
@@ -164,14 +164,14 @@ class _Root(Exposed):
     def _refused(self, identity: ApiIdentity | None, name: str, error: TeleconchError) -> None:
         if identity is not None:
             self._server.refused(self._broker.located(identity), name, str(error))
-        else:  # the certificate is not a member's, or not any more
+        else:  # the certificate is not a member's, or no longer
             self._broker.last_answer = True
             self._broker.certificate_refused(error)
 
 
 @implementer(IHandshakeListener)
 class _ServerBroker(WireBroker):
-    """One peer. ``last_answer`` ends the connection after the answer that is sent next."""
+    """One peer. ``last_answer``: end the connection after the next answer."""
 
     def __init__(self, server: APIServerFactory) -> None:
         super().__init__(False, REQUEST_MAX + _ENVELOPE, server.limits.anonymous_calls, piece=_PIECE)
@@ -195,14 +195,14 @@ class _ServerBroker(WireBroker):
         return identity_of(self._certificate, self._server.authorities(), self._server.now())
 
     def certificate_refused(self, error: TeleconchError) -> None:
-        """Tell that the peer's certificate is not taken. Once: whoever goes on with it is told of no more."""
+        """Report that the peer's certificate is not accepted. Reports once for each connection."""
         if not self._told:
             self._told = True
             self._server.refused(self.located(ANONYMOUS), "", str(error))
 
     def located(self, identity: ApiIdentity) -> ApiIdentity:
-        """``identity`` with where its call comes from. From this machine itself a connection has one address at both
-        ends; what a proxy relays for users has not (``proxy.dial.RELAY_SOURCE``)."""
+        """``identity`` with the address that its call comes from. A connection from this machine itself has the same
+        address at both ends; one that a proxy relays for users does not (``proxy.dial.RELAY_SOURCE``)."""
         peer, own = (getattr(end, "host", "") for end in (self.transport.getPeer(), self.transport.getHost()))
         return evolve(identity, address=peer, here=peer == own != "")
 
@@ -276,13 +276,13 @@ class _Brokers(Factory):
 
 
 class APIServerFactory(Visitors):
-    """Serves the auth API on whatever endpoint it is given to; TLS is inside.
+    """Serves the auth API on whatever endpoint it is given to. It does TLS itself.
 
-    ``authorize`` gives the API as one identity may use it (``auth.authorized.checked``); ``authorities`` are
-    the cluster's, asked at every call; ``credentials`` the server's own certificate followed by its authority's
-    (PEM) with the key, asked at every connection; ``now`` epoch seconds, ``clock`` for deadlines; ``refused`` is told
-    of each refusal that ``authorize`` does not see: who, the method ("" for a certificate), why; ``reactor`` that of
-    the connections, where ``clock`` is another.
+    ``authorize`` returns the API as one identity may use it (``auth.authorized.checked``). ``authorities`` returns the
+    cluster's; it is called at every call. ``credentials`` returns the server's own certificate followed by its
+    authority's (PEM), with the key; it is called at every connection. ``now`` returns epoch seconds; ``clock`` is for
+    deadlines. ``refused`` is told of each refusal that ``authorize`` does not see: who, the method ("" for a
+    certificate), and why. ``reactor`` is the reactor of the connections, if it differs from ``clock``.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Objects that are a noun of the API because they pass every call on to one function.
+"""Objects that implement a noun of the API by passing every call on to one function.
 
-The wire's client and the checks of the auth server are both made so: a method that is declared in ``interface.py`` is
-passed on by both, and nobody writes that down by hand. mypy sees the protocol.
+The wire's client and the auth server's checks are both made this way: each passes on every method declared in
+``interface.py``, and nobody has to write that by hand. mypy sees the protocol.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def stub(noun: type[Noun], call: Call) -> Noun:
 
 @cache
 def _class_of(noun: type[Any]) -> Callable[[Call], Any]:
-    """Made once for each noun: a stub of it costs no more than any small object."""
+    """The stub's class, made once for each noun, so that a stub costs no more than any small object."""
 
     class Stub:
         __slots__ = ("_call",)

@@ -1,8 +1,8 @@
 """TLS 1.3 of the auth API: one context for the server, one for its clients.
 
-OpenSSL proves that a peer holds its certificate's private key. Whether the certificate is one to believe is decided
-right after the handshake by ``ca/tls.py``, before any byte of the API flows: by the cluster's authorities, the clock
-that was passed in, and with a sentence for whoever is refused, where an alert of TLS would be a riddle.
+OpenSSL proves that a peer holds its certificate's private key. Right after the handshake, before any byte of the API
+flows, ``ca/tls.py`` decides whether to trust the certificate: by the cluster's authorities, at the time of the clock
+that was passed in. A refused peer gets a sentence, where a TLS alert would be a riddle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = Logger()
 
 @frozen
 class TLSCredentials:
-    """``certificate`` in PEM: one's own, for an auth server followed by its authority's. The key is PKCS#8 PEM."""
+    """``certificate`` is one's own in PEM; an auth server's is followed by its authority's. The key is PKCS#8 PEM."""
 
     certificate: str
     private_key: Secret
@@ -60,7 +60,7 @@ def _context(credentials: TLSCredentials | None) -> SSL.Context:
 
 
 def peer_chain(transport: Any) -> tuple[bytes, ...]:
-    """The certificates (DER) that the peer of a TLS transport showed, its own first; empty without one."""
+    """The certificates (DER) that the peer of a TLS transport showed, its own first; empty if it showed none."""
     connection = transport.getHandle()
     own = connection.get_peer_certificate() if connection is not None else None
     if own is None:
@@ -72,9 +72,9 @@ def peer_chain(transport: Any) -> tuple[bytes, ...]:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """The auth server's side: asks for a client certificate, takes a peer without one as anonymous.
+    """The auth server's side: asks for a client certificate, and treats a peer without one as anonymous.
 
-    ``credentials`` is asked at each connection, so a renewed certificate is used at once.
+    ``credentials`` is called at each connection, so a renewed certificate is used at once.
     """
 
     def __init__(self, credentials: Callable[[], TLSCredentials]) -> None:
@@ -97,8 +97,8 @@ class ServerTLS:
 class ClientTLS:
     """A client's side: its certificate, if it has one, and how it knows the auth server.
 
-    ``check`` is given the server's chain (DER) once the handshake is complete and raises TrustError or ClockSkew;
-    nothing of the API is sent before it returned.
+    ``check`` is given the server's chain (DER) once the handshake is complete, and raises TrustError or ClockSkew.
+    Nothing of the API is sent before it returns.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class ClientTLS:
         self.check = check
 
     def prepared(self) -> ClientTLS:
-        """The same for one connection, with today's credentials. TrustError, ValueError for unusable ones."""
+        """The same for one connection, with the current credentials. TrustError, or ValueError if they are unusable."""
         context = _context(self._credentials())
         prepared = ClientTLS(self._credentials, self.check)
         prepared._context = context
@@ -136,7 +136,7 @@ def member_tls(
     authorities: Callable[[], Iterable[TrustedAuthority]],
     now: Callable[[], float],
 ) -> ClientTLS:
-    """For one who has a certificate: the auth server must be signed by the cluster's host authority."""
+    """For a client with a certificate: the auth server's must be signed by the cluster's host authority."""
 
     def check(chain: Sequence[bytes]) -> None:
         cluster, shown = _verify(chain, (), now())
@@ -158,7 +158,7 @@ def member_tls(
 
 
 class FirstContact:
-    """What a newcomer learns of the cluster: its name and its host authority (PEM), as the last server showed."""
+    """What a newcomer learns about the cluster: its name and its host authority (PEM), as shown by the last server."""
 
     def __init__(self, pins: Sequence[str], now: Callable[[], float]) -> None:
         self._pins = tuple(pins)
@@ -178,8 +178,8 @@ class FirstContact:
 
 
 def newcomer_tls(check: Callable[[Sequence[bytes]], None], beside: TLSCredentials | None = None) -> ClientTLS:
-    """For one who has no certificate yet, or only that of another role of its host; ``check`` is, or begins with, that
-    of a :class:`FirstContact`."""
+    """For a client without a certificate, or with only that of another role of its host. ``check`` is, or begins with,
+    the check of a :class:`FirstContact`."""
     return ClientTLS(lambda: beside, check)
 
 
@@ -191,5 +191,6 @@ def server_credentials(
 
 
 def host_certificates(authorities: Iterable[TrustedAuthority]) -> str:
-    """The certificates (PEM) of the host authority: what makes an auth server's or a host's own one a chain."""
+    """The certificates (PEM) of the host authority: they complete the chain of an auth server's or a host's own
+    certificate."""
     return "".join(pem for each in authorities if each.type == "host" for pem in each.tls_certs)

@@ -1,4 +1,4 @@
-"""What keeps a host a member: its certificates are renewed at half of their life, and new authorities learned."""
+"""What keeps a host a member: renewing its certificates at half their life, and learning new authorities."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from teleconch.resources.times import utc_text
 
 log = Logger()
 
-_LOOK_EVERY: Final = 10 * defaults.MINUTE  # at the clock, which may be set or have slept
-_FIRST_RENEWAL: Final = 5 * defaults.MINUTE  # after the join, and as much again by chance
-_RETRY_MAX: Final = 10 * defaults.MINUTE  # between tries to renew
+_LOOK_EVERY: Final = 10 * defaults.MINUTE  # seconds between looks at the clock, which may be set, or have slept
+_FIRST_RENEWAL: Final = 5 * defaults.MINUTE  # after the join, plus up to as much again at random
+_RETRY_MAX: Final = 10 * defaults.MINUTE  # between attempts to renew
 
 
 class Upkeep:
-    """Renews what ``held`` holds, by ``api`` as this host; ``renewed`` is called with new certificates in place."""
+    """Renews what ``held`` holds, through ``api`` as this host. Calls ``renewed`` once new certificates are in
+    place."""
 
     def __init__(
         self,
@@ -51,11 +52,11 @@ class Upkeep:
         self._chance = chance
         self._version = version
         self._running: set[Deferred[None]] = set()
-        self._acknowledged = False  # the auth server took this host for a member since the start
+        self._acknowledged = False  # the auth server has accepted this host as a member since the start
         self._doubted = False
 
     def start(self, joined: bool) -> None:
-        """Renew in time from now on; ``joined``: the host has just joined."""
+        """Renew in time from now on. ``joined``: the host has just joined."""
         self._acknowledged = self._acknowledged or joined
         self._run(self._upkeep())
 
@@ -74,7 +75,7 @@ class Upkeep:
             life = given.valid_before - given.valid_after
             chance = self._chance.random()
             due = given.valid_after + life * (0.5 - 0.05 * chance)
-            if life < defaults.DAY:  # a host that has just joined; what it gets now lasts
+            if life < defaults.DAY:  # a host that has just joined: its next certificates will last longer
                 due = min(due, given.valid_after + defaults.BACKDATE + _FIRST_RENEWAL * (1 + chance))
             while (wait := due - self._now()) > 0:
                 await deferLater(self._reactor, min(wait, _LOOK_EVERY))
@@ -105,7 +106,8 @@ class Upkeep:
         return True
 
     async def _join_again(self) -> None:
-        """After a removal from the cluster; only with a token, and only if the removal was before the start."""
+        """Join again after a removal from the cluster: only with a token, and only if the removal was before the
+        start."""
         if not self._joining.has_token or self._acknowledged:
             return
         try:
@@ -123,8 +125,8 @@ class Upkeep:
         self._acknowledged = True
 
     def refused(self, error: TeleconchError) -> None:
-        """The auth server refused a call of this host. Where that was for want of access: find out, once, whether it
-        is a member still."""
+        """The auth server refused a call from this host. If access was denied, find out, once, whether it is still a
+        member."""
         if isinstance(error, AccessDenied) and not self._doubted and not self._acknowledged:
             self._doubted = True
             self._run(self._ask_for_renewal())

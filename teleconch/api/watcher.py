@@ -1,4 +1,4 @@
-"""Keeps one watch on the auth server running, and a copy of what it tells in step."""
+"""Keeps one watch on the auth server running, and a copy of what it reports up to date."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class _Receiver(Generic[T]):
-    """The ears of one watch. What a watch says after it was given up is not listened to."""
+    """Receives for one watch. What arrives after the watch was given up is ignored."""
 
     def __init__(self, copy: Copy[T], whole: Callable[[], None]) -> None:
         self._copy = copy
@@ -51,10 +51,9 @@ class _Receiver(Generic[T]):
 
 
 class Watcher(Service, Generic[T]):
-    """Watches ``kind`` while it runs; after an end it watches again, with back-off and full jitter.
+    """Watches ``kind`` while it runs. When a watch ends it begins another, with back-off and full jitter.
 
-    ``refused`` is called with the auth server's sentence where it refuses this host, and with an empty one once it
-    does not.
+    ``refused`` is called with the auth server's sentence when it refuses this host, and with "" once it no longer does.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class Watcher(Service, Generic[T]):
         self._waiters: list[Deferred[None]] = []
 
     def first_picture(self, seconds: float = FIRST_PICTURE) -> Deferred[None]:
-        """Fires when the copy is whole for the first time; at the latest when the first try to make it so has failed,
-        or after ``seconds``."""
+        """Fires when the copy is complete for the first time, or else when the first attempt at that has failed, or
+        after ``seconds``."""
         if self._tried:
             return succeed(None)
         waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.remove(waiter))
@@ -124,7 +123,7 @@ class Watcher(Service, Generic[T]):
                     self._refused(str(error))
             except CancelledError:
                 raise
-            except Exception:  # noqa: BLE001 - the boundary: without a new try old news would be believed for ever
+            except Exception:  # noqa: BLE001 - the boundary: without another attempt old news would stay
                 log.failure("the {kind} cannot be watched", kind=name)
             finally:
                 receiver.over = True

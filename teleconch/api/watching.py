@@ -1,4 +1,4 @@
-"""A watch over the wire: changes go to the peer one call at a time, the next when the peer has answered the last."""
+"""A watch over the wire: changes go to the peer one call at a time, each once the peer has answered the last."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from teleconch.resources.kind import Change
 
 log = Logger()
 
-QUEUE_MAX: Final = 50_000  # changes that wait for one watcher
+QUEUE_MAX: Final = 50_000  # changes waiting for one watcher
 _CHANGES_MAX: Final = 200  # in one call
-_WHOLE: Final = object()  # among the changes: here everything had been told
+_WHOLE: Final = object()  # in the queue: here everything has been reported
 
 
 class PushedWatch(Exposed):
-    """Takes what the auth server tells (a ``Receiver``) and passes it on to ``receiver`` at the peer.
+    """Receives what the auth server reports (a ``Receiver``) and passes it on to ``receiver`` at the peer.
 
     ``check`` raises when the peer may no longer watch, for example because its certificate has expired. A watch that
-    ends tells its peer so, who watches again. The peer may call ``stop``.
+    ends tells its peer, which then watches again. The peer may call ``stop``.
     """
 
     def __init__(self, broker: WireBroker, receiver: Any, check: Callable[[], object]) -> None:
@@ -39,7 +39,7 @@ class PushedWatch(Exposed):
         self.over = False
 
     def runs_as(self, watch: Watch) -> None:
-        """The auth server's end, to be stopped with this one."""
+        """Set the auth server's end of the watch, which is stopped together with this one."""
         self._watch = watch
         if self.over:
             watch.stop()

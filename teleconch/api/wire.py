@@ -1,9 +1,9 @@
-"""Perspective Broker, narrowed to what the auth API needs, and the shape of its messages.
+"""Perspective Broker, reduced to what the auth API needs, and the shape of its messages.
 
-A call is ``message(method, (arguments: bytes[, receiver]))``; its answer a tuple of strings: ``("ok", chunk, ...)`` or
-``("error", code, sentence)``. Values are JSON inside these strings (``codec.py``), so that jelly is left with
-strings, tuples and references; nothing that a peer sends becomes any other type, and no exception of this side is
-ever told to a peer by Perspective Broker itself.
+A call is ``message(method, (arguments: bytes[, receiver]))``; its answer is a tuple of strings: ``("ok", chunk, ...)``
+or ``("error", code, sentence)``. Values are JSON inside these strings (``codec.py``), so that jelly only handles
+strings, tuples and references. Nothing that a peer sends becomes any other type, and Perspective Broker itself never
+tells a peer about an exception on this side.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OK: Final = b"ok"
 ERROR: Final = b"error"
 ROOT: Final = b"root"
 _SENTENCE_MAX: Final = 2000  # characters of an error's sentence
-# Banana copies the rest of what it was given for every item in it: small pieces keep that from being quadratic.
+# Banana copies the rest of its input for every item in it: small pieces keep that from being quadratic.
 _PIECE: Final = 4096
 _COMMANDS: Final = (b"version", b"message", b"answer", b"error", b"decref", b"didNotUnderstand")
 
@@ -32,7 +32,7 @@ Answer = tuple[Any, ...]
 
 
 class _Taster(SecurityOptions):
-    """What jelly may take and give: exactly these names (Twisted's own allows every name with a dot)."""
+    """What jelly may accept and send: exactly these names (Twisted's own allows every name with a dot)."""
 
     _names = frozenset((b"tuple", b"dictionary", b"remote", b"builtins.bytes", b"builtins.tuple", b"builtins.dict"))
 
@@ -47,12 +47,12 @@ class Exposed(pb.Referenceable):
     """An object that the peer may call."""
 
     async def answer(self, name: str, arguments: tuple[Any, ...]) -> Answer:
-        """The answer to one call. What it raises is logged, and told to the peer as a code without details."""
+        """The answer to one call. Anything it raises is logged, and the peer gets an error without details."""
         raise NotImplementedError
 
 
 def error_answer(error: TeleconchError) -> Answer:
-    """The answer that tells of a refusal."""
+    """The answer that reports a refusal."""
     return (ERROR, error.code.encode(), str(error)[:_SENTENCE_MAX].encode("utf-8", "replace"))
 
 
@@ -60,7 +60,8 @@ FAILED: Final = error_answer(TeleconchError("The other side failed to do this; i
 
 
 def read_answer(answer: object) -> Answer:
-    """The parts behind ``ok``; raises what the peer told otherwise, ConnectionProblem for what is no answer."""
+    """The parts after ``ok``. Raises the error that the peer reported, or ConnectionProblem if this is not an
+    answer."""
     if isinstance(answer, tuple) and answer and answer[0] == OK:
         return answer[1:]
     if isinstance(answer, tuple) and len(answer) == 3 and answer[0] == ERROR:
@@ -71,7 +72,8 @@ def read_answer(answer: object) -> Answer:
 
 
 class WireBroker(pb.Broker):
-    """One connection. ``message_max`` bounds one message of the peer, ``calls_max`` its calls in progress."""
+    """One connection. ``message_max`` bounds each of the peer's messages (bytes), ``calls_max`` its calls in
+    progress."""
 
     transport: Any
 
@@ -83,7 +85,7 @@ class WireBroker(pb.Broker):
         self._unfinished = 0
         self._piece = piece
         self._paused = False
-        self._kept = b""  # came while the peer took no answers
+        self._kept = b""  # arrived while the peer took no answers
 
     # -- what comes in
 
@@ -118,7 +120,7 @@ class WireBroker(pb.Broker):
         super().expressionReceived(expression)  # type: ignore[no-untyped-call]
 
     def message_received(self) -> None:
-        """A whole message came in."""
+        """A complete message has arrived."""
 
     def peer_at_fault(self, what: str) -> None:
         """The peer does not speak this protocol: drop it."""
@@ -135,7 +137,7 @@ class WireBroker(pb.Broker):
             self.transport.abortConnection()
 
     def abortConnection(self) -> None:
-        """Make room for another."""
+        """End the connection to make room for another."""
         log.debug("connection of {addr_remote} ended: it makes room for others", addr_remote=self.address)
         self.abort()
 
@@ -145,7 +147,7 @@ class WireBroker(pb.Broker):
         peer: Any = self.transport.getPeer() if self.transport is not None else None
         return f"{peer.host}:{peer.port}" if hasattr(peer, "host") else str(peer)
 
-    # -- calls of the peer
+    # -- calls from the peer
 
     def proto_message(self, request: object, target: object, name: object, _: object, args: object, kw: object) -> None:
         if not (isinstance(request, int) and isinstance(target, (int, bytes)) and isinstance(name, bytes)):
@@ -179,7 +181,7 @@ class WireBroker(pb.Broker):
             self.answered()
 
     def answered(self) -> None:
-        """An answer was sent."""
+        """An answer has been sent."""
 
     def _unanswerable(self, failure: Failure) -> None:
         log.failure("an answer could not be sent", failure=failure)
@@ -191,14 +193,15 @@ class WireBroker(pb.Broker):
     # -- calls to the peer
 
     def call(self, target: Any, name: str, *arguments: object) -> Deferred[Any]:
-        """Call the peer's object; the Deferred fails with ConnectionProblem when the connection is or goes away."""
+        """Call the peer's object. The Deferred fails with ConnectionProblem if the connection is lost, now or before
+        the answer."""
         if self.disconnected:
             return _gone()
         called: Deferred[Any] = target.callRemote(name, *arguments)
         return called.addErrback(_lost)
 
     def close(self) -> None:
-        """Send what was written, then end the connection."""
+        """Send what has been written, then end the connection."""
         if not self.disconnected:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
