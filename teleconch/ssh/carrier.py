@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
-
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from teleconch.ssh.account import Account
 
 Channel = TypeVar("Channel", contravariant=True)
+
+
+class Log(Protocol):
+    """Twisted's Logger, or what stands in its place where there is no Twisted."""
+
+    def info(self, format: str, **fields: Any) -> None: ...
+    def warn(self, format: str, **fields: Any) -> None: ...
+
+    def failure(self, format: str) -> None:
+        """The exception that is being handled was not expected."""
 
 
 class Asker(Protocol):
@@ -18,12 +26,12 @@ class Asker(Protocol):
     account: Account
     transport: Any
 
-    def broken(self, failure: Failure) -> None:
-        """An error that nobody expected ends the connection."""
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``, and go on with other things while it waits. An error ends the connection."""
 
 
 class Carrier(Asker, Protocol[Channel]):
-    """Carries channels (RFC 4254 section 5): each method sends one message of ``channel``."""
+    """Carries channels (RFC 4254 section 5): each method sends one message of ``channel``, if it is open."""
 
     @property
     def congested(self) -> bool:
@@ -33,9 +41,9 @@ class Carrier(Asker, Protocol[Channel]):
     def sendExtendedData(self, channel: Channel, dataType: int, data: bytes | memoryview) -> None: ...
     def send_eof(self, channel: Channel) -> None: ...
     def sendClose(self, channel: Channel) -> None: ...
-    def close_if_done(self, channel: Channel) -> None: ...
     def adjustWindow(self, channel: Channel, bytesToAdd: int) -> None: ...
     def send_reply(self, channel: Channel, success: bool) -> None: ...
-    def sendRequest(
-        self, channel: Channel, requestType: bytes, data: bytes, wantReply: int = 0
-    ) -> Deferred[bool] | None: ...
+    def sendRequest(self, channel: Channel, requestType: bytes, data: bytes, wantReply: int = 0) -> object: ...
+
+    def channelClosed(self, channel: Channel) -> None:
+        """Both sides have closed it."""

@@ -1,46 +1,38 @@
-"""A channel (RFC 4254 section 5) with back-pressure in both directions.
+"""A channel (RFC 4254 section 5) with back-pressure in both directions, as Twisted and Conch know it.
 
-Toward the peer a channel is a consumer: its producer is paused while the peer's window is shut, the network is full or
-keys are being exchanged. From the peer it is a push producer: while paused it gives no window credit, so that the peer
-stops by itself. It keeps what was granted before in a few objects, however small the packets are.
+What it does is in ``sending`` and ``receiving``, which have no Twisted.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.conch.ssh.channel import SSHChannel
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from teleconch.errors import TeleconchError
 from teleconch.ssh import limits
 from teleconch.ssh.carrier import Carrier
-from teleconch.ssh.problems import ProtocolProblem, SSHProblem
+from teleconch.ssh.receiving import Answer, Receiving
 
-_SMALL = 4096  # bytes of a packet that waits with others in one object
-
-Held = deque[tuple[int, bytes | bytearray]]
-Answer = bool | int | None | Awaitable[bool | int | None]
+__all__ = ["Answer", "Channel"]
 
 
-def _no_room() -> ProtocolProblem:
-    return ProtocolProblem("more waits on the channels of this connection than there is room for")
+class ConchCarrier(Carrier["Channel"], Protocol):
+    def sendRequest(
+        self, channel: Channel, requestType: bytes, data: bytes, wantReply: int = 0
+    ) -> Deferred[bool] | None: ...
 
 
 @implementer(IPushProducer, IConsumer)
-class Channel(SSHChannel):
+class Channel(Receiving, SSHChannel):
     """Override ``channelOpen``, ``dataReceived``, ``extReceived``, ``eofReceived``, ``closeReceived``, ``closed`` and
     ``request_<name>(data)``; the last may return an awaitable, and what the peer sends next waits for it."""
 
     log = Logger()
-    conn: Carrier[Channel]  # type: ignore[assignment]  # Conch names its own connection
+    conn: ConchCarrier  # type: ignore[assignment]  # Conch names its own connection
     id: Any
 
     def __init__(
@@ -53,7 +45,8 @@ class Channel(SSHChannel):
         data: bytes | None = None,
         avatar: Any = None,
     ) -> None:
-        super().__init__(
+        SSHChannel.__init__(
+            self,
             localWindow or limits.CHANNEL_WINDOW,
             localMaxPacket or limits.CHANNEL_PACKET,
             remoteWindow,
@@ -62,442 +55,11 @@ class Channel(SSHChannel):
             data,
             avatar,
         )
-        self.eof_sent = False
-        self.eof_received = self.close_received = False
+        Receiving.__init__(self)
         self.remote_id = 0
-        self._unsent: deque[tuple[int, bytes | memoryview]] = deque()  # (0, data) or (type, extended data)
-        self._unsent_bytes = 0
-        self._eof_wanted = False
-        self._producer: Any = None
-        self._streaming = False
-        self._producer_paused = False
-        self._pulling = False
-        self._taking = True  # the consumer of the peer's data takes more
-        self._uncredited = 0
-        self._held: Held = deque()  # data for a consumer that takes no more, kinds as in _unsent
-        self._eof_held = False
-        self._giving = False
-        self._waiting: deque[Callable[[], None] | Held] = deque()  # what came after a request that is being answered
-        self._answering = self._going_on = False
-        self.charged = 0  # bytes taken from the connection's account for this channel
-        self.window_max = self.localWindowSize  # what the window may grow to
-
-    # -- overridden by applications --
 
     def channelOpen(self, specificData: bytes) -> None:
         """The channel is open in both directions."""
 
     def openFailed(self, reason: Any) -> None:
         """The peer refused it, or the connection broke first."""
-
-    def dataReceived(self, data: bytes) -> None:
-        pass
-
-    def extReceived(self, dataType: int, data: bytes) -> None:
-        pass
-
-    def eofReceived(self) -> None:
-        """The peer will send no more data; what is written still reaches it."""
-
-    def closeReceived(self) -> None:
-        """The peer closes."""
-        self.loseConnection()
-
-    def closed(self) -> None:
-        """Nothing more comes or goes. Called once for each channel that was open."""
-
-    def requestReceived(self, requestType: bytes, data: bytes) -> Answer:
-        try:
-            found = getattr(self, "request_" + requestType.replace(b"-", b"_").decode("ascii"), None)
-        except UnicodeDecodeError:
-            return False
-        return found(data) if found is not None else False
-
-    # -- toward the peer --
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What was written and waits, for the peer's window or the network."""
-        return self._unsent_bytes
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``, or keep it until the peer takes it."""
-        size = len(data)
-        if (
-            self._unsent
-            or not size
-            or size > self.remoteWindowLeft
-            or size > self.remoteMaxPacket
-            or self._eof_wanted
-            or self.closing
-            or self.localClosed
-            or self.conn.transport.congested
-        ):
-            self._write(0, data)
-            return
-        self.remoteWindowLeft -= size
-        self.conn.sendData(self, data)  # a producer that should pause now has been told
-        if not self.remoteWindowLeft:
-            self._pause_producer()
-        elif not self._streaming:
-            self._resume_producer()
-
-    def writeExtended(self, dataType: int, data: bytes) -> None:
-        self._write(dataType, data)
-
-    def writeSequence(self, data: Any) -> None:
-        self._write(0, b"".join(data))
-
-    def _write(self, kind: int, data: bytes) -> None:
-        if not data or self.localClosed or self.closing or self._eof_wanted:
-            return
-        self._unsent.append((kind, data))
-        self._unsent_bytes += len(data)
-        self._send()
-        if self._unsent_bytes > limits.CHANNEL_BUFFER:
-            self.log.warn("a channel's writer takes no pause; channel closed")
-            self._unsent.clear()
-            self._unsent_bytes = 0
-            self.loseConnection()
-
-    def _send(self) -> None:
-        """Send what the window and the network take."""
-        unsent, conn = self._unsent, self.conn
-        transport = conn.transport
-        transport.cork()
-        try:
-            while unsent and self.remoteWindowLeft and not transport.congested:
-                kind, data = unsent[0]
-                size, room = len(data), min(self.remoteWindowLeft, self.remoteMaxPacket)
-                if size > room:
-                    data = memoryview(data)
-                    unsent[0] = (kind, data[room:])
-                    data, size = data[:room], room
-                else:
-                    unsent.popleft()
-                self.remoteWindowLeft -= size
-                self._unsent_bytes -= size
-                if kind:
-                    conn.sendExtendedData(self, kind, data)
-                else:
-                    conn.sendData(self, data)
-        finally:
-            transport.uncork()
-        if unsent:
-            self._pause_producer()
-            return
-        if self._eof_wanted and not self.eof_sent and not self.localClosed:
-            self.eof_sent = True
-            conn.send_eof(self)
-        if self.closing:
-            if not self._answering:  # a request that closes the channel is answered first
-                conn.sendClose(self)
-        elif conn.congested or not self.remoteWindowLeft:
-            self._pause_producer()
-        else:
-            self._resume_producer()
-
-    def _pause_producer(self) -> None:
-        if self._producer is not None and self._streaming and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def _resume_producer(self) -> None:
-        if self._producer is None:
-            return
-        if not self._streaming:
-            self._pull()
-        elif self._producer_paused:
-            self._producer_paused = False
-            self._producer.resumeProducing()
-
-    def _pull(self) -> None:
-        if self._pulling:
-            return
-        self._pulling = True
-        try:
-            while self._producer is not None and self.remoteWindowLeft and not self.conn.congested:
-                left = self.remoteWindowLeft
-                self._producer.resumeProducing()
-                if self.remoteWindowLeft == left:  # it will write later, or has nothing
-                    break
-        finally:
-            self._pulling = False
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self._producer is not None:
-            raise RuntimeError("a channel has one producer at a time")
-        if self.localClosed or self.closing:
-            producer.stopProducing()
-            return
-        self._producer, self._streaming, self._producer_paused = producer, streaming, False
-        if not streaming:
-            self._pull()
-        elif self._unsent or self.conn.congested or not self.remoteWindowLeft:
-            self._pause_producer()
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-
-    def addWindowBytes(self, data: int) -> None:
-        if self.remoteWindowLeft + data > 0xFFFFFFFF:
-            raise ProtocolProblem("a window grew beyond 2**32-1")
-        self.remoteWindowLeft += data
-        self._send()
-
-    def sending_resumed(self) -> None:
-        """The network takes more."""
-        if not self.localClosed:
-            self._send()
-
-    def sending_paused(self) -> None:
-        """The network takes no more for now."""
-        self._pause_producer()
-
-    def loseWriteConnection(self) -> None:
-        """Send EOF after the last byte; the peer can still send."""
-        self._eof_wanted = True
-        if not self.localClosed:
-            self._send()
-
-    def loseConnection(self) -> None:
-        """Close after the last byte."""
-        if not self.closing:
-            self.closing = 1
-            if self.conn is not None:
-                self._send()
-
-    def abortConnection(self) -> None:
-        """Close at once; unsent bytes are dropped."""
-        self._unsent.clear()
-        self._unsent_bytes = 0
-        self.loseConnection()
-
-    # -- what it costs --
-
-    def charge(self, size: int, *, spare: bool = False) -> bool:
-        """Whether ``size`` more bytes may be held for this channel; see :meth:`Account.take`. They are given back when
-        the channel closes, or earlier by :meth:`uncharge`."""
-        if not self.conn.account.take(size, spare=spare):
-            return False
-        self.charged += size
-        return True
-
-    def uncharge(self, size: int) -> None:
-        """Give ``size`` bytes back, unless that was done already."""
-        size = min(size, self.charged)
-        self.charged -= size
-        self.conn.account.give(size)
-
-    def release(self) -> None:
-        """Nothing is held for this channel any more."""
-        self.uncharge(self.charged)
-
-    def _charge_event(self, size: int) -> None:
-        if not self.charge(size):
-            raise _no_room()
-
-    # -- from the peer --
-
-    def pauseProducing(self) -> None:
-        self._taking = False
-
-    def resumeProducing(self) -> None:
-        self._taking = True
-        self._give_held()
-        self._credit()
-
-    def stopProducing(self) -> None:
-        self._taking = False
-
-    def _credit(self) -> None:
-        # A quarter of the window at a time: few adjusts, and the peer never runs dry.
-        if (
-            self._uncredited >= self.localWindowSize >> 2
-            and self._taking
-            and not self.localClosed
-            and not self.eof_received
-        ):
-            credit, self._uncredited = self._uncredited, 0
-            if self.localWindowSize < self.window_max:
-                credit += self._grow()
-            self.localWindowLeft += credit
-            self.conn.adjustWindow(self, credit)
-
-    def _grow(self) -> int:
-        """Open the window as data is consumed: to its full size if there is room, or else to twice its size."""
-        for more in (self.window_max - self.localWindowSize, min(self.localWindowSize, self.window_max >> 1)):
-            if self.localWindowSize + more <= self.window_max and self.charge(more, spare=True):
-                self.localWindowSize += more
-                return more
-        return 0
-
-    def got_data(self, kind: int, data: bytes) -> None:
-        """Data from the peer, its size already checked."""
-        if self._answering or self._held or not self._taking or self.localClosed or self.closing:
-            self._not_now(kind, data)
-            return
-        if kind:
-            self.extReceived(kind, data)
-        else:
-            self.dataReceived(data)
-        self._uncredited += len(data)
-        if self._uncredited >= self.localWindowSize >> 2:
-            self._credit()
-
-    def _not_now(self, kind: int, data: bytes) -> None:
-        if self._answering:
-            last = self._waiting[-1] if self._waiting else None
-            if not isinstance(last, deque):
-                self._charge_event(limits.EVENT_COST)
-                last = deque()
-                self._waiting.append(last)
-            self._hold(last, kind, data)
-        elif self.localClosed or self.closing:
-            self._uncredited += len(data)  # read and dropped, until the peer's CLOSE comes
-            self._credit()
-        else:
-            self._hold(self._held, kind, data)
-
-    def _hold(self, held: Held, kind: int, data: bytes) -> None:
-        """Keep ``data`` at the end. A peer that sends it byte by byte costs no more than its window."""
-        if held and len(data) < _SMALL:
-            last_kind, last = held[-1]
-            if last_kind == kind and isinstance(last, bytearray) and len(last) < 16 * _SMALL:
-                last += data
-                return
-        self._charge_event(limits.PIECE_COST)
-        held.append((kind, data if len(data) >= _SMALL else bytearray(data)))
-
-    def _give_held(self, whole: bool = False) -> None:
-        """Give out data, and then its end, as long as the consumer takes it; with ``whole``, all of it."""
-        if self._giving:
-            return
-        self._giving = True
-        try:
-            while self._held and (self._taking or whole):
-                kind, data = self._held.popleft()
-                self.uncharge(limits.PIECE_COST)
-                if self.localClosed or self.closing:
-                    self._uncredited += len(data)
-                else:
-                    self._give(kind, bytes(data))
-        finally:
-            self._giving = False
-        if self._eof_held and (self._taking or whole) and not self._held:
-            self._eof_held = False
-            if not self.localClosed:
-                self.eofReceived()
-
-    def _give(self, kind: int, data: bytes) -> None:
-        if kind:
-            self.extReceived(kind, data)
-        else:
-            self.dataReceived(data)
-        self._uncredited += len(data)
-        self._credit()
-
-    def got_eof(self) -> None:
-        self.eof_received = True
-        if self._answering:
-            self._waiting.append(self.got_eof)
-            return
-        self._eof_held = True
-        self._give_held()
-
-    def got_close(self) -> None:
-        self.close_received = True
-        if self._answering:
-            self._waiting.append(self.got_close)
-            return
-        self._give_held(whole=True)
-        self.remoteClosed = 1
-        if not self.localClosed:
-            self._unsent.clear()  # the peer takes nothing more
-            self._unsent_bytes = 0
-            self.closeReceived()
-            self.conn.sendClose(self)
-        self.conn.close_if_done(self)
-
-    def got_request(self, name: bytes, want_reply: bool, data: bytes) -> None:
-        if self._answering:
-            if len(self._waiting) >= limits.PENDING_EVENTS * 64:
-                raise ProtocolProblem("too many requests wait for an answer")
-            size = len(name) + len(data) + limits.EVENT_COST
-            self._charge_event(size)
-            self._waiting.append(lambda: self._request_waited(name, want_reply, data, size))
-            return
-        if self.localClosed:
-            return
-        self._answering = True
-        try:
-            answer = self.requestReceived(name, data)
-        except Exception:  # noqa: BLE001 - one request's fault ends neither the channel nor the connection
-            answer = self._broken_request()
-        if inspect.isawaitable(answer):
-            size = len(data) + limits.EVENT_COST
-            if not self.conn.account.take(size):
-                if inspect.iscoroutine(answer):
-                    answer.close()
-                raise _no_room()
-            Deferred.fromCoroutine(self._answer(answer, want_reply, size)).addErrback(self.conn.broken)
-        else:
-            self._reply(answer, want_reply)
-            self._go_on()
-
-    def _request_waited(self, name: bytes, want_reply: bool, data: bytes, size: int) -> None:
-        self.uncharge(size)
-        self.got_request(name, want_reply, data)
-
-    async def _answer(self, answer: Awaitable[Any], want_reply: bool, size: int) -> None:
-        try:
-            given = await answer
-        except Exception:  # noqa: BLE001 - as above
-            given = self._broken_request()
-        finally:
-            self.conn.account.give(size)
-        self._reply(given, want_reply)
-        self._go_on()
-
-    def _broken_request(self) -> bool:
-        failure = Failure()
-        if failure.check(TeleconchError, SSHProblem):
-            self.log.info("channel request refused: {error}", error=failure.getErrorMessage())
-        else:
-            self.log.failure("a channel request broke", failure=failure)
-        return False
-
-    def _reply(self, answer: object, want_reply: bool) -> None:
-        if want_reply and not self.localClosed:
-            self.conn.send_reply(self, bool(answer))
-
-    def _go_on(self) -> None:
-        self._answering = False
-        if self.closing and not self.localClosed:
-            self._send()
-        if self._going_on:  # a request that waited was answered at once: the loop below takes the next
-            return
-        self._going_on = True
-        try:
-            while self._waiting and not self._answering:
-                event = self._waiting.popleft()
-                if isinstance(event, deque):
-                    self.uncharge(limits.EVENT_COST + limits.PIECE_COST * len(event))
-                    for kind, data in event:
-                        self.got_data(kind, bytes(data))
-                else:
-                    event()
-        finally:
-            self._going_on = False
-
-    def gone(self) -> None:
-        """Both sides have closed, or the connection is gone."""
-        self._waiting.clear()
-        self._give_held(whole=True)
-        self._unsent.clear()
-        self._unsent_bytes = 0
-        self.closing = self.localClosed = self.remoteClosed = 1
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.closed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from struct import Struct
 from typing import Any, Final
 
@@ -163,7 +163,10 @@ class Connection(SSHConnection):
         """Fires once the peer's global requests up to now are answered; None if they are. ConnectionLost."""
         return self._requests.answered()
 
-    def broken(self, failure: Failure) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
         """An error that nobody expected: the log gets all of it, the peer one sentence."""
         if isinstance(failure.value, SSHProblem):
             self.transport.fail(failure.value)
@@ -187,7 +190,7 @@ class Connection(SSHConnection):
             return
         self._opening += 1
         opening = self._open(kind, sender, window, max_packet, reader.rest(), len(packet))
-        Deferred.fromCoroutine(opening).addErrback(self.broken)
+        self.later(opening)
 
     async def _open(self, kind: bytes, sender: int, window: int, max_packet: int, data: bytes, size: int) -> None:
         """The message's ``size`` bytes, and the least that a channel costs, were taken from the account."""
@@ -448,16 +451,8 @@ class Connection(SSHConnection):
         self.transport.sendPacket(number, uint32(channel.remote_id))
 
     def sendClose(self, channel: Channel) -> None:
-        if channel.localClosed:
-            return
-        channel.localClosed = 1
         if channel in self.channelsToRemoteChannel:
             self.transport.sendPacket(messages.CHANNEL_CLOSE, uint32(channel.remote_id))
-            self.close_if_done(channel)
-
-    def close_if_done(self, channel: Channel) -> None:
-        if channel.localClosed and channel.remoteClosed:
-            self.channelClosed(channel)
 
     def channelClosed(self, channel: Channel) -> None:
         if channel not in self.channelsToRemoteChannel:

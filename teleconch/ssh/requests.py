@@ -90,7 +90,7 @@ class GlobalRequests:
         self._received += 1
         if not self._busy:
             self._busy = True
-            Deferred.fromCoroutine(self._answer_all()).addErrback(self._connection.broken)
+            self._connection.later(self._answer_all())
 
     def answered(self) -> Deferred[None] | None:
         """Fires once all that the peer has asked so far is answered; None if it is. ConnectionLost."""
