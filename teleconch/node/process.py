@@ -123,7 +123,7 @@ class Launcher:
         self._outgoing: OrderedDict[bytes, _Waiting | None] = OrderedDict()  # messages, and what goes with them
         self._last_id = 0
         self.uids: dict[str, int] = {}  # of logins that have had a process
-        self.held: Callable[[str, int], None] = lambda user, seconds: None  # see NodeServer
+        self.held: Callable[[str, int], None] = lambda user, seconds: None  # see held_up
 
     @property
     def pid(self) -> int | None:

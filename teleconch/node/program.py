@@ -14,7 +14,7 @@ from teleconch.audit.events import Peer, SessionEnd, SessionStart
 from teleconch.errors import TeleconchError
 from teleconch.node.files.programs import is_scp
 from teleconch.node.files.transfers import Transfers
-from teleconch.node.place import Place
+from teleconch.node.parts import NodeParts
 from teleconch.node.process import NOT_STARTED, Process
 from teleconch.node.pty import Terminal
 from teleconch.node.start import Request
@@ -37,9 +37,9 @@ class UserProgram:
     request is answered first.
     """
 
-    def __init__(self, place: Place, terminal: Terminal | None, who: Peer, sid: str) -> None:
+    def __init__(self, parts: NodeParts, terminal: Terminal | None, who: Peer, sid: str) -> None:
         """``terminal`` is this program's from now on."""
-        self._place = place
+        self._parts = parts
         self._terminal = terminal
         self._who = who
         self._sid = sid
@@ -53,7 +53,7 @@ class UserProgram:
 
     def tell(self, events: ProgramEvents) -> None:
         self._events = events
-        self._wires = Wires(self._place.reactor, events, events.output_over, events.input_lost)
+        self._wires = Wires(self._parts.reactor, events, events.output_over, events.input_lost)
         self.output_to, self.is_over, self.quiet = self._wires.output_to, self._wires.over, self._wires.quiet
         self.pause_output, self.resume_output = self._wires.pause, self._wires.resume
         self.end_output = self._wires.end_output
@@ -66,7 +66,7 @@ class UserProgram:
             process = self._process = self._launch(request, owner)
         except (TeleconchError, OSError) as error:
             self._wires.close()
-            self._place.reactor.callLater(0, self._not_started, error)
+            self._parts.reactor.callLater(0, self._not_started, error)
         except BaseException:
             self._events.hang_up("internal error")
             raise
@@ -81,13 +81,13 @@ class UserProgram:
         )
         report = None
         if moves_files:
-            self._transfers = Transfers(self._place.reactor, self._place.emitter, self._who, self._sid)
-            request = evolve(request, programs=self._place.programs.folder())
+            self._transfers = Transfers(self._parts.reactor, self._parts.emitter, self._who, self._sid)
+            request = evolve(request, programs=self._parts.programs.folder())
         terminal = self._terminal
         ends = self._wires.on_pipes() if terminal is None else self._wires.on_terminal(terminal)
         if self._transfers is not None:
             report = self._transfers.take_child_end()
-        return self._place.launcher.spawn(request, *ends, report, owner=owner)
+        return self._parts.launcher.spawn(request, *ends, report, owner=owner)
 
     async def _watch(self, process: Process, request: Request) -> None:
         try:
@@ -99,7 +99,7 @@ class UserProgram:
             return
         self._started = True
         command = request.command
-        self._place.emitter.emit(
+        self._parts.emitter.emit(
             SessionStart(
                 peer=self._who,
                 sid=self._sid,
@@ -116,7 +116,7 @@ class UserProgram:
         self._end(NOT_STARTED)
 
     def _fail(self, sentence: str) -> None:
-        self._place.emitter.emit(SessionStart(peer=self._who, sid=self._sid, error=sentence))
+        self._parts.emitter.emit(SessionStart(peer=self._who, sid=self._sid, error=sentence))
         self._events.failed(sentence)
 
     def _broken(self, failure: Failure) -> None:
@@ -174,4 +174,4 @@ class UserProgram:
         if not self._started:
             return
         code = None if end.status is None else os.waitstatus_to_exitcode(end.status)
-        self._place.emitter.emit(SessionEnd(peer=self._who, sid=self._sid, exit_code=code, error=end.error or ""))
+        self._parts.emitter.emit(SessionEnd(peer=self._who, sid=self._sid, exit_code=code, error=end.error or ""))

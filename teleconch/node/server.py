@@ -24,7 +24,7 @@ from teleconch.node.environment import address
 from teleconch.node.forward.forwarding import Forwarding
 from teleconch.node.forward.session import SessionForwarding
 from teleconch.node.gate import Gate
-from teleconch.node.place import Place
+from teleconch.node.parts import NodeParts
 from teleconch.node.session import SessionChannel
 from teleconch.resources.identity import SSHIdentity
 from teleconch.ssh import messages
@@ -40,32 +40,29 @@ class NodeUser(ConchUser):
 
     conn: Connection
 
-    def __init__(
-        self, identity: SSHIdentity, login: str, peer: IAddress, place: Place, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, identity: SSHIdentity, login: str, peer: IAddress, parts: NodeParts) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
         self.user = identity.user
         self.login = login
         self._peer = peer
-        self._place = place
-        self._now = now
+        self._parts = parts
         self._no_more_sessions = False
         self._who: Peer | None = None
-        self.gate = Gate(self.permit, self.who, place.emitter)
+        self.gate = Gate(self.permit, self.who, parts.emitter)
         self.forwarding = Forwarding(
             self.gate,
             lambda: self.conn,
-            reactor=place.reactor,
-            launcher=place.launcher,
+            reactor=parts.reactor,
+            launcher=parts.launcher,
             login=login,
             check_share=self.check_share,
-            gateway_ports=place.gateway_ports,
+            gateway_ports=parts.gateway_ports,
         )
 
     def permit(self) -> AccessPermit:
         """What may be done at this moment. AccessDenied."""
-        return permit_access(self.identity, self.login, self._place.host_uuid, self._now())
+        return permit_access(self.identity, self.login, self._parts.host_uuid, self._parts.now())
 
     def who(self) -> Peer:
         """This connection in events, once it is up."""
@@ -73,7 +70,7 @@ class NodeUser(ConchUser):
             self._who = Peer(
                 user=self.user,
                 login=self.login,
-                server_id=self._place.host_uuid,
+                server_id=self._parts.host_uuid,
                 addr_local="{}:{}".format(*address(self.conn.transport.getHost())),
                 addr_remote="{}:{}".format(*address(self._peer)),
             )
@@ -89,7 +86,7 @@ class NodeUser(ConchUser):
         """LimitExceeded if this user, over all their connections, may have no more of what all users share."""
         if not shares.crowded():
             return
-        held = sum(user.descriptors() for user in self._place.users if user.identity.user == self.identity.user)
+        held = sum(user.descriptors() for user in self._parts.users if user.identity.user == self.identity.user)
         if shares.too_many(held):
             raise LimitExceeded("You have too much open on this node, which has little left; close some of it first.")
 
@@ -126,7 +123,7 @@ class NodeUser(ConchUser):
             raise self._refused(b"session", "The client has said that it opens no more sessions, and opened one.")
         host = self.conn.transport.getHost()
         forwarding = SessionForwarding(self.forwarding)
-        return SessionChannel(permit, self.gate, self._place, self.who(), self._peer, host, forwarding)
+        return SessionChannel(permit, self.gate, self._parts, self.who(), self._peer, host, forwarding)
 
     def global_request(self, name: bytes, data: bytes) -> bool | Awaitable[bool | bytes]:
         """Listeners toward the client (RFC 4254 section 7.1), and the client's word that its sessions are all open, so
@@ -138,19 +135,19 @@ class NodeUser(ConchUser):
 
     def logout(self) -> None:
         """The connection is gone; its channels have been closed."""
-        self._place.users.discard(self)
+        self._parts.users.discard(self)
         self.forwarding.close()
-        if not self._place.users:
-            self._place.launcher.rest()
+        if not self._parts.users:
+            self._parts.launcher.rest()
 
     def _refused(
         self, kind: bytes, sentence: str, code: int = messages.OPEN_ADMINISTRATIVELY_PROHIBITED
     ) -> ChannelRefused:
         if kind == b"session":
-            self._place.emitter.emit(SessionStart(peer=self.who(), error=sentence))
+            self._parts.emitter.emit(SessionStart(peer=self.who(), error=sentence))
         else:
             shown = kind[:64].decode("ascii", "replace")
-            self._place.emitter.emit(Port(peer=self.who(), kind=shown, addr="nowhere", error=sentence))
+            self._parts.emitter.emit(Port(peer=self.who(), kind=shown, addr="nowhere", error=sentence))
         return ChannelRefused(code, sentence)
 
 
@@ -158,9 +155,8 @@ class NodeUser(ConchUser):
 class NodeRealm:
     """Makes a :class:`NodeUser` from a checked identity (twisted.cred)."""
 
-    def __init__(self, place: Place, now: Callable[[], float]) -> None:
-        self._place = place
-        self._now = now
+    def __init__(self, parts: NodeParts) -> None:
+        self._parts = parts
 
     def requestAvatar(
         self, avatarId: Any, mind: object, *interfaces: type[Interface]
@@ -169,8 +165,8 @@ class NodeRealm:
         if IConchUser not in interfaces:
             raise NotImplementedError("a node has SSH users only")
         identity, login, peer = avatarId
-        user = NodeUser(identity, login, peer, self._place, self._now)
+        user = NodeUser(identity, login, peer, self._parts)
         user.permit()
         user.check_share()
-        self._place.users.add(user)
+        self._parts.users.add(user)
         return IConchUser, user, user.logout

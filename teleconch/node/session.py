@@ -27,7 +27,7 @@ from teleconch.node.files.child import SFTP
 from teleconch.node.forward.session import X11_REQUEST, SessionForwarding
 from teleconch.node.gate import Gate, asked
 from teleconch.node.launch import rc
-from teleconch.node.place import Place
+from teleconch.node.parts import NodeParts
 from teleconch.node.program import UserProgram
 from teleconch.node.start import Request
 from teleconch.node.starting import NO_MEMORY
@@ -51,7 +51,7 @@ class SessionChannel(Channel):
         self,
         permit: AccessPermit,
         gate: Gate,
-        place: Place,
+        parts: NodeParts,
         who: Peer,
         peer: IAddress,
         host: IAddress,
@@ -62,20 +62,20 @@ class SessionChannel(Channel):
         if not isinstance(permit, AccessPermit):
             raise TypeError("a session needs a permit")
         super().__init__()
-        self.id_text = place.new_id()
+        self.id_text = parts.new_id()
         self._gate = gate
-        self._place = place
+        self._parts = parts
         self._facts = SessionFacts(
             session_id=self.id_text,
             user=permit.identity.user,
-            host_uuid=place.host_uuid,
-            cluster=place.cluster,
+            host_uuid=parts.host_uuid,
+            cluster=parts.cluster,
             peer=peer,
             host=host,
         )
         self._who = who
         self._forwarding = forwarding
-        self._requested = Requested(place.accept_env)
+        self._requested = Requested(parts.accept_env)
         self._terminal: pty.Terminal | None = None  # until there is a program on it
         self._party: ChannelParty | None = None
         self.pauseProducing()  # what a hasty client sends waits until there is a session
@@ -151,7 +151,7 @@ class SessionChannel(Channel):
         return super().requestReceived(requestType, data)
 
     def _refuse(self, sentence: str) -> bool:
-        self._place.emitter.emit(SessionStart(peer=self._who, sid=self.id_text, error=sentence))
+        self._parts.emitter.emit(SessionStart(peer=self._who, sid=self.id_text, error=sentence))
         return False
 
     # --- the session -------------------------------------------------------------------------------------------------
@@ -180,8 +180,8 @@ class SessionChannel(Channel):
             rc=rc.USER if Kind.USER_RC in permit.kinds and serve is None else rc.SYSTEM,
             cookie=self._forwarding.cookie,
         )
-        program = UserProgram(self._place, terminal, self._who, self.id_text)
-        live = self._place.live.begin(self.id_text, program, program.session_over)
+        program = UserProgram(self._parts, terminal, self._who, self.id_text)
+        live = self._parts.live.begin(self.id_text, program, program.session_over)
         program.start(request, owner=self.conn.account)
         self.take_part(live, Right.WRITE)
         return True

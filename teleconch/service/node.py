@@ -2,77 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+from random import SystemRandom
+from typing import Protocol
 
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThread
 
-from teleconch.api.membership import Membership
+from teleconch.api.interface import Hosts
 from teleconch.audit.emitter import Emitter
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
-from teleconch.node.labels import LabelCommand
+from teleconch.errors import BadParameter, TeleconchError
+from teleconch.node.description import Description
+from teleconch.node.heartbeat import Heartbeat
+from teleconch.node.held_up import end_holders
+from teleconch.node.labels import LabelCommand, Labels
 from teleconch.node.launch import oom
+from teleconch.node.parts import NodeParts
+from teleconch.node.process import Launcher
+from teleconch.node.server import NodeRealm
 from teleconch.node.service import NodeServer
-from teleconch.node.start import LoginRules
+from teleconch.node.settings import NodeSettings
+from teleconch.node.start import IReactorNode, LoginRules
 from teleconch.resources.addresses import host_of, no_other_machine
 from teleconch.service.role import (
-    JoinHow,
-    Role,
+    Member,
+    MemberRole,
     address_toward,
-    auth_is_here,
     cannot_listen,
-    host_names,
     listener,
     server_options,
+    ssh_server,
 )
+from teleconch.ssh.server import ServerOptions
 
 
-class NodeRole(Role):
+class NodeRole(MemberRole):
     """One node."""
 
     name = "node"
-
-    def __init__(self, reactor: Any, config: Config, how: JoinHow, emitter: Emitter) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._how = how
-        self._emitter = emitter
-        self._membership: Membership | None = None
-        self._server: NodeServer | None = None
+    _server: NodeServer | None = None
 
     async def start(self) -> None:
         config, ssh = self._config, self._config.ssh_service
-        here = await deferToThread(auth_is_here, self._how.auth_servers)
         addr = await self._dialled_address()
-        self._membership = membership = Membership(
-            self._reactor,
-            data_dir=config.teleport.data_dir,
-            role=self.name,
-            nodename=config.teleport.nodename,
-            addresses=host_names(config, [ssh.listen_addr], ssh.public_addr, here),
-            found_at=_alone_at(addr),
-            auth_servers=self._how.auth_servers,
-            token=self._how.token,
-            token_problem=self._how.token_problem,
-            ca_pins=self._how.ca_pins,
-            now=self._reactor.seconds,
-        )
-        await membership.start()
+        membership = await self._join([ssh.listen_addr], ssh.public_addr, _alone_at(addr))
         oom.protect()
-        self._server = NodeServer(
+        self._server = node_server(
             self._reactor,
             membership,
             listener(self._reactor, ssh.listen_addr),
-            nodename=config.teleport.nodename,
-            addr=addr,
-            public_addrs=[str(address) for address in ssh.public_addr],
-            labels=ssh.labels,
-            commands=[LabelCommand(each.name, each.command, each.period) for each in ssh.commands],
-            accept_env=ssh.accept_env,
-            gateway_ports=ssh.gateway_ports,
-            rules=LoginRules(ssh.pam_service, ssh.permit_user_env),
-            options=server_options(config),
+            node_settings(config, addr),
+            server_options(config),
             emitter=self._emitter,
             now=self._reactor.seconds,
             refused=self.refused,
@@ -105,8 +93,85 @@ class NodeRole(Role):
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stopService()
-        if self._membership is not None:
-            self._membership.stop()
+        await super().stop()
+
+
+class NodeMember(Member, Protocol):
+    """What a node needs besides: the auth server that it pings, and someone to tell what became of the pings."""
+
+    @property
+    def client(self) -> Hosts: ...
+    def acknowledged(self) -> None: ...
+    def refused(self, error: TeleconchError) -> None: ...
+
+
+def node_settings(config: Config, addr: str | None) -> NodeSettings:
+    """Those of the configuration, for a node that proxies dial at ``addr``."""
+    ssh = config.ssh_service
+    return NodeSettings(
+        nodename=config.teleport.nodename,
+        addr=addr,
+        public_addrs=tuple(str(address) for address in ssh.public_addr),
+        labels=ssh.labels,
+        commands=tuple(LabelCommand(each.name, each.command, each.period) for each in ssh.commands),
+        accept_env=ssh.accept_env,
+        gateway_ports=ssh.gateway_ports,
+        rules=LoginRules(ssh.pam_service, ssh.permit_user_env),
+    )
+
+
+def node_server(
+    reactor: IReactorNode,
+    member: NodeMember,
+    endpoint: IStreamServerEndpoint,
+    settings: NodeSettings,
+    options: ServerOptions | None = None,
+    *,
+    emitter: Emitter,
+    now: Callable[[], float] = time.time,
+    refused: Callable[[str], None] = lambda sentence: None,
+) -> NodeServer:
+    """A node of which every part is made here. ``member`` has joined already; its auth server may be down. ``refused``
+    is called with a sentence when the auth server refuses a ping, and with an empty one when it accepts a ping.
+    BadParameter."""
+    if settings.rules.pam_service is not None and os.geteuid() != 0:
+        raise BadParameter("PAM needs a node that runs as root: run it so, or set ssh_service.pam.enabled to no.")
+    launcher = Launcher(reactor, settings.rules)
+    parts = NodeParts(
+        reactor,
+        launcher,
+        member.uuid,
+        member.cluster,
+        now,
+        lambda: str(uuid.uuid4()),
+        emitter,
+        accept_env=settings.accept_env,
+        gateway_ports=settings.gateway_ports,
+    )
+    launcher.held = partial(end_holders, parts)
+    factory = ssh_server(reactor, NodeRealm(parts), member, options, name="node", emitter=emitter, now=now)
+    labels = Labels(reactor, settings.labels, settings.commands, lambda: heartbeat.changed())
+    description = Description(settings, member.uuid, member.cluster, labels)
+
+    def ping_accepted() -> None:
+        member.acknowledged()
+        refused("")
+
+    def ping_refused(error: TeleconchError) -> None:
+        member.refused(error)
+        refused(str(error))
+
+    heartbeat = Heartbeat(
+        reactor,
+        member.client,
+        description.current,
+        instance=secrets.token_hex(16),
+        random=SystemRandom().random,
+        now=now,
+        reached=ping_accepted,
+        refused=ping_refused,
+    )
+    return NodeServer(endpoint, factory, parts, labels, description, heartbeat, settings.stop_deadline)
 
 
 def _alone_at(addr: str | None) -> str | None:

@@ -2,77 +2,58 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.threads import deferToThread
+from twisted.internet.interfaces import IStreamServerEndpoint
 
+from teleconch.api.interface import Watches
 from teleconch.api.membership import Membership
+from teleconch.api.watcher import Watcher
 from teleconch.audit.emitter import Emitter
-from teleconch.config.values import Config
+from teleconch.proxy.dial import Dialler
+from teleconch.proxy.directory import Directory
+from teleconch.proxy.roads import Roads
+from teleconch.proxy.router import Router
+from teleconch.proxy.server import ProxyParts, ProxyRealm
 from teleconch.proxy.service import ProxyServer
-from teleconch.service.role import (
-    JoinHow,
-    Role,
-    auth_is_here,
-    cannot_listen,
-    host_names,
-    listener,
-    server_options,
-)
+from teleconch.proxy.shares import Shares
+from teleconch.resources.kind import NODES
+from teleconch.service.role import Member, MemberRole, cannot_listen, listener, server_options, ssh_server
+from teleconch.ssh.server import ServerOptions
 from teleconch.web.app import WebSettings
 from teleconch.web.service import WebServer
 from teleconch.web.tls import files_reader
 
 
-class ProxyRole(Role):
+class ProxyRole(MemberRole):
     """One proxy."""
 
     name = "proxy"
-
-    def __init__(self, reactor: Any, config: Config, how: JoinHow, emitter: Emitter) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._how = how
-        self._emitter = emitter
-        self._membership: Membership | None = None
-        self._server: ProxyServer | None = None
-        self._web: WebServer | None = None
+    _server: ProxyServer | None = None
+    _web: WebServer | None = None
 
     async def start(self) -> None:
         config, proxy = self._config, self._config.proxy_service
-        self._membership = membership = Membership(
-            self._reactor,
-            data_dir=config.teleport.data_dir,
-            role=self.name,
-            nodename=config.teleport.nodename,
-            addresses=host_names(
-                config,
-                [proxy.listen_addr, proxy.web_listen_addr],
-                [*proxy.public_addr, *proxy.ssh_public_addr],
-                await deferToThread(auth_is_here, self._how.auth_servers),
-            ),
-            auth_servers=self._how.auth_servers,
-            token=self._how.token,
-            token_problem=self._how.token_problem,
-            ca_pins=self._how.ca_pins,
-            now=self._reactor.seconds,
+        membership = await self._join(
+            [proxy.listen_addr, proxy.web_listen_addr], [*proxy.public_addr, *proxy.ssh_public_addr]
         )
-        await membership.start()
         self._web = self._web_server(membership)
         try:
             web: Any = await self._web.listening()
         except CannotListenError as error:
             raise cannot_listen(error, proxy.web_listen_addr, "proxy_service.web_listen_addr") from error
-        self._server = ProxyServer(
+        self._server = proxy_server(
             self._reactor,
-            endpoint=listener(self._reactor, proxy.listen_addr),
-            member=membership,
-            nodes=membership.client,
+            membership,
+            membership.client,
+            listener(self._reactor, proxy.listen_addr),
+            server_options(config),
             auth_addresses=self._how.auth_servers,
-            emitter=self._emitter,
             own_ports=(web.port,),
-            options=server_options(config),
+            emitter=self._emitter,
             now=self._reactor.seconds,
             refused=self.refused,
         )
@@ -106,5 +87,42 @@ class ProxyRole(Role):
             await self._web.stopService()
         if self._server is not None:
             await self._server.stopService()
-        if self._membership is not None:
-            self._membership.stop()
+        await super().stop()
+
+
+def proxy_server(
+    reactor: Any,
+    member: Member,
+    nodes: Watches,
+    endpoint: IStreamServerEndpoint,
+    options: ServerOptions | None = None,
+    *,
+    auth_addresses: Iterable[str],
+    own_ports: Iterable[int] = (),
+    emitter: Emitter,
+    now: Callable[[], float] = time.time,
+    refused: Callable[[str], None] = lambda sentence: None,
+) -> ProxyServer:
+    """A proxy of which every part is made here, and which leads users to the nodes of ``nodes``.
+
+    ``auth_addresses`` are ``host:port``, ``own_ports`` those of other services of this host: none is dialled as a node.
+    ``refused`` is called with the auth server's sentence when it refuses this host, and with an empty one when it does
+    not.
+    """
+    directory = Directory(now)
+    watcher = Watcher(reactor, nodes, NODES, directory, refused=refused)
+    dialler = Dialler(reactor, auth_addresses, own_ports)
+    parts = ProxyParts(
+        clock=reactor,
+        now=now,
+        cluster=member.cluster,
+        first_picture=watcher.first_picture,
+        router=Router(directory, member.cluster),
+        dialler=dialler,
+        roads=Roads(reactor, (dialler,)),
+        shares=Shares(reactor),
+        emitter=emitter,
+        server_id=member.uuid,
+    )
+    factory = ssh_server(reactor, ProxyRealm(parts), member, options, name="proxy", emitter=emitter, now=now)
+    return ProxyServer(reactor, endpoint, factory, watcher, dialler)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
+from twisted.cred.portal import IRealm, Portal
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.threads import deferToThread
 
+from teleconch.api.membership import Membership
+from teleconch.audit.emitter import Emitter
 from teleconch.config.addresses import Address
 from teleconch.config.values import Config
 from teleconch.errors import BadParameter
 from teleconch.outgoing import ways_to
 from teleconch.resources.address import split_address
 from teleconch.resources.addresses import no_other_machine
+from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.secret import Secret
+from teleconch.ssh.checker import CertificateChecker
+from teleconch.ssh.hostkey import CurrentKeys
 from teleconch.ssh.limits import Limits
-from teleconch.ssh.server import ServerOptions
+from teleconch.ssh.server import ServerOptions, SSHServerFactory
 
 BACKLOG = 1024  # connections that wait to be accepted
 
@@ -64,6 +71,77 @@ def join_how(config: Config) -> JoinHow:
         teleport.auth_token,
         tuple(teleport.ca_pin),
         teleport.auth_token_problem,
+    )
+
+
+class MemberRole(Role):
+    """A role that is a member of the cluster: it joins before anything else."""
+
+    def __init__(self, reactor: Any, config: Config, how: JoinHow, emitter: Emitter) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._how = how
+        self._emitter = emitter
+        self._membership: Membership | None = None
+
+    async def _join(
+        self, listen: Iterable[Address], public: Iterable[Address], found_at: str | None = None
+    ) -> Membership:
+        """Become a member that is reached at these addresses (see ``host_names``). As ``Membership.start``."""
+        config, how = self._config, self._how
+        here = await deferToThread(auth_is_here, how.auth_servers)
+        self._membership = Membership(
+            self._reactor,
+            data_dir=config.teleport.data_dir,
+            role=self.name,
+            nodename=config.teleport.nodename,
+            addresses=host_names(config, listen, public, here),
+            found_at=found_at,
+            auth_servers=how.auth_servers,
+            token=how.token,
+            token_problem=how.token_problem,
+            ca_pins=how.ca_pins,
+            now=self._reactor.seconds,
+        )
+        await self._membership.start()
+        return self._membership
+
+    async def stop(self) -> None:
+        if self._membership is not None:
+            self._membership.stop()
+
+
+class Member(Protocol):
+    """What an SSH server needs of its host's membership in the cluster (``api.membership.Membership`` is one)."""
+
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    def host_keys(self) -> tuple[Secret, str]: ...
+    def authorities(self) -> tuple[TrustedAuthority, ...]: ...
+
+
+def ssh_server(
+    reactor: Any,
+    realm: IRealm,
+    member: Member,
+    options: ServerOptions | None,
+    *,
+    name: str,
+    emitter: Emitter,
+    now: Callable[[], float],
+) -> SSHServerFactory:
+    """An SSH server for the users of the member's cluster, who become avatars of ``realm``."""
+    checker = CertificateChecker(lambda: user_authorities(member.authorities(), member.cluster), now)
+    return SSHServerFactory(
+        reactor,
+        Portal(realm, [checker]),
+        CurrentKeys(member.host_keys),
+        options,
+        name,
+        emitter=emitter,
+        server_id=member.uuid,
     )
 
 

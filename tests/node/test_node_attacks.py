@@ -84,7 +84,7 @@ async def test_client_that_is_gone_before_its_shell(world: World, other_user: st
     world.allow("root", other_user)
     victim = world.start("echo here; exec sleep 60", stdin=None)
     await victim.until(b"here")
-    launcher = world.node.launcher.pid
+    launcher = world.node.parts.launcher.pid
     assert launcher is not None
     os.kill(launcher, signal.SIGSTOP)  # it is busy: the start is read when the terminal is gone
     connection = await world.connect(other_user)
@@ -93,7 +93,7 @@ async def test_client_that_is_gone_before_its_shell(world: World, other_user: st
     await connection.sendRequest(session, b"pty-req", pty, wantReply=1)
     await connection.sendRequest(session, b"shell", b"", wantReply=1)
     connection.transport.loseConnection()
-    await until(lambda: len(world.node.place.live) == 1)
+    await until(lambda: len(world.node.parts.live) == 1)
     os.kill(launcher, signal.SIGCONT)
     assert (await world.ssh("echo next")).out == b"next\n"
     assert alive(launcher)
@@ -154,9 +154,9 @@ async def test_launcher_that_is_started_again(world: World, other_user: str, mon
     world.allow(other_user)
     before = (await world.ssh("ulimit -Sn", login=other_user)).out
     soft, hard = 600, min(4000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1)
-    monkeypatch.setattr(world.node.launcher, "_files", (soft, hard))  # as it was when the daemon raised its own
-    os.kill(world.node.launcher.pid or 0, signal.SIGKILL)
-    await until(lambda: world.node.launcher.pid is None)
+    monkeypatch.setattr(world.node.parts.launcher, "_files", (soft, hard))  # as it was when the daemon raised its own
+    os.kill(world.node.parts.launcher.pid or 0, signal.SIGKILL)
+    await until(lambda: world.node.parts.launcher.pid is None)
     after = await world.ssh("ulimit -Sn; ulimit -Hn", login=other_user)
     assert int(before) != soft
     assert after.out.decode() == f"{soft}\n{hard}\n"
@@ -204,7 +204,7 @@ async def test_signals_without_end(world: World, other_user: str) -> None:
     session = await opened(connection)
     await connection.sendRequest(session, b"exec", string(b"trap '' USR1; echo on; sleep 60"), wantReply=1)
     await until(lambda: session.said)
-    launcher = world.node.launcher
+    launcher = world.node.parts.launcher
     os.kill(launcher.pid or 0, signal.SIGSTOP)
     try:
         for _ in range(3000):
@@ -290,7 +290,7 @@ async def test_all_of_a_users_processes_killed(tmp_path: Path, other_user: str) 
     world.allow("root", other_user)
     victim = world.start("echo here; exec sleep 60", stdin=None)
     await victim.until(b"here")
-    launcher = world.node.launcher.pid
+    launcher = world.node.parts.launcher.pid
     forward = world.start(
         "echo ready; exec sleep 61", options=("-R", f"/tmp/{other_user}.s:127.0.0.1:1"), login=other_user, stdin=None
     )
@@ -302,7 +302,7 @@ async def test_all_of_a_users_processes_killed(tmp_path: Path, other_user: str) 
     children = Path(f"/proc/{launcher}/task/{launcher}/children")
     await until(lambda: len(children.read_text().split()) == 1)
     assert not victim.done.called
-    assert world.node.launcher.pid == launcher
+    assert world.node.parts.launcher.pid == launcher
     await world.close()
     Path(f"/tmp/{other_user}.s").unlink(missing_ok=True)
 
@@ -432,7 +432,7 @@ async def test_words_for_the_log(world: World, other_user: str) -> None:
             await connection.sendGlobalRequest(name, data, wantReply=1)
     connection.transport.sendDisconnect(11, evil)
     await connection.disconnected
-    await until(lambda: not world.node.place.users)
+    await until(lambda: not world.node.parts.users)
     lines = [format_line(event) for event in world.events]
     assert len(lines) > 10
     for line in lines:
@@ -667,7 +667,7 @@ async def test_descriptors_of_one_user(world: World) -> None:
             assert session.said == b"in\n"
         for session in sessions:
             session.loseConnection()
-        await until(lambda: not world.node.place.live)
+        await until(lambda: not world.node.parts.live)
         session = await opened(connections[0])
         await connections[0].sendRequest(session, b"exec", string(b"echo again"), wantReply=1)
         await until(lambda: session.over)

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet import reactor, task
 
 from teleconch.codec import string
@@ -166,7 +167,7 @@ async def test_process_that_does_not_read(connection: Connection, world: World) 
     session.registerProducer(Producer(), False)
     await task.deferLater(reactor, 0.7)
     assert Producer.sent < 16
-    (live,) = world.node.place.live
+    (live,) = world.node.parts.live
     assert 0 < live.program._wires._sink.size <= 4 << 20
     await session.over
     assert session.said().strip() == b"67108864"
@@ -195,7 +196,7 @@ async def test_certificate_ends_while_connected(world: World) -> None:
     (transport,) = world.node.factory.connections
     user = transport.service.avatar
     clock.advance(user.identity.valid_before + 1)
-    user._now = clock.seconds
+    user._parts = evolve(user._parts, now=clock.seconds)
     with pytest.raises(ChannelRefused, match="expired"):
         await open_session(connection)
     connection.close()
@@ -205,7 +206,7 @@ async def test_certificate_ends_while_connected(world: World) -> None:
 def test_no_session_without_a_permit(world: World) -> None:
     """A session cannot even be made without a permit: no road around the gate."""
     with pytest.raises(TypeError):
-        SessionChannel(None, None, world.node.place, None, None, None, None)  # type: ignore[arg-type]
+        SessionChannel(None, None, world.node.parts, None, None, None, None)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred

@@ -29,7 +29,7 @@ from teleconch.node.start import LoginRules
 async def begin():
     world = await running_node(Path(sys.argv[1]), rules=LoginRules(sys.argv[3] or None))
     world.allow(sys.argv[2])
-    print(json.dumps([world.ssh_line(login=sys.argv[2]), world.node.launcher.pid]), flush=True)
+    print(json.dumps([world.ssh_line(login=sys.argv[2]), world.node.parts.launcher.pid]), flush=True)
 
 Deferred.fromCoroutine(begin()).addErrback(lambda failure: (failure.printTraceback(), reactor.stop()))
 reactor.run()
@@ -208,8 +208,8 @@ async def test_killed_launcher(world: World) -> None:
     """`kill -9` of the launcher alone: who was at work reads 255, the log says why, and the next session works."""
     client = world.start("echo $$.; exec sleep 373", stdin=None)
     await client.until(b".\n")
-    assert world.node.launcher.pid is not None
-    os.kill(world.node.launcher.pid, signal.SIGKILL)
+    assert world.node.parts.launcher.pid is not None
+    os.kill(world.node.parts.launcher.pid, signal.SIGKILL)
     assert (await client.done).code == 255
     (event,) = world.logged("session.end")
     assert (event["success"], event["exit_code"]) == (False, None)

@@ -350,7 +350,7 @@ async def test_pam_session_is_closed_after_a_cut(pam: World, stack: Stack, other
         await client.done
         await _turns(lambda pid=pid: not alive(pid))  # type: ignore[misc]
     await _turns(lambda: [line.split("_")[0] for line in stack.lines()].count("close") == 2)
-    launcher = pam.node.launcher.pid
+    launcher = pam.node.parts.launcher.pid
     await _turns(lambda: not Path(f"/proc/{launcher}/task/{launcher}/children").read_text())
 
 

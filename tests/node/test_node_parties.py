@@ -21,7 +21,7 @@ from tests.worlds.node_client import Session, open_session, run_command, until, 
 
 async def _join(world: World, connection: Connection, right: Right) -> tuple[Session, SessionChannel]:
     """A new channel that takes part in the one session that runs: the client's end and the node's."""
-    (live,) = world.node.place.live
+    (live,) = world.node.parts.live
     session = await open_session(connection)
     (transport,) = world.node.factory.connections
     channel = max(transport.service.channels.values(), key=lambda each: each.id)
@@ -52,7 +52,7 @@ async def test_two_who_write(connection: Connection, world: World) -> None:
     assert not world.logged("session.end")
     second.loseConnection()
     await second.over
-    await until(lambda: not world.node.place.live)
+    await until(lambda: not world.node.parts.live)
     (end,) = world.logged("session.end")
     assert end["success"] is False
     assert end["exit_code"] is None
@@ -109,7 +109,7 @@ async def test_slow_writer_and_slow_watcher(connection: Connection, world: World
     await watcher.over
     assert len(watcher.said()) < size
     assert not [what for what, _ in watcher.heard if what == "status"]
-    await until(lambda: not world.node.place.live)
+    await until(lambda: not world.node.parts.live)
     (end,) = world.logged("session.end")
     assert end["success"] is True
     assert end["exit_code"] == 4
@@ -122,7 +122,7 @@ async def test_the_node_stops(connection: Connection, world: World) -> None:
     await run_command(connection, writer, b"echo up; sleep 400")
     await until_said(writer, b"up")
     watcher, _ = await _join(world, connection, Right.WATCH)
-    (live,) = world.node.place.live
+    (live,) = world.node.parts.live
     assert isinstance(live, Live)
     assert len(live.parties) == 2
     live.hang_up("the node stops")
@@ -130,4 +130,4 @@ async def test_the_node_stops(connection: Connection, world: World) -> None:
     await watcher.over
     (end,) = world.logged("session.end")
     assert end["error"] == "the node stops"
-    assert not world.node.place.live
+    assert not world.node.parts.live

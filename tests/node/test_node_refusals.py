@@ -28,7 +28,7 @@ async def _refused(world: World, word: str, login: str = ME) -> None:
     assert events, [event["error"] for event in world.logged("auth")]
     assert events[0]["login"] == login
     assert "127.0.0.1" in events[0]["addr_remote"]
-    assert events[0]["server_id"] == world.node.place.host_uuid
+    assert events[0]["server_id"] == world.node.parts.host_uuid
     assert not world.logged("session.start")
 
 

@@ -12,9 +12,10 @@ from twisted.internet.error import CannotListenError
 
 from teleconch.errors import AccessDenied, BadParameter
 from teleconch.node.labels import Labels
-from teleconch.node.service import NodeServer
+from teleconch.node.settings import NodeSettings
 from teleconch.resources.host import Ping
 from teleconch.service.events import LogEmitter
+from teleconch.service.node import node_server
 from tests.worlds.node import Authorities, Member, World, running_node
 
 pytestmark = pytest.mark.program("ssh")
@@ -87,7 +88,7 @@ async def test_stop_hangs_up_in_the_end(tmp_path: Path) -> None:
 async def test_port_in_use(world: World) -> None:
     """A port that is taken is an error at start, for whoever starts the node."""
     endpoint = TCP4ServerEndpoint(reactor, world.port, interface="127.0.0.1")
-    node = NodeServer(reactor, Member(Authorities()), endpoint, nodename="second", emitter=LogEmitter())
+    node = node_server(reactor, Member(Authorities()), endpoint, NodeSettings("second"), emitter=LogEmitter())
     node.startService()
     with pytest.raises(CannotListenError):
         await node.listening
@@ -98,7 +99,7 @@ async def test_port_in_use(world: World) -> None:
 async def test_stop_at_once(tmp_path: Path) -> None:
     """Starting and stopping in one breath leaves nothing."""
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    node = NodeServer(reactor, Member(Authorities()), endpoint, nodename="short", emitter=LogEmitter())
+    node = node_server(reactor, Member(Authorities()), endpoint, NodeSettings("short"), emitter=LogEmitter())
     node.startService()
     await node.stopService()
     await task.deferLater(reactor, 0)
@@ -117,5 +118,5 @@ async def test_nobody_is_kept_after_leaving(world: World) -> None:
     """A node that serves thousands of connections keeps nothing of those that are gone."""
     for _ in range(3):
         assert (await world.ssh("echo in")).out == b"in\n"
-    await world.node.place.users.empty().addTimeout(10, reactor)
-    assert len(world.node.place.users) == len(world.node.place.live) == 0
+    await world.node.parts.users.empty().addTimeout(10, reactor)
+    assert len(world.node.parts.users) == len(world.node.parts.live) == 0

@@ -373,7 +373,7 @@ async def test_nohup_survives(world: World) -> None:
 
 def _inventory(world: World) -> tuple[int, int, int]:
     """Descriptors of the daemon and of the launcher, and the launcher's children."""
-    launcher = world.node.launcher.pid
+    launcher = world.node.parts.launcher.pid
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{launcher}/fd")), len(children)
 
@@ -396,7 +396,7 @@ async def test_nothing_is_left_after_many_sessions(world: World) -> None:
             await client.done
         for client in kinds:
             assert (await client.done).code == 0
-    await _turns(lambda: not world.node.factory.connections and not world.node.place.live)
+    await _turns(lambda: not world.node.factory.connections and not world.node.parts.live)
     await _turns(lambda: _inventory(world) == before)
 
 
@@ -406,8 +406,8 @@ async def test_lost_launcher(world: World) -> None:
     client = world.start("echo here; sleep 307", stdin=None)
     await client.until(b"here")
     pid = world.logged("session.start")[0]["pid"]
-    os.kill(world.node.launcher.pid, 9)
-    await _turns(lambda: world.node.launcher.pid is None)
+    os.kill(world.node.parts.launcher.pid, 9)
+    await _turns(lambda: world.node.parts.launcher.pid is None)
     with contextlib.suppress(ProcessLookupError):  # it was hung up, and PID 1 may have reaped it
         os.kill(pid, 9)
     assert (await client.done).code == 255

@@ -73,7 +73,7 @@ async def _connection(world: World, login: str, chance: random.Random) -> None:
 
 
 def _inventory(world: World, user: str) -> dict[str, Any]:
-    launcher = world.node.launcher.pid
+    launcher = world.node.parts.launcher.pid
     processes = 0
     uid = Path(f"/home/{user}").stat().st_uid
     for each in Path("/proc").glob("[0-9]*"):
@@ -93,7 +93,7 @@ def _inventory(world: World, user: str) -> dict[str, Any]:
         "launcher's children": len(Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()),
         "user's processes": processes,
         "user's terminals": terminals,
-        "sessions": len(world.node.place.live),
+        "sessions": len(world.node.parts.live),
         "connections": len(world.node.factory.connections),
     }
 
@@ -126,7 +126,7 @@ async def _soak(world: World, user: str, sessions: int, growth: int) -> None:
         await _settled(world)
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what libc keeps for later tells how busy the machine was, not what is held
-        sizes.append((_resident("self"), _resident(world.node.launcher.pid or 0)))
+        sizes.append((_resident("self"), _resident(world.node.parts.launcher.pid or 0)))
     for _ in range(500):
         after = _inventory(world, user)
         if after == before:
@@ -138,7 +138,7 @@ async def _soak(world: World, user: str, sessions: int, growth: int) -> None:
 
 async def _settled(world: World) -> None:
     for _ in range(1000):
-        if not world.node.factory.connections and not world.node.place.live:
+        if not world.node.factory.connections and not world.node.parts.live:
             return
         await task.deferLater(reactor, 0.02)
     raise DeferredTimeout

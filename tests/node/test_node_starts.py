@@ -172,7 +172,7 @@ async def test_who_starts_too_much_is_told(few_files: None, world: World) -> Non
     line; later all is well."""
     world.allow(ME)
     connection = await world.connect()
-    launcher = world.node.launcher.pid or 0
+    launcher = world.node.parts.launcher.pid or 0
     os.kill(launcher, signal.SIGSTOP)
     before = open_files()
     try:
@@ -190,7 +190,7 @@ async def test_who_starts_too_much_is_told(few_files: None, world: World) -> Non
         assert world.logged("session.start", success=False, error=starting.TOO_MANY)
     finally:
         os.kill(launcher, signal.SIGCONT)
-    await until(lambda: not world.node.launcher._processes)
+    await until(lambda: not world.node.parts.launcher._processes)
     assert open_files() <= before
     assert (await world.ssh("echo in")).out == b"in\n"
     connection.close()

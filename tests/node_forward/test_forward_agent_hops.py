@@ -12,8 +12,9 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from teleconch.ca.keys import new_ssh_key
 from teleconch.ca.ssh import issue_host_cert
-from teleconch.node.service import NodeServer
+from teleconch.node.settings import NodeSettings
 from teleconch.service.events import LogEmitter
+from teleconch.service.node import node_server
 from tests.worlds.forward import ssh_agent
 from tests.worlds.node import ME, Auth, Client, Member, Result, World
 
@@ -55,7 +56,7 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
     """A key that its agent holds for this way alone (`ssh-add -h box -h box>two`) logs in at both, and nowhere else."""
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
     member = Second(world.authorities, Auth(), uuid="b1d2e46a-372f-494b-bdd9-a1d25b9d6dec")
-    two = NodeServer(reactor, member, endpoint, nodename="two", emitter=LogEmitter(), stop_deadline=0)
+    two = node_server(reactor, member, endpoint, NodeSettings("two", stop_deadline=0), emitter=LogEmitter())
     two.startService()
     at_two = (await two.listening).getHost().port
     known = world.path / "known_hosts"

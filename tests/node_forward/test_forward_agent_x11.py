@@ -51,7 +51,7 @@ async def test_agent(world: World, agent: dict[str, str]) -> None:
 async def test_agent_for_hundreds_of_sessions(world: World) -> None:
     """Hundreds of sessions of one connection that ask for the agent while its process is being started all get it."""
     connection = await world.connect()
-    launcher = world.node.launcher.pid or 0
+    launcher = world.node.parts.launcher.pid or 0
     os.kill(launcher, signal.SIGSTOP)
     try:
         answers = []

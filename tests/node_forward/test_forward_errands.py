@@ -22,7 +22,7 @@ pytestmark = pytest.mark.program("ssh")
 
 
 def _errands(world: World, login: str = ME) -> Errands:
-    return Errands(reactor, world.node.launcher, login, lambda: Account(1 << 24))  # type: ignore[arg-type]
+    return Errands(reactor, world.node.parts.launcher, login, lambda: Account(1 << 24))  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred

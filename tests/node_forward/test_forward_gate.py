@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet import task
 
 from teleconch.access.kinds import Kind
@@ -186,7 +187,7 @@ async def test_listener_outlives_the_certificate(world: World) -> None:
     (transport,) = world.node.factory.connections
     user = transport.service.avatar
     clock.advance(user.identity.valid_before + 1)
-    user._now = clock.seconds
+    user._parts = evolve(user._parts, now=clock.seconds)
     try:
         answer = await ask(("127.0.0.1", Reader(reply).uint32()), b"data")
     except ConnectionError:

@@ -135,7 +135,7 @@ async def test_sessions_come_after_the_answer(world: World, monkeypatch: pytest.
     else:
         connection.close()
         await connection.disconnected
-        await until(lambda: not world.node.place.users)
+        await until(lambda: not world.node.parts.users)
         pending.callback(False)
     assert told[1:] == (["RequestRefused", "open"] if end == "refused" else ["ConnectionLost", "RequestRefused"])
     assert len(world.logged("session.start")) == 0

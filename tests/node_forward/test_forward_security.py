@@ -230,7 +230,7 @@ async def test_stopped_child(world: World, users: tuple[str, str], monkeypatch: 
     user, _ = users
     world.allow(user, "root")
     monkeypatch.setattr("teleconch.node.forward.errands.DEADLINE", 1.0)
-    errands = Errands(reactor, world.node.launcher, user, lambda: Account(1 << 24))  # type: ignore[arg-type]
+    errands = Errands(reactor, world.node.parts.launcher, user, lambda: Account(1 << 24))  # type: ignore[arg-type]
     with program(upper) as server:
         port = server.getsockname()[1]
         (await errands.dial(b"127.0.0.1", port)).close()

@@ -76,7 +76,7 @@ async def tunnelled(world: World, ports: Ports, peer: type[Peer]) -> tuple[Clien
 
 async def none_held(world: World) -> None:
     """Wait until the user's share is as before."""
-    shares = world.server._factory.portal.realm._parts.shares
+    shares = world.parts.shares
     while any(share.connections for share in shares._users.values()):
         await deferLater(reactor, 0.01)
 

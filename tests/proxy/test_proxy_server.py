@@ -660,7 +660,7 @@ async def test_auth_api(world: World, ports: Ports) -> None:
     await peers[0].lost
     connection.close()
     await connection.disconnected
-    world.server._factory.portal.realm._parts.dialler._auth = (("127.0.0.1", 1),)
+    world.parts.dialler._auth = (("127.0.0.1", 1),)
     connection = await login(world)
     channel, granted = await subsystem(connection, "auth-api")
     await channel.end
@@ -683,7 +683,7 @@ async def test_one_user_has_a_share_of_the_auth_api(world: World, ports: Ports, 
     channels[0].loseConnection()
     await channels[0].end
     await peers[0].lost
-    road = world.server._factory.portal.realm._parts
+    road = world.parts
     while sum(road.api_ends.values()) > 2:
         await deferLater(reactor, 0.01)
     channel, granted = await subsystem(connections[1], "auth-api")

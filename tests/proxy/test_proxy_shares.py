@@ -106,7 +106,7 @@ async def test_silent_dials_of_one_user(world: World, ports: Ports, monkeypatch)
     await end(bob, *flood)
     for peer in peers:
         await peer.lost
-    found = world.server._factory.portal.realm._parts.shares
+    found = world.parts.shares
     for _ in range(500):
         if not found._nodes and all(share.idle(reactor.seconds() + 60) for share in found._users.values()):
             break

@@ -156,7 +156,7 @@ def listeners(port: int) -> set[str]:
 
 def children(world: World) -> list[int]:
     """The processes that the node's launcher has started and that still are."""
-    pid = world.node.launcher.pid
+    pid = world.node.parts.launcher.pid
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

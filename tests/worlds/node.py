@@ -23,11 +23,13 @@ from teleconch.ca.keys import new_ssh_key
 from teleconch.ca.ssh import PERMITS, issue_host_cert, issue_user_cert
 from teleconch.errors import ConnectionProblem, TeleconchError
 from teleconch.node.service import NodeServer
+from teleconch.node.settings import NodeSettings
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.host import Ping, RenewRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.service.events import LogEmitter
+from teleconch.service.node import node_server
 from teleconch.ssh.client import ClientOptions, connect
 from teleconch.ssh.connection import Connection
 
@@ -295,12 +297,14 @@ class World:
         ]
 
 
-async def running_node(path: Path, down: bool = False, **how: Any) -> World:
-    """A node that listens, and a client's certificate for root. The caller closes the world."""
+async def running_node(path: Path, down: bool = False, now: Callable[[], float] = time.time, **how: Any) -> World:
+    """A node that listens, and a client's certificate for root. ``how`` are of its settings. The caller closes the
+    world."""
     authorities = Authorities()
     member = Member(authorities, Auth(down))
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    node = NodeServer(reactor, member, endpoint, nodename="box", emitter=LogEmitter(), **{"stop_deadline": 0} | how)
+    settings = NodeSettings(**{"nodename": "box", "stop_deadline": 0} | how)
+    node = node_server(reactor, member, endpoint, settings, emitter=LogEmitter(), now=now)
     world = World(path, authorities, member, node)
     globalLogPublisher.addObserver(world.observe)
     node.startService()

@@ -16,10 +16,12 @@ from twisted.internet.task import deferLater
 from teleconch.ca import ssh as ca_ssh
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
+from teleconch.proxy.server import ProxyParts
 from teleconch.proxy.service import ProxyServer
 from teleconch.resources.kind import NODES, Change, Kind
 from teleconch.resources.node import Node, NodeStatus
 from teleconch.service.events import LogEmitter
+from teleconch.service.proxy import proxy_server
 
 CLUSTER = "example.test"
 
@@ -129,11 +131,11 @@ class World:
         self.port = 0
 
     async def start(self, auth_addresses: tuple[str, ...] = (), **more: object) -> World:
-        self.server = ProxyServer(
+        self.server = proxy_server(
             reactor,
-            endpoint=TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"),
-            member=self.member,
-            nodes=self.nodes,
+            self.member,
+            self.nodes,
+            TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"),
             auth_addresses=auth_addresses,
             emitter=LogEmitter(),
             **more,
@@ -144,6 +146,11 @@ class World:
         host_keys = "".join(f"@cert-authority * {line}\n" for line in trusted(self.member.host_ca).ssh_public_keys)
         write(self.folder / "known_hosts", host_keys)
         return self
+
+    @property
+    def parts(self) -> ProxyParts:
+        """What the users of the proxy share."""
+        return self.server._factory.portal.realm._parts
 
     async def stop(self) -> None:
         if self.server is not None:
@@ -238,7 +245,7 @@ class World:
     async def watched(self, count: int) -> World:
         """Wait until the proxy knows so many nodes."""
         for _ in range(200):
-            if len(self.server.directory) >= count:
+            if len(self.parts.router._directory) >= count:
                 return self
             await deferLater(reactor, 0.01)
         raise AssertionError("the proxy was not told of the nodes")

@@ -1,4 +1,4 @@
-"""Where sessions run: what all sessions of one node share."""
+"""What every user and every session of one node share."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ class User(Protocol):
 
 
 @frozen
-class Place:
-    """``new_id`` returns session ids, ``emitter`` takes the audit events; ``accept_env`` are patterns of variables that
-    clients may set besides the usual ones; ``gateway_ports`` is one of ``forward.bind``'s words. ``live`` are the
-    running sessions."""
+class NodeParts:
+    """``now`` returns epoch seconds, ``new_id`` session ids; ``emitter`` takes the audit events; ``accept_env`` are
+    patterns of variables that clients may set besides the usual ones; ``gateway_ports`` is one of ``forward.bind``'s
+    words. ``live`` are the running sessions."""
 
     reactor: IReactorNode
     launcher: Launcher
     host_uuid: str
     cluster: str
+    now: Callable[[], float]
     new_id: Callable[[], str]
     emitter: Emitter
     accept_env: tuple[str, ...] = ()
