@@ -3,6 +3,7 @@
 One is the context that ``twisted.python.log`` writes in front of a line; ours come from ``twisted.logger`` and have
 none. The other is the search for timed calls and for calls from threads: here the loop looks whether there is any, and
 goes on waiting where there is none. Both together cost more than reading a small packet and passing it on.
+docs/performance.rst has what this gains.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ from typing import Any, Final
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 
+import twisted
+
+KNOWN: Final = ("26.4.0", "26.10.0")  # the Twisted whose loop is the one that was read for this (and tests compare it)
 _LONGEST: Final = 2147483.0  # seconds that epoll_wait(2) can wait
 _EVENTS: Final = 64  # of one wait; room for more is taken from the heap each time
-_NAMES: Final = (
-    "_disconnectSelectable", "_doReadOrWrite", "_justStopped", "_newTimedCalls", "_pendingTimedCalls", "_poller",
-    "_selectables", "running", "threadCallQueue",
-)  # fmt: skip
 _log = Logger()
 
 
 def straighten(reactor: Any) -> None:
-    """From now on, this reactor calls what is ready by itself. Reactors of other kinds, and of a Twisted that has other
-    names, stay as they are. While it runs, nothing may call its ``iterate``."""
-    if type(reactor) is EPollReactor and all(hasattr(reactor, name) for name in _NAMES):
+    """From now on, this reactor calls what is ready by itself. Reactors of other kinds stay as they are, and so do
+    those of a Twisted that is not :data:`KNOWN`, since this relies on names that are private there. While it runs,
+    nothing may call its ``iterate``."""
+    if type(reactor) is not EPollReactor:
+        return
+    if twisted.__version__ in KNOWN:
         reactor.doIteration = MethodType(_poll, reactor)  # type: ignore[method-assign]
+    else:
+        _log.info("the event loop is Twisted's own: nobody has read that of {version}", version=twisted.__version__)
 
 
 def _poll(reactor: Any, timeout: float | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import socket
 import threading
 import weakref
@@ -14,7 +16,22 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from teleconch.service.dispatch import straighten
+import twisted
+from teleconch.service.dispatch import KNOWN, straighten
+
+# What the loop of teleconch.service.dispatch is instead of, or relies on.
+REPLACED = (
+    EPollReactor.doPoll,
+    EPollReactor._doReadOrWrite,
+    EPollReactor._disconnectSelectable,
+    EPollReactor.callFromThread,
+    EPollReactor.callLater,
+    EPollReactor.mainLoop,
+    EPollReactor.runUntilCurrent,
+    EPollReactor.stop,
+    EPollReactor.timeout,
+)
+READ = "1a37565e338707f41eb4fc42903df1b6147cb071a593d75f9c996393c0e5575a"
 
 
 @implementer(IReadDescriptor)
@@ -144,6 +161,25 @@ def test_other_reactors_are_left_alone() -> None:
     before = made.doIteration
     straighten(made)
     assert made.doIteration == before
+
+
+def test_the_twisted_here_is_known() -> None:
+    """Whoever takes a new Twisted reads anew what its loop does: this fails until they have, and name its version."""
+    assert twisted.__version__ in KNOWN
+    text = "".join(inspect.getsource(each) for each in REPLACED)
+    assert hashlib.sha256(text.encode()).hexdigest() == READ
+
+
+@pytest.mark.parametrize("version", ["25.5.0", "27.1.0"])
+def test_a_twisted_that_nobody_has_read_keeps_its_loop(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another Twisted, a daemon runs on that one's own loop, and its log says so."""
+    monkeypatch.setattr(twisted, "__version__", version)
+    made = EPollReactor()
+    before = made.doIteration
+    with capturedLogs() as events:
+        straighten(made)
+    assert made.doIteration == before
+    assert [event["version"] for event in events] == [version]
 
 
 ENOUGH = 20_000  # reads: a loop that never looks up from its descriptors gets there
