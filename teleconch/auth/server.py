@@ -1,49 +1,63 @@
-"""The auth server: puts the use cases of the auth API together. Who may call them stands in ``authorized.py``."""
+"""The auth server: the use cases of the auth API, and its life. Who may call them stands in ``authorized.py``."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+from attrs import fields, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch.api.codec import METHODS
-from teleconch.audit.emitter import Emitter
 from teleconch.auth.authorities import Authorities
 from teleconch.auth.certificates import Certificates, TLSIdentity
 from teleconch.auth.cluster import Cluster
 from teleconch.auth.directory import Directory
 from teleconch.auth.hosts import Hosts
-from teleconch.auth.lockout import Lockouts
 from teleconch.auth.login import Logins
 from teleconch.auth.names import Names
-from teleconch.auth.passwords import AT_ONCE, ROUNDS, InThread, Passwords
 from teleconch.auth.presence import PresenceBook
 from teleconch.auth.signing import Signing
 from teleconch.auth.signup import Signups
 from teleconch.auth.sources import Watches
-from teleconch.auth.state import State
 from teleconch.auth.tokens import Tokens
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Backend
-from teleconch.errors import BadParameter, TeleconchError, quoted
+from teleconch.errors import TeleconchError
 from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.identity import ApiIdentity
-from teleconch.resources.names import check_name
-from teleconch.resources.token import Token
-from teleconch.turns import Turns
 
 log = Logger()
 
 TICK: Final = 2.0  # seconds between two looks at what ended by the clock
-LOGIN_PATIENCE: Final = 20.0  # seconds that a login waits for others; its caller waits for 30
-SECOND_FACTORS: Final = ("otp", "off")
+
+
+@frozen
+class UseCases:
+    """Between them, they have each method of the API once."""
+
+    facts: Cluster
+    hosts: Hosts
+    presence: PresenceBook
+    watches: Watches
+    tokens: Tokens
+    users: Users
+    logins: Logins
+    signups: Signups
+    signing: Signing
+
+    def by_method(self) -> dict[str, Callable[..., Awaitable[Any]]]:
+        """Each method of the API, of the one use case that has it. TypeError where none or several do."""
+        cases = [getattr(self, each.name) for each in fields(UseCases)]
+        found = {name: [getattr(each, name) for each in cases if hasattr(each, name)] for name in METHODS}
+        wrong = [name for name, methods in found.items() if len(methods) != 1]
+        if wrong:
+            raise TypeError(f"not exactly one use case each: {', '.join(wrong)}")
+        return {name: methods[0] for name, methods in found.items()}
 
 
 class AuthServer:
@@ -51,57 +65,30 @@ class AuthServer:
 
     Every method of the API is an attribute: the method of that name of its use case, nothing checked. Those in which a
     host speaks for itself take the caller last. ``users``, ``tokens`` and ``facts`` are for this very process.
-
-    ``second_factor`` is ``otp`` or ``off``; ``clock.seconds()`` gives epoch seconds; ``randomness(n)`` gives n random
-    bytes; ``emitter`` takes the audit events; ``in_thread`` runs a function in a thread; ``password_rounds`` is the
-    logarithm of bcrypt's cost.
+    ``clock.seconds()`` returns epoch seconds.
     """
 
     def __init__(
         self,
         backend: Backend,
-        *,
-        cluster: str,
-        second_factor: str,
-        static_tokens: Iterable[Token] = (),
         clock: IReactorTime,
-        emitter: Emitter,
-        randomness: Callable[[int], bytes] = os.urandom,
-        in_thread: InThread = deferToThread,
-        password_rounds: int = ROUNDS,
+        authorities: Authorities,
+        certificates: Certificates,
+        names: Names,
+        directory: Directory,
+        use_cases: UseCases,
     ) -> None:
-        self.cluster = check_name(cluster, "Cluster name")
-        if second_factor not in SECOND_FACTORS:
-            raise BadParameter(f"second_factor is {' or '.join(SECOND_FACTORS)}, not {quoted(second_factor)}.")
         self._backend = backend
-        self._clock = clock
-        now = clock.seconds
-        state = State(backend)
-        passwords = Passwords(in_thread, password_rounds)
-        self._authorities = Authorities(state, cluster, clock, emitter)
-        self._certificates = Certificates(self._authorities, cluster, now, randomness)
-        self.tokens = Tokens(state, now, randomness, emitter, static_tokens)
-        self._names = Names(state, cluster, now)
-        self._hosts = Hosts(state, self.tokens, self._certificates, self._names, now, emitter)
-        self._directory = Directory(state, clock)
-        lockouts = Lockouts(state, now)
-        turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
-        self.users = Users(state, lockouts, second_factor, now, randomness, emitter)
-        self.facts = Cluster(cluster, self._authorities, second_factor, now)
-        self.watches = Watches(self._directory.source)
-        vars(self).update(
-            _by_method(
-                self.facts,
-                self._hosts,
-                PresenceBook(state, self._names, cluster, now, emitter),
-                self.watches,
-                self.tokens,
-                self.users,
-                Logins(state, self.users, passwords, turns, lockouts, self._certificates, second_factor, now, emitter),
-                Signups(state, self.users, passwords, turns, cluster, now, emitter),
-                Signing(self.users, self._certificates, emitter),
-            )
-        )
+        self._authorities = authorities
+        self._certificates = certificates
+        self._names = names
+        self._directory = directory
+        self._hosts = use_cases.hosts
+        self.tokens = use_cases.tokens
+        self.users = use_cases.users
+        self.facts = use_cases.facts
+        self.watches = use_cases.watches
+        vars(self).update(use_cases.by_method())
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
 
@@ -158,15 +145,6 @@ class AuthServer:
             await self.users.check_exists(identity.name)
         elif identity.kind == "host":
             await self._hosts.check_member(identity)
-
-
-def _by_method(*use_cases: object) -> dict[str, Callable[..., Awaitable[Any]]]:
-    """Each method of the API, as the one use case that has a method of its name. TypeError where none or several do."""
-    found = {name: [getattr(each, name) for each in use_cases if hasattr(each, name)] for name in METHODS}
-    wrong = [name for name, methods in found.items() if len(methods) != 1]
-    if wrong:
-        raise TypeError(f"not exactly one use case each: {', '.join(wrong)}")
-    return {name: methods[0] for name, methods in found.items()}
 
 
 def _log_end(failure: Failure) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,15 +22,31 @@ from teleconch.api.server import APIServerFactory
 from teleconch.api.tls import TLSCredentials, host_certificates, server_credentials
 from teleconch.atomic import write_file
 from teleconch.audit.emitter import Emitter
-from teleconch.auth.authorities import stored_cluster
+from teleconch.auth.authorities import Authorities, stored_cluster
 from teleconch.auth.authorized import checked, tell_denied
-from teleconch.auth.certificates import TLSIdentity
-from teleconch.auth.server import AuthServer
+from teleconch.auth.certificates import Certificates, TLSIdentity
+from teleconch.auth.cluster import Cluster
+from teleconch.auth.directory import Directory
+from teleconch.auth.hosts import Hosts
+from teleconch.auth.lockout import Lockouts
+from teleconch.auth.login import LOGIN_PATIENCE, Logins
+from teleconch.auth.names import Names
+from teleconch.auth.passwords import AT_ONCE, InThread, Passwords
+from teleconch.auth.presence import PresenceBook
+from teleconch.auth.server import AuthServer, UseCases
+from teleconch.auth.settings import AuthSettings
+from teleconch.auth.signing import Signing
+from teleconch.auth.signup import Signups
+from teleconch.auth.sources import Watches
+from teleconch.auth.state import State
+from teleconch.auth.tokens import Tokens
+from teleconch.auth.users import Users
 from teleconch.backend.interface import Backend
 from teleconch.config.values import Config
 from teleconch.resources.token import Token
 from teleconch.service.role import JoinHow, Role, cannot_listen, listener
 from teleconch.service.store import open_store, private_folder
+from teleconch.turns import Turns
 
 log = Logger()
 
@@ -64,22 +83,15 @@ class AuthRole(Role):
         self._uuid = HostFiles(config.teleport.data_dir, self.name).uuid()
         self._backend = open_store(config.teleport.storage, reactor)
         cluster = config.auth_service.cluster_name or await stored_cluster(self._backend) or config.teleport.nodename
-        self._server = AuthServer(
-            self._backend,
-            cluster=cluster,
-            second_factor=config.auth_service.authentication.second_factor,
-            static_tokens=[
-                Token(value=token.value, roles=token.roles, expires=None, static=True)
-                for token in config.auth_service.tokens
-            ],
-            clock=reactor,
-            emitter=self._emitter,
-        )
+        settings = auth_settings(config, cluster)
+        self._server = auth_server(self._backend, settings, clock=reactor, emitter=self._emitter)
         await self._server.start()
         self._names = tuple(address.host for address in config.auth_service.public_addr)
         self._renew()
         self._renewing.start(_RENEW_LOOK, now=False).addErrback(_broken)
         await self._listen()
+        addr = str(config.auth_service.listen_addr)
+        log.info("auth server of cluster {cluster} listens on {addr}", cluster=cluster, addr=addr)
 
     async def _listen(self) -> None:
         address, server, now = self._config.auth_service.listen_addr, self.server, self._reactor.seconds
@@ -95,7 +107,6 @@ class AuthRole(Role):
             self._port = await listener(self._reactor, address).listen(self._factory)
         except CannotListenError as error:
             raise cannot_listen(error, address, "auth_service.listen_addr") from error
-        log.info("auth server of cluster {cluster} listens on {addr}", cluster=server.cluster, addr=str(address))
 
     async def stop(self) -> None:
         if self._renewing.running:
@@ -150,6 +161,54 @@ class AuthRole(Role):
             ("tls.crt", admin.certificate),
         ):
             write_file(folder / name, text.encode())
+
+
+def auth_settings(config: Config, cluster: str) -> AuthSettings:
+    """Those of the configuration, for the auth server of ``cluster``."""
+    auth = config.auth_service
+    return AuthSettings(
+        cluster=cluster,
+        second_factor=auth.authentication.second_factor,
+        static_tokens=tuple(
+            Token(value=token.value, roles=token.roles, expires=None, static=True) for token in auth.tokens
+        ),
+    )
+
+
+def auth_server(
+    backend: Backend,
+    settings: AuthSettings,
+    *,
+    clock: IReactorTime,
+    emitter: Emitter,
+    randomness: Callable[[int], bytes] = os.urandom,
+    in_thread: InThread = deferToThread,
+) -> AuthServer:
+    """An auth server of which every part is made here. ``clock.seconds()`` returns epoch seconds, ``randomness(n)``
+    n random bytes; ``in_thread`` runs a function in a thread. BadParameter."""
+    now, cluster, second_factor = clock.seconds, settings.cluster, settings.second_factor
+    state = State(backend)
+    passwords = Passwords(in_thread, settings.password_rounds)
+    authorities = Authorities(state, cluster, clock, emitter)
+    certificates = Certificates(authorities, cluster, now, randomness)
+    tokens = Tokens(state, now, randomness, emitter, settings.static_tokens)
+    names = Names(state, cluster, now)
+    directory = Directory(state, clock)
+    lockouts = Lockouts(state, now)
+    turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
+    users = Users(state, lockouts, second_factor, now, randomness, emitter)
+    use_cases = UseCases(
+        facts=Cluster(cluster, authorities, second_factor, now),
+        hosts=Hosts(state, tokens, certificates, names, now, emitter),
+        presence=PresenceBook(state, names, cluster, now, emitter),
+        watches=Watches(directory.source),
+        tokens=tokens,
+        users=users,
+        logins=Logins(state, users, passwords, turns, lockouts, certificates, second_factor, now, emitter),
+        signups=Signups(state, users, passwords, turns, cluster, now, emitter),
+        signing=Signing(users, certificates, emitter),
+    )
+    return AuthServer(backend, clock, authorities, certificates, names, directory, use_cases)
 
 
 def _broken(failure: Failure) -> None:

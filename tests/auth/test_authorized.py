@@ -18,12 +18,13 @@ from teleconch.api.perspectives import PERSPECTIVES, methods_of
 from teleconch.audit.emitter import Memory
 from teleconch.audit.events import APIDenied
 from teleconch.auth.authorized import RULES, WATCHES, checked
-from teleconch.auth.server import AuthServer
+from teleconch.auth.settings import AuthSettings
 from teleconch.backend.memory import MemoryBackend
 from teleconch.errors import AccessDenied
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.kind import KINDS, NODES, Kind
 from teleconch.resources.node import Node
+from teleconch.service.auth import auth_server
 
 test = pytest_twisted.ensureDeferred
 NOW = 1_700_000_000.0
@@ -100,16 +101,16 @@ def walked():
     ]
 
 
-def auth_server():
+def new_server():
     clock = Clock()
-    how = {"cluster": "example.com", "second_factor": "off", "clock": clock, "emitter": Memory()}
-    return AuthServer(MemoryBackend(clock.seconds), **how)
+    settings = AuthSettings("example.com", "off")
+    return auth_server(MemoryBackend(clock.seconds), settings, clock=clock, emitter=Memory())
 
 
 def test_every_method_has_a_rule():
     """A method that is added to the API without a rule, a check or a use case does not go unnoticed."""
     assert sorted(RULES) == sorted(walked())
-    server = auth_server()
+    server = new_server()
     api = checked(AuthAPI, server, USER, lambda: NOW, Memory())
     for name in walked():
         assert name in vars(type(api)), f"{name} is not checked"
@@ -121,7 +122,7 @@ def test_every_method_has_a_rule():
 def test_every_kind_that_is_watched_has_a_rule_and_a_source():
     """A kind of resource that is added does not go without a rule and a source; both are for known kinds only."""
     assert sorted(WATCHES) == sorted(KINDS)
-    assert sorted(auth_server().watches.kinds) == sorted(KINDS)
+    assert sorted(new_server().watches.kinds) == sorted(KINDS)
     assert RULES["watch"].who == frozenset().union(*WATCHES.values())
 
 
@@ -140,7 +141,7 @@ async def test_each_kind_is_watched_by_its_own():
 
 def test_signatures():
     """The checked API takes what the interface says; the server takes the caller last where a host speaks."""
-    server = auth_server()
+    server = new_server()
     api = checked(AuthAPI, server, USER, lambda: NOW, Memory())
     for noun, name in ((noun, name) for noun in interface.NOUNS for name in walked() if name in vars(noun)):
         promised = list(inspect.signature(vars(noun)[name]).parameters)

@@ -25,6 +25,7 @@ from teleconch.api.tls import TLSCredentials
 from teleconch.audit.emitter import Memory
 from teleconch.auth.authorized import checked, tell_denied
 from teleconch.auth.server import AuthServer
+from teleconch.auth.settings import AuthSettings
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary
@@ -39,6 +40,7 @@ from teleconch.resources.secret import Secret
 from teleconch.resources.times import rfc3339, utc_text
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from teleconch.service.auth import auth_server
 
 STATIC = "a-static-token-of-some-length"
 
@@ -106,15 +108,9 @@ class Cluster:
 def cluster(tmp_path):
     """An auth server on a free port, with the admin's identity where the auth service writes it."""
     backend = MemoryBackend(time.time)
-    server = AuthServer(
-        backend,
-        cluster="main",
-        second_factor="otp",
-        static_tokens=[Token(Secret(STATIC), ("node", "proxy"), None, static=True)],
-        clock=reactor,
-        emitter=(events := Memory()),
-        password_rounds=4,
-    )
+    static = Token(Secret(STATIC), ("node", "proxy"), None, static=True)
+    settings = AuthSettings("main", "otp", (static,), password_rounds=4)
+    server = auth_server(backend, settings, clock=reactor, emitter=(events := Memory()))
     pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(server.start()))
     own = server.own_identity(str(uuid.uuid4()), ["127.0.0.1"])
     hosts = [pem for each in own.authorities if each.type == "host" for pem in each.tls_certs]
@@ -475,7 +471,7 @@ async def test_auth_server_that_does_not_run(cluster):
 @pytest_twisted.ensureDeferred
 async def test_identity_of_another_cluster(cluster):
     """With an identity that this auth server did not sign, nothing is sent, and the reason is told."""
-    other = AuthServer(MemoryBackend(time.time), cluster="main", second_factor="off", clock=reactor, emitter=Memory())
+    other = auth_server(MemoryBackend(time.time), AuthSettings("main", "off"), clock=reactor, emitter=Memory())
     await other.start()
     admin = other.admin_identity(str(uuid.uuid4()))
     await other.stop()

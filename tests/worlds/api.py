@@ -27,7 +27,7 @@ from teleconch.api.tls import (
 )
 from teleconch.auth.authorized import checked, tell_denied
 from teleconch.auth.records import HostRecord, UserRecord, host_key, user_key
-from teleconch.auth.server import AuthServer
+from teleconch.auth.settings import AuthSettings
 from teleconch.auth.state import put
 from teleconch.backend.interface import ABSENT
 from teleconch.backend.memory import MemoryBackend
@@ -40,6 +40,7 @@ from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from teleconch.service.auth import auth_server
 from teleconch.service.events import LogEmitter
 
 CLUSTER = "example.com"
@@ -90,14 +91,12 @@ class World:
         self.cluster = cluster
         self.limits = limits or APILimits()
         self.backend = MemoryBackend(self.clock.seconds)
-        self.server = AuthServer(
+        static = Token(Secret(TOKEN), ("node", "proxy"), None, static=True)
+        self.server = auth_server(
             self.backend,
-            cluster=cluster,
-            second_factor="off",
-            static_tokens=(Token(Secret(TOKEN), ("node", "proxy"), None, static=True),),
+            AuthSettings(cluster, "off", (static,), password_rounds=4),
             clock=self.clock,
             emitter=LogEmitter(),
-            password_rounds=4,
         )
         self.port = None
         self.factory = None

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from twisted.internet.defer import Deferred
 
-from teleconch.auth.server import AuthServer
+from teleconch.auth.settings import AuthSettings
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.resources.host import JoinRequest
 from teleconch.resources.identity import ApiIdentity
@@ -19,6 +19,7 @@ from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
+from teleconch.service.auth import auth_server
 from teleconch.service.events import LogEmitter
 
 CLUSTER = "example.com"
@@ -49,15 +50,16 @@ class Cluster:
 
     def another(self, **changes):
         """A second auth server on the same state, not started."""
-        arguments = {
+        settings = {
             "cluster": CLUSTER,
             "second_factor": "otp",
             "static_tokens": (Token(Secret(STATIC), ("node",), None, static=True),),
-            "clock": self.clock,
-            "emitter": LogEmitter(),
             "password_rounds": 4,
         }
-        return AuthServer(self.backend, **{**arguments, **changes})
+        settings |= {name: changes.pop(name) for name in settings if name in changes}
+        return auth_server(
+            self.backend, AuthSettings(**settings), clock=self.clock, **{"emitter": LogEmitter()} | changes
+        )
 
     def request(self, **changes):
         """What a new node asks for with the static token."""

@@ -19,12 +19,14 @@ from twisted.internet.threads import deferToThread
 
 from teleconch.api.codec import METHODS, decode_arguments, encode_arguments
 from teleconch.auth.server import AuthServer
+from teleconch.auth.settings import AuthSettings
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca import tls as ca_tls
 from teleconch.ca.authority import new_authority
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import ConnectionProblem
 from teleconch.resources.user import User
+from teleconch.service.auth import auth_server
 from teleconch.service.events import LogEmitter
 from teleconch.web.app import WebSettings
 from teleconch.web.service import WebServer
@@ -108,13 +110,11 @@ class Web:
         return TLSFiles(key, pem + self.ca.tls_cert)
 
     async def start(self, second_factor: str = "otp", **settings: object) -> Web:
-        self.auth = AuthServer(
+        self.auth = auth_server(
             MemoryBackend(reactor.seconds),
-            cluster=CLUSTER,
-            second_factor=second_factor,
+            AuthSettings(CLUSTER, second_factor, password_rounds=4),
             clock=reactor,
             emitter=LogEmitter(),
-            password_rounds=4,
         )
         await self.auth.start()
         self.api = Switch(self.auth)
