@@ -1,5 +1,5 @@
-"""The cluster's two authorities: made once, together, by whichever auth server comes first; then as they are stored,
-whoever of the auth servers changes them."""
+"""The cluster's two authorities. The first auth server makes both at once; from then on they are followed as stored,
+whichever auth server changes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Authorities:
         self._both: dict[AuthorityType, CertAuthority] = {}
 
     async def start(self) -> None:
-        """Read the authorities; make them in a state that has none. Unavailable if they are another cluster's."""
+        """Read the authorities, or make them if there are none. Unavailable if they belong to another cluster."""
         both = await self._read()
         if not both:
             new = [new_authority(type, self._cluster, self._now()) for type in ("user", "host")]
@@ -39,7 +39,7 @@ class Authorities:
                 await self._state.commit(*(put(authority_key(each.type), each, expect=ABSENT) for each in new))
                 self._emitter.emit(CACreate(cluster=self._cluster))
             except CompareFailed:
-                pass  # another auth server was faster: theirs count
+                pass  # another auth server was faster: its authorities count
             both = await self._read()
         for type in ("user", "host"):
             if type not in both:
@@ -53,7 +53,7 @@ class Authorities:
         await self._stored.start()
 
     async def stop(self) -> None:
-        """Follow the store no more."""
+        """Stop following the store."""
         await self._stored.stop()
 
     def _changed(self, _: object) -> None:
@@ -79,6 +79,6 @@ class Authorities:
 
 
 async def stored_cluster(backend: Backend) -> str | None:
-    """The name of the cluster whose state this is; ``None`` for a state without authorities."""
+    """The name of the cluster that this state belongs to; ``None`` for a state without authorities."""
     stored = await State(backend).find(authority_key("host"), CertAuthority)
     return None if stored is None else stored.record.cluster

@@ -1,7 +1,7 @@
-"""The auth API as one identity may use it: every call is checked against one table, then passed on.
+"""The auth API as one identity may use it: every call is checked against one table and then passed on.
 
-Nothing is decided in ``auth/server.py``, so nothing reaches it but through here. A method without a rule cannot be
-called; a test walks the API's protocols and fails on one that lacks a rule.
+``auth/server.py`` checks nothing, so every call reaches it through here. A method without a rule cannot be called; a
+test walks the API's protocols and fails on one that lacks a rule.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ _ADMIN: Final = frozenset(("admin",))
 
 @frozen
 class Rule:
-    """``who`` are perspectives. In a call that is made ``in_person`` a host speaks for itself: the use case is given
-    the caller, last, and holds it to its own name. Whether it is a member is decided there too, with the change."""
+    """``who`` names perspectives. In a call made ``in_person`` a host speaks for itself: the use case gets the caller
+    as its last argument and holds it to its own name. The use case also checks, with the change, that the host is a
+    member."""
 
     who: frozenset[str]
     in_person: bool = False
 
 
 RULES: Final[Mapping[str, Rule]] = {
-    "join": Rule(_ANONYMOUS | _HOSTS, in_person=True),  # as a host, to show who it is already
+    "join": Rule(_ANONYMOUS | _HOSTS, in_person=True),  # a host calls it to show who it already is
     "status": Rule(_MEMBERS),
     "authorities": Rule(_MEMBERS),
     "renew": Rule(_HOSTS, in_person=True),
@@ -46,7 +47,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "goodbye": Rule(_HOSTS, in_person=True),
     "list_nodes": Rule(_MEMBERS),
     "get_node": Rule(_MEMBERS),
-    "watch": Rule(_HOSTS | _ADMIN),  # of these, each kind as WATCHES says
+    "watch": Rule(_HOSTS | _ADMIN),  # WATCHES says which of these may watch each kind
     "delete_node": Rule(_ADMIN),
     "create_token": Rule(_ADMIN),
     "list_tokens": Rule(_ADMIN),
@@ -75,8 +76,8 @@ WATCHES: Final[Mapping[str, frozenset[str]]] = {
 
 
 def tell_denied(emitter: Emitter, identity: ApiIdentity, method: str, sentence: str) -> None:
-    """Emit that a call of ``method``, or with "" the certificate of a connection, was refused to ``identity``: here, or
-    by the API's server, which shows nobody the methods of others."""
+    """Emit that ``identity`` was refused a call of ``method`` or, if that is "", that a connection's certificate was
+    refused. This is called from here, and for the API's server, which hides the methods of other perspectives."""
     emitter.emit(
         APIDenied(
             method=method,
@@ -89,7 +90,7 @@ def tell_denied(emitter: Emitter, identity: ApiIdentity, method: str, sentence: 
 
 
 class Server(Protocol):
-    """What is needed of ``auth.server.AuthServer``, beside a method for each of the API."""
+    """What is needed of ``auth.server.AuthServer`` in addition to the methods of the API."""
 
     async def check_standing(self, identity: ApiIdentity) -> None: ...
 
@@ -97,10 +98,10 @@ class Server(Protocol):
 def checked(
     noun: type[Noun], server: Server, identity: ApiIdentity, now: Callable[[], float], emitter: Emitter
 ) -> Noun:
-    """``server`` as ``identity`` may use it, with ``now`` (epoch seconds) for its expiry.
+    """``server`` as ``identity`` may use it; ``now`` (epoch seconds) decides whether the identity has expired.
 
-    AccessDenied, which ``emitter`` is told of, for anything that :data:`RULES` does not give, and for users and hosts
-    that were removed while their certificates still live.
+    AccessDenied, also reported to ``emitter``, for anything that :data:`RULES` does not allow, and for users and hosts
+    that were removed while their certificates are still valid.
     """
     return stub(noun, _Checks(server, identity, now, emitter).call)
 

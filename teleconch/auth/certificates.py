@@ -1,4 +1,4 @@
-"""Which certificates are issued: names, roles and lives. The signing itself is ``ca``'s."""
+"""Which certificates are issued: names, roles and lifetimes. ``ca`` does the signing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXTENSIONS: Final = ("permit-agent-forwarding", "permit-port-forwarding", "permi
 
 @frozen
 class TLSIdentity:
-    """A key and certificate with which an auth server or ``tctl`` speaks, as PEM, and whom to trust."""
+    """The key and certificate that an auth server or ``tctl`` uses, as PEM, and the authorities to trust."""
 
     uuid: str
     role: str
@@ -42,7 +42,7 @@ class TLSIdentity:
 
 
 class Certificates:
-    """Issues with the cluster's authorities. ``randomness(n)`` gives n random bytes."""
+    """Issues with the cluster's authorities. ``randomness(n)`` returns n random bytes."""
 
     def __init__(
         self, authorities: Authorities, cluster: str, now: Callable[[], float], randomness: Callable[[int], bytes]
@@ -64,8 +64,8 @@ class Certificates:
         owned: Callable[[str], bool],
         until: float,
     ) -> HostCertificates:
-        """Both certificates of a member, with its UUID and those of its names that are ``owned``, which end with its
-        membership (``until``) at the latest. BadParameter for names or keys that cannot be used."""
+        """Both certificates of a member, with its UUID and those of its names that are ``owned``. They expire no later
+        than its membership (``until``). BadParameter for names or keys that cannot be used."""
         _check_keys(ssh_public_key, tls_public_key)
         by_uuid = (uuid, f"{uuid}.{self._cluster}".lower())
         names = self.check_host_names(uuid, role, nodename, addresses)
@@ -122,7 +122,7 @@ class Certificates:
         return TLSIdentity(uuid, role, private, certificate, self._authorities.trusted(), valid_before)
 
     def user(self, user: User, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
-        """Both certificates of a user, until the same moment. AccessDenied for a user without logins."""
+        """Both certificates of a user, with the same expiry. AccessDenied for a user without logins."""
         if not user.logins:
             raise AccessDenied(
                 f"The user {user.name} has no logins, so there is nothing to log in to; ask the administrator to add"
@@ -163,7 +163,8 @@ class Certificates:
         )
 
     def openssh_host(self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float) -> SignedHost:
-        """A host that is not a member: an OpenSSH server with these names. Its TLS certificate has no role."""
+        """Certificates for a host that is not a member: an OpenSSH server with these names. Its TLS certificate has no
+        role."""
         names = tuple(dict.fromkeys(name.lower() for name in names))
         if not 0 < len(names) <= ADDRESSES_MAX:
             raise BadParameter(f"Give 1 to {ADDRESSES_MAX} host names.")
@@ -198,7 +199,7 @@ class Certificates:
         """Every name of a host. BadParameter for one that cannot be used or that belongs to somebody else."""
         check_uuid(uuid)
         check_name(nodename, "Node name")
-        if len(addresses) > ADDRESSES_MAX + 1:  # a node adds where it is found
+        if len(addresses) > ADDRESSES_MAX + 1:  # a node adds the address at which it is found
             raise BadParameter(f"A host has at most {ADDRESSES_MAX} addresses; remove some from public_addr.")
         names = host_names(uuid, nodename, self._cluster, addresses)
         for name in names:
@@ -208,7 +209,7 @@ class Certificates:
         return names
 
     def _check_not_a_uuid(self, name: str) -> None:
-        """A UUID as a name would be the certificate for another host."""
+        """BadParameter for a UUID as a name: that would make a certificate for another host."""
         for part in (name, stem(name, self._cluster)):
             try:
                 uuids.UUID(part)
@@ -219,7 +220,7 @@ class Certificates:
             )
 
     def _life(self, ttl: float) -> tuple[float, float]:
-        """Beginning and end, in whole seconds, as certificates hold them."""
+        """Start and end in whole epoch seconds, as certificates hold them."""
         now = self._now()
         return float(int(now - defaults.BACKDATE)), float(int(now + ttl))
 
@@ -228,7 +229,7 @@ class Certificates:
 
 
 def checked_ttl(ttl: float, longest: float) -> float:
-    """``ttl`` itself. BadParameter unless it is one minute up to ``longest`` (seconds)."""
+    """Returns ``ttl``. BadParameter unless it is between one minute and ``longest`` (seconds)."""
     if not (math.isfinite(ttl) and defaults.USER_CERT_TTL_MIN <= ttl <= longest):
         raise BadParameter(f"A certificate's life (--ttl) is 1m to {int(longest) // defaults.HOUR}h.")
     return ttl

@@ -1,4 +1,4 @@
-"""What every member may know of the cluster."""
+"""What every member may know about the cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teleconch.resources.login import ClusterStatus
 
 
 class Cluster:
-    """``second_factor`` is ``otp`` or ``off``; ``now`` gives epoch seconds."""
+    """``second_factor`` is ``otp`` or ``off``; ``now`` returns epoch seconds."""
 
     def __init__(self, name: str, authorities: Authorities, second_factor: str, now: Callable[[], float]) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""The nodes as they are now: told when they appear, change or go, and go offline by the clock."""
+"""The nodes as they are now. Reports when they appear, change or go, and when the clock takes them offline."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from teleconch.auth.state import State
 from teleconch.resources.kind import NODES, Change
 from teleconch.resources.node import NodeStatus
 
-_RETELL_BEFORE: Final = defaults.PRESENCE_TTL / 2  # before the end that was told last
+_RETELL_BEFORE: Final = defaults.PRESENCE_TTL / 2  # seconds before the expiry that was reported last
 
 
 class Directory:
-    """Makes statuses of the stored presences, in ``source``.
+    """Turns stored presences into statuses, in ``source``.
 
-    A node is told when it appears, changes, goes offline or comes back, and when it is gone. One that only pings is
-    told again every few minutes, so that the ``expires`` that was told is not over while it lives.
+    A node is reported when it appears, changes, goes offline or comes back, and when it is gone. One that only pings is
+    reported again every few minutes, so that the reported ``expires`` does not pass while the node lives.
     """
 
     def __init__(self, state: State, clock: IReactorTime) -> None:
@@ -32,7 +32,7 @@ class Directory:
         self.source = Source(NODES)
 
     async def start(self) -> None:
-        """Read every node, and follow from there on. Unavailable."""
+        """Read every node, then follow the changes. Unavailable."""
         await self._presences.start()
         self.source.open()
 
@@ -42,7 +42,7 @@ class Directory:
         await self._presences.stop()
 
     def tick(self) -> None:
-        """Tell what changed by the clock alone."""
+        """Report what the passing of time alone has changed."""
         self._tell(tuple(self._presences.records))
 
     def _tell(self, uuids: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Stored records as they are now, whoever of the auth servers writes them."""
+"""Stored records as they are now, whichever auth server writes them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = Logger()
 
 Record = TypeVar("Record")
 
-_AGAIN_AFTER: Final = 1.0  # seconds, when the backend's watch has ended
+_AGAIN_AFTER: Final = 1.0  # seconds after the backend's watch has ended
 
 
 class Following(Generic[Record]):
-    """The records of ``kind`` below ``prefix``, in ``records`` by the rest of their keys. ``changed`` is called with
-    those of what changed, and of what was read anew. A record that cannot be read leaves the last one in place."""
+    """The records of ``kind`` below ``prefix``: ``records`` maps the rest of their keys to them. ``changed`` is called
+    with the keys that changed or were read again. If a record cannot be read, the last one stays in place."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Following(Generic[Record]):
         self._following: Deferred[None] | None = None
 
     async def start(self) -> None:
-        """Read everything, and follow from there on. Unavailable."""
+        """Read everything, then follow the changes. Unavailable."""
         watch = await self._read()
         self._following = Deferred.fromCoroutine(self._follow(watch))
         self._following.addErrback(self._ended)
 
     async def stop(self) -> None:
-        """Follow no more. Idempotent."""
+        """Stop following. Idempotent."""
         following, self._following = self._following, None
         if following is not None:
             following.cancel()
@@ -60,7 +60,7 @@ class Following(Generic[Record]):
             self._watch.stop()
 
     async def _read(self) -> Watch:
-        """A new watch, and everything that is stored; what went in between counts as changed."""
+        """Open a new watch and read everything stored. Whatever went in the meantime counts as changed."""
         watch = await self._state.watch(self._prefix)
         try:
             items = await self._state.items(self._prefix)

@@ -1,4 +1,4 @@
-"""Membership: a host joins with a token and keys that it made, and renews as whom it joined."""
+"""Membership: a host joins with a token and keys that it made, and renews under the identity that it joined with."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from teleconch.turns import AtOnce
 
 log = Logger()
 
-CALLS_AT_ONCE: Final = 10  # of one host, to one method; each of its processes makes one at a time
+CALLS_AT_ONCE: Final = 10  # calls of one method by one host; each of its processes makes one at a time
 _MEMBERS: Final = ("node", "proxy")
 _VERSION_MAX: Final = 64
-_LOGGED_MAX: Final = 255  # of what was not checked yet
+_LOGGED_MAX: Final = 255  # characters of a value that has not been checked yet
 
 
 class Hosts:
@@ -59,10 +59,10 @@ class Hosts:
         self._emitter = emitter
 
     async def join(self, request: JoinRequest, caller: ApiIdentity = ANONYMOUS) -> HostCertificates:
-        """Make a member of a host that shows a token. A refusal has written nothing.
+        """Make a host that shows a token a member. A refusal writes nothing.
 
-        AccessDenied (token unknown, expired, for another role; names of others), ClockSkew, AlreadyJoined,
-        BadParameter, LimitExceeded (too many joins with this token from where ``caller`` is).
+        AccessDenied (token unknown, expired or for another role; names owned by others), ClockSkew, AlreadyJoined,
+        BadParameter, LimitExceeded (too many joins with this token from the caller's address).
         """
         told = NodeJoin(
             server_id=request.uuid[:_LOGGED_MAX],
@@ -92,7 +92,7 @@ class Hosts:
         return certificates
 
     async def renew(self, request: RenewRequest, caller: ApiIdentity) -> HostCertificates:
-        """New certificates for a member, with the names recorded when it joined. AccessDenied when it is not one;
+        """New certificates for a member, with the names recorded when it joined. AccessDenied if it is not a member;
         LimitExceeded."""
         told = CertRenew(server_id=caller.name, role=", ".join(caller.roles), addr_remote=caller.address)
         try:
@@ -139,7 +139,7 @@ class Hosts:
                 await find_member(self._state, identity, role)
 
     async def forget(self, uuid: str, role: str) -> None:
-        """One role of a host is not a member any more. Nothing happens if it was not one."""
+        """End the membership of one role of a host, if there is one."""
 
         async def attempt() -> bool:
             member = await self._state.find(host_key(uuid, role), HostRecord)
@@ -163,8 +163,8 @@ class Hosts:
     def _issue(
         self, host: JoinRequest | HostRecord, granted: tuple[str, ...], here: bool, until: float
     ) -> HostCertificates:
-        """With the names that the host owns, and those of every machine only where it is the auth server's own. They
-        end with the membership: then the names are free for others."""
+        """Certificates with the names that the host owns. Names that every machine has (such as localhost) are included
+        only for the auth server's own machine. They expire with the membership, when the names are free for others."""
         return self._certificates.host(
             uuid=host.uuid,
             role=host.role,
@@ -180,13 +180,14 @@ class Hosts:
         )
 
     def _end(self, record: HostRecord) -> float:
-        """When a membership ends: with its certificates, or soon where the node was never heard of."""
+        """When a membership ends: with its certificates, or soon if the node has never pinged."""
         if record.role == "node" and not record.pinged:
             return record.joined + defaults.FIRST_PING_WITHIN
         return record.renewed + defaults.HOST_CERT_TTL
 
     async def _admit(self, request: JoinRequest, caller: ApiIdentity) -> tuple[HostCertificates, HostRecord | None]:
-        """Record the member, unless it is recorded already: with the same keys and names its answer was lost."""
+        """Record the member, unless it is recorded already: if its keys and names are the same, the first answer was
+        lost."""
         key = host_key(request.uuid, request.role)
         member = await self._state.find(key, HostRecord)
         here = caller.here
@@ -240,8 +241,8 @@ class Hosts:
 
 
 async def find_member(state: State, identity: ApiIdentity, role: str) -> Found[HostRecord]:
-    """The record of a member. AccessDenied for a host that was removed, with what to do; also where it, or another that
-    has its UUID, joined again: a certificate from before the removal is nobody's."""
+    """The record of a member. AccessDenied, with a sentence that says what to do, for a host that was removed; also if
+    it, or another host with its UUID, has joined again, since a certificate from before the removal is nobody's."""
     uuid = identity.name
     member = await state.find(host_key(check_uuid(uuid), role), HostRecord)
     if member is None or not began_with(identity, member.record):
@@ -253,8 +254,8 @@ async def find_member(state: State, identity: ApiIdentity, role: str) -> Found[H
 
 
 def few_at_once(method: str) -> AtOnce:
-    """For what a host writes about itself: all calls of it write one record, so each of many at once would be tried
-    again for each of the others."""
+    """A bound for what a host writes about itself: all its calls write one record, so if many ran at once, each would
+    be retried for each of the others."""
     return AtOnce(f"Several calls of {method} of this host are under way: wait for their answers.", CALLS_AT_ONCE)
 
 

@@ -23,7 +23,7 @@ class JoinRate:
         self._buckets = Buckets(Rate(defaults.JOINS_AT_ONCE, 1 / defaults.JOINS_PER_SECOND), _KEPT)
 
     def take(self, token: Secret, address: str) -> None:
-        """One join. LimitExceeded when the bucket is empty."""
+        """Count one join. LimitExceeded if the bucket is empty."""
         if not self._buckets.spend((digest(token), source_of(address)), self._now()):
             raise LimitExceeded(
                 f"More than {defaults.JOINS_AT_ONCE} hosts have joined from {address or 'one address'} with this token"

@@ -1,16 +1,16 @@
-"""Wrong answers are counted, for names that exist and for names that do not, by name and source.
+"""Counts wrong answers by name and source, for names that exist and for names that do not.
 
-Whoever answers wrongly five times from one source is not heard from there for 20 minutes. That shuts out neither the
-user who logs in from elsewhere nor, for more than a minute, one who logged in from that source before. Beyond that a
-name has three bounds over all the sources that are strangers to it:
+After five wrong answers from one source, that source is locked out for 20 minutes. That does not shut out a user who
+logs in from elsewhere, and a user who has logged in from that source before only for a minute. Beyond that, a name has
+three bounds over all sources from which its user has never logged in:
 
-- some wrong answers a minute from sources that were wrong before, and many more from new ones. Each refuses what goes
-  beyond it and nothing later, so a user at a new place is slowed and not shut out;
-- ten wrong codes in half an hour after the right password. Only somebody who knows the password reaches it.
+- a few wrong answers a minute from sources that were wrong before, and many more from new ones. Each bound refuses only
+what exceeds it, so a user at a new place is slowed down but not shut out; - ten wrong codes in half an hour after the
+right password. Only somebody who knows the password can reach it.
 
-An attempt is counted before the answer is looked at, and forgotten when the answer was right: so many attempts at once
-get no more guesses than the same ones in a row. A count costs a turn at bcrypt and ends with the window, which bounds
-how many there are.
+An attempt is counted before the answer is checked, and forgotten if the answer was right, so many attempts at once get
+no more guesses than the same number in a row. Each count costs a turn at bcrypt and ends with the window, which bounds
+how many counts there are.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from teleconch.backend.interface import ABSENT, Change, Check, Delete
 from teleconch.rate import Rate
 from teleconch.resources.lockout import Lockout
 
-KNOWN_DURATION: Final = defaults.MINUTE  # of a lock-out at a source where the user has logged in before
-SOURCES_MAX: Final = 256  # remembered of one name; those that were wrong last
+KNOWN_DURATION: Final = defaults.MINUTE  # of a lock-out at a source from which the user has logged in before
+SOURCES_MAX: Final = 256  # remembered for one name: those that were wrong last
 NEAR_MAX: Final = 10  # wrong codes after the right password, in a window
 _NEAR_KEPT: Final = 64
-NEWCOMERS: Final = Rate(50, 2.0)  # wrong answers of sources that are new to a name
-REPEATERS: Final = Rate(100, 20.0)  # the same of sources that were wrong before
-KNOWN_MAX: Final = 16  # sources remembered of a user
+NEWCOMERS: Final = Rate(50, 2.0)  # wrong answers from sources that are new to a name
+REPEATERS: Final = Rate(100, 20.0)  # the same from sources that were wrong before
+KNOWN_MAX: Final = 16  # sources remembered for a user
 KNOWN_FOR: Final = 90 * defaults.DAY
-LISTED: Final = 16  # lock-outs of one user that an administrator is shown
-_KNOWN_FRESH: Final = defaults.DAY  # younger than this, the time is not written anew at each login
+LISTED: Final = 16  # lock-outs of one user shown to an administrator
+_KNOWN_FRESH: Final = defaults.DAY  # a remembered login younger than this is not written again
 
 
 def attempts_key(name: str) -> str:
-    """Where the attempts of a name are counted, whether or not there is such a user."""
+    """The key under which attempts at a name are counted, whether or not there is such a user."""
     return f"{LOCKOUTS}name/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def forget(name: str) -> Delete:
-    """The change that ends all that is held against a name."""
+    """The change that clears everything held against a name."""
     return Delete(attempts_key(name))
 
 
@@ -56,7 +56,7 @@ def is_known(known: tuple[KnownSource, ...], source: str, now: float) -> bool:
 
 
 def remembered(known: tuple[KnownSource, ...], source: str, now: float) -> tuple[KnownSource, ...]:
-    """``known`` after a login from ``source``; the very same where that is fresh in memory."""
+    """``known`` after a login from ``source``; the same object if it has a recent login from there."""
     if any(each.source == source and each.last > now - _KNOWN_FRESH for each in known):
         return known
     others = [each for each in known if each.source != source and each.last > now - KNOWN_FOR]
@@ -64,7 +64,7 @@ def remembered(known: tuple[KnownSource, ...], source: str, now: float) -> tuple
 
 
 class Lockouts:
-    """Counts attempts. ``source`` is what counts as one source, such as an IPv4 address or an IPv6 /64."""
+    """Counts attempts. ``source`` is whatever counts as one source, such as an IPv4 address or an IPv6 /64."""
 
     def __init__(self, state: State, now: Callable[[], float]) -> None:
         self._state = state
@@ -80,11 +80,12 @@ class Lockouts:
             attempts, allowed = _count(attempts, source, known, now)
             return attempts
 
-        await self._write(name, count)  # in a lock-out too: it costs the same time
+        await self._write(name, count)  # during a lock-out too, so that it takes the same time
         return allowed
 
     async def refused(self, name: str, source: str, near: bool) -> None:
-        """The answer was wrong; ``near``: the password was right. Written in any case: it costs the same time."""
+        """The answer was wrong; ``near``: the password was right. Writes in either case, so that both take the same
+        time."""
 
         def note(attempts: Attempts, now: float) -> Attempts:
             return evolve(attempts, near=(*attempts.near, (now, source))[-_NEAR_KEPT:]) if near else attempts
@@ -92,7 +93,7 @@ class Lockouts:
         await self._write(name, note)
 
     async def forgiven(self, name: str, source: str) -> Change:
-        """The change after a right answer from ``source``: what was held against that source ends."""
+        """The change that a right answer from ``source`` makes: nothing is held against that source any more."""
         found = await self._state.find(attempts_key(name), Attempts)
         if found is None:
             return Check(attempts_key(name), ABSENT)
@@ -108,7 +109,7 @@ class Lockouts:
         return await self._state.find(attempts_key(name), Attempts) is not None
 
     async def standing(self, name: str, known: tuple[KnownSource, ...]) -> tuple[Lockout, ...]:
-        """The lock-outs of a user at this moment, of at most ``LISTED`` sources: those that end last."""
+        """The user's lock-outs at this moment: at most ``LISTED``, those that end last."""
         found = await self._state.find(attempts_key(name), Attempts)
         return () if found is None else _standing(name, found.record, known, self._now())
 
@@ -151,7 +152,7 @@ def _count(before: Attempts, source: str, known: bool, now: float) -> tuple[Atte
 
 
 def _standing(name: str, attempts: Attempts, known: tuple[KnownSource, ...], now: float) -> tuple[Lockout, ...]:
-    """What :func:`_count` refuses for a while; not what it refuses at the moment only, by the buckets."""
+    """What :func:`_count` refuses for a while, without what the buckets refuse for a moment."""
     ends: dict[str | None, float] = {each.source: each.locked_until or 0.0 for each in attempts.sources}
     ends[None] = _near_end(attempts.near)
     for source in {where for _, where in attempts.near}:
@@ -164,7 +165,7 @@ def _standing(name: str, attempts: Attempts, known: tuple[KnownSource, ...], now
 
 
 def _near_end(near: tuple[tuple[float, str], ...]) -> float:
-    """When fewer than ``NEAR_MAX`` of these wrong codes are in the window."""
+    """When fewer than ``NEAR_MAX`` of these wrong codes will be in the window; 0 if there are fewer already."""
     times = sorted(time for time, _ in near)
     return times[-NEAR_MAX] + defaults.LOCKOUT_WINDOW if len(times) >= NEAR_MAX else 0.0
 
@@ -174,7 +175,7 @@ def _last(attempts: SourceAttempts) -> float:
 
 
 def _end(attempts: Attempts) -> float:
-    """When nothing of it matters any more, but the buckets, which are full again soon after."""
+    """When none of it matters any more, apart from the buckets, which are full again soon after."""
     ends = [attempts.newcomers.when, attempts.repeaters.when, *(time for time, _ in attempts.near)]
     ends += [max(each.locked_until or 0.0, *each.times) for each in attempts.sources]
     return max(ends, default=0.0) + defaults.LOCKOUT_WINDOW

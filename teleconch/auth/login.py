@@ -1,4 +1,5 @@
-"""A login: password, second factor and lock-out, one sentence for every refusal; then certificates."""
+"""A login: checks the password, second factor and lock-out, with one sentence for every refusal, then issues
+certificates."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ _SOURCE_MAX: Final = 64
 
 
 class _Refused(AccessDenied):
-    """A login was refused for a ``reason`` that the event tells, and the user is not told."""
+    """A login was refused for a ``reason`` that the event records and the user is not told."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(DENIED)
@@ -44,7 +45,8 @@ class _Refused(AccessDenied):
 
 @frozen
 class _Answer:
-    """What is ``wrong`` with it ("" for nothing), whether the password alone was right, and the TOTP step to store."""
+    """What is ``wrong`` with an answer ("" for nothing), whether the password alone was right (``near``), and the TOTP
+    ``step`` to store."""
 
     wrong: str = ""
     near: bool = False
@@ -77,8 +79,8 @@ class Logins:
         self._emitter = emitter
 
     async def login(self, request: LoginRequest) -> UserCertificates:
-        """Certificates for who knows the password and has the second factor. AccessDenied, the same for any reason;
-        only a user who proved all that is told of missing logins."""
+        """Certificates for anyone who knows the password and has the second factor. AccessDenied, with the same
+        sentence for every reason; only a user who has proved both is told that they have no logins."""
         told = UserLogin(user=request.user[:_LOGGED_MAX], addr_remote=request.source[:_SOURCE_MAX])
         try:
             certificates = await self._login(request)
@@ -105,7 +107,7 @@ class Logins:
         return self._certificates.user(user.record.user, request.ssh_public_key, request.tls_public_key, ttl)
 
     async def _verify(self, user: Found[UserRecord] | None, request: LoginRequest) -> _Answer:
-        """What is right of an answer. The password is worked on in any case."""
+        """Judge an answer. The password is hashed in any case, so that every answer takes the same time."""
         record = None if user is None else user.record
         right = await self._passwords.check(request.password, None if record is None else record.password)
         if record is None:
@@ -124,8 +126,8 @@ class Logins:
     async def _accept(
         self, user: Found[UserRecord], source: str, answer: _Answer, request: LoginRequest
     ) -> Found[UserRecord]:
-        """The answer was right: the code is used up and the count ends, both or neither. AccessDenied where what the
-        answer was held against has changed meanwhile."""
+        """The answer was right: use up the code and clear the count, both or neither. AccessDenied if the user's
+        password, secret or used step has changed in the meantime."""
         checked = user.record
 
         async def attempt() -> Found[UserRecord]:

@@ -1,4 +1,4 @@
-"""Whose a name is: one owner each, written in the same commit as the owner's record.
+"""Who owns a name: each has one owner, written in the same commit as the owner's record.
 
 ::
 
@@ -12,7 +12,7 @@
     `tctl rm node/UUID`, and the end of a membership ──────────────────▶ nobody's
 
 A host's record says which names it owns (``granted``); the index below ``/names/`` only leads to the record, so an
-entry whose owner is gone holds nothing.
+entry whose owner is gone has no effect.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SHARED_ROLES: Final = ("proxy", "auth")  # several may stand behind one address
 
 @frozen
 class Claim:
-    """The stems that a host owns from the commit of ``changes`` on, and whose nodename it may not have."""
+    """The stems that a host owns once ``changes`` are committed, and who owns its nodename if it may not have that."""
 
     granted: tuple[str, ...]
     changes: tuple[Change, ...]
@@ -47,7 +47,7 @@ class Claim:
 
 
 class Names:
-    """The index of names. ``now`` gives epoch seconds."""
+    """The index of names. ``now`` returns epoch seconds."""
 
     def __init__(self, state: State, cluster: str, now: Callable[[], float]) -> None:
         self._state = state
@@ -57,25 +57,25 @@ class Names:
         self._own: frozenset[str] = frozenset()
 
     def reserve(self, uuid: str, names: Iterable[str]) -> None:
-        """The auth server's own host, and the names in its own certificate: no other host's."""
+        """Reserve the names in the auth server's own certificate for its own host."""
         self._own_uuid = uuid
         self._own = frozenset(stem(name, self._cluster) for name in names)
 
     def stems(self, host: JoinRequest | HostRecord) -> tuple[str, ...]:
-        """What a host wants to be called, each name once, the nodename first."""
+        """The stems of the names that a host asks for, each once, the nodename first."""
         return tuple(dict.fromkeys(stem(name, self._cluster) for name in (host.nodename, *host.addresses)))
 
     def held(self, record: HostRecord) -> tuple[str, ...]:
-        """What a member owns."""
+        """The stems that a member owns."""
         return self.stems(record) if record.granted is None else record.granted
 
     def owned(self, name: str, granted: tuple[str, ...]) -> bool:
-        """Whether a spelling of a name is among those that a host was granted."""
+        """Whether ``name``, in any spelling, is among those that a host was granted."""
         return stem(name, self._cluster) in granted
 
     def check(self, host: JoinRequest, here: bool) -> None:
-        """``here``: the host is the auth server's own machine. BadParameter for names that no host may have;
-        AccessDenied for those of this machine and of the auth server."""
+        """BadParameter for names that no host may have; AccessDenied for names of this machine and of the auth server,
+        unless ``here``: the host is the auth server's own machine."""
         if host.uuid == self._own_uuid and not here:
             raise AccessDenied(
                 f"The UUID {host.uuid} is the auth server's own: delete the file host_uuid in this host's data_dir,"
@@ -101,8 +101,8 @@ class Names:
                 )
 
     async def roles_beside(self, host: JoinRequest, caller: ApiIdentity) -> tuple[str, ...]:
-        """The other roles in which a UUID is a member, where the caller is none of them: with the UUID, a stranger
-        would have all names of that member. The auth server's own UUID is held to its machine (:meth:`check`)."""
+        """The other roles in which the UUID is a member, unless the caller is one of them: a stranger with that UUID
+        would get all of the member's names. :meth:`check` binds the auth server's own UUID to its machine."""
         if host.uuid == self._own_uuid:
             return ()
         beside = [each for each in await self._records(host.uuid) if each.role != host.role]
@@ -112,7 +112,7 @@ class Names:
         return tuple(each.role for each in beside)
 
     async def claim(self, host: JoinRequest, expires: float) -> Claim:
-        """What a checked host may own, until ``expires``. AccessDenied where a name is another's."""
+        """What a checked host may own, until ``expires``. AccessDenied if a name belongs to another."""
         nodename, *addresses = self.stems(host)
         granted: list[str] = []
         changes: list[Change] = []
@@ -138,7 +138,7 @@ class Names:
         return Claim(tuple(granted), tuple(changes), namesake)
 
     async def extend(self, record: HostRecord, expires: float) -> Claim:
-        """The same names for longer, and none besides."""
+        """The same names for longer, and no others."""
         granted: list[str] = []
         changes: list[Change] = []
         for name in self.held(record):
@@ -150,7 +150,7 @@ class Names:
         return Claim(tuple(granted), tuple(changes))
 
     async def release(self, gone: Iterable[HostRecord], uuid: str) -> list[Change]:
-        """The changes with which the names of a host's records are nobody's, as far as other roles do not hold them."""
+        """The changes that free the names in a host's records, except those that its other roles hold."""
         leaving = list(gone)
         roles = {record.role for record in leaving}
         kept = {name for record in await self._records(uuid) if record.role not in roles for name in self.held(record)}
@@ -168,7 +168,8 @@ class Names:
         return changes
 
     async def index_old(self) -> None:
-        """Give hosts in a state from before this index their names, first come, and their membership an end."""
+        """In a state from before this index, give hosts their names, first come, first served, and their memberships an
+        end."""
         records = [found async for found in self._state.all(HOSTS, HostRecord)]
         old = sorted(
             (found for found in records if found.record.granted is None), key=lambda found: found.record.joined
@@ -198,13 +199,14 @@ class Names:
             until = max(each.renewed for each in owners[name]) + defaults.HOST_CERT_TTL + defaults.DAY
             uuids = tuple(dict.fromkeys(each.uuid for each in owners[name]))
             changes.append(put(name_key(name), NameRecord(uuids, until), expires=until))
-        changes += memberships  # last: what has its names is not looked at again
+        changes += memberships  # last: a record that has its names is not looked at again
         for start in range(0, len(changes), CHANGES_MAX):
             await self._state.commit(*changes[start : start + CHANGES_MAX])
         log.info("indexed the names of {count} hosts", count=len(old))
 
     async def _with_address(self, record: HostRecord) -> HostRecord:
-        """A node of before with the address at which it is found now, which its join did not tell."""
+        """The record of a node from before the index, with the address at which it is found now, which its join did not
+        tell."""
         presence = await self._state.find(presence_key(record.uuid), Presence)
         if presence is None or record.role != "node":
             return record
@@ -223,7 +225,7 @@ class Names:
         )
 
     async def _others(self, entry: Found[NameRecord] | None, uuid: str) -> list[HostRecord]:
-        """The records of other hosts that own the name of an entry."""
+        """The records of other hosts that own an entry's name."""
         if entry is None:
             return []
         name = entry.key.removeprefix(name_key(""))
@@ -240,12 +242,12 @@ class Names:
 
 
 def began_with(identity: ApiIdentity, record: HostRecord) -> bool:
-    """Whether a certificate is of this membership and not of one before it."""
+    """Whether a certificate belongs to this membership and not to an earlier one."""
     return identity.begins >= int(record.joined - defaults.BACKDATE)
 
 
 def _is_nobodys(name: str) -> bool:
-    """``localhost`` and its like."""
+    """Whether it is ``localhost`` or the like."""
     return bool(no_other_machine(name)) and not name.isdigit()
 
 

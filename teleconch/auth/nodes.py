@@ -1,4 +1,4 @@
-"""What a node may say of itself: bounded, printable, and an address that can be dialled."""
+"""What a node may say about itself: bounded, printable, and with an address that can be dialled."""
 
 from __future__ import annotations
 

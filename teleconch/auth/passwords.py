@@ -1,4 +1,4 @@
-"""Passwords as bcrypt hashes, worked out in threads. Callers hold a turn (``turns.py``) meanwhile."""
+"""Passwords as bcrypt hashes, computed in threads. Callers hold a turn (``turns.py``) meanwhile."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from teleconch.errors import BadParameter
 from teleconch.resources.secret import Secret
 
 ROUNDS: Final = 12  # 2**12; about a quarter of a second
-AT_ONCE: Final = 4  # bcrypt lets go of the interpreter, so threads help
-NICE: Final = 10  # of those threads: a crowd at the passwords slows nothing else down
+AT_ONCE: Final = 4  # bcrypt releases the interpreter lock, so threads help
+NICE: Final = 10  # of those threads, so that a crowd of logins slows nothing else down
 
 
 class InThread(Protocol):
@@ -45,7 +45,7 @@ class Passwords:
         return Secret((await self._in_thread(_aside, bcrypt.hashpw, encoded, bcrypt.gensalt(self._rounds))).decode())
 
     async def check(self, password: Secret, stored: Secret | None) -> bool:
-        """Whether the password is the stored one; never for ``None``, which costs the same time."""
+        """Whether the password is the stored one; never for ``None``, which takes the same time."""
         encoded = _encoded(password)
         usable = encoded is not None and len(encoded) <= defaults.PASSWORD_MAX
         right = await self._in_thread(
@@ -55,7 +55,7 @@ class Passwords:
 
 
 def _aside(work: Callable[..., Any], *arguments: Any) -> Any:
-    """``work``, in a thread that gives way to the process's others (Linux keeps niceness by thread)."""
+    """Call ``work`` in a thread that gives way to the process's others (Linux keeps niceness per thread)."""
     if threading.current_thread() is not threading.main_thread():
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
     return work(*arguments)

@@ -1,4 +1,4 @@
-"""Who is there: heartbeats, and the nodes as they were last heard of.
+"""Which nodes are there: heartbeats, and the nodes as they last reported.
 
 ::
 
@@ -57,8 +57,8 @@ class PresenceBook:
         self._goodbyes = few_at_once("goodbye")
 
     async def heartbeat(self, node: Node, instance: str, caller: ApiIdentity) -> Ping:
-        """A node is alive. AccessDenied for another's UUID, names or address, or for a host that was removed;
-        AlreadyJoined; BadParameter; LimitExceeded."""
+        """Record that a node is alive. AccessDenied for another's UUID, names or address, or for a host that was
+        removed; AlreadyJoined; BadParameter; LimitExceeded."""
         with self._heartbeats.one((caller.name, caller.roles)):
             try:
                 check_node(node)
@@ -96,14 +96,15 @@ class PresenceBook:
                 expires=now + defaults.PRESENCE_TTL,
                 expect=ABSENT if before is None else before.revision,
             ),
-            *await self._still_member(member, now),  # a node that is being removed does not come back this way
+            *await self._still_member(member, now),  # so that a node that is being removed does not come back
         )
         if before is not None and presence.replaced != before.record.replaced:
             log.info("{server_id} runs in a new process", server_id=node.uuid)
         return presence
 
     async def _still_member(self, member: Found[HostRecord], now: float) -> tuple[Change, ...]:
-        """What holds the membership fast; at the first ping, it lasts from now on as long as its certificates."""
+        """The changes that fail unless the membership still stands. With the first ping, it lasts as long as its
+        certificates."""
         record = member.record
         if record.pinged or record.role != "node":
             return (Check(member.key, member.revision),)
@@ -113,8 +114,8 @@ class PresenceBook:
         return (put(member.key, record, expires=end, expect=member.revision), *names.changes)
 
     def _check_addr(self, node: Node, member: HostRecord, identity: ApiIdentity) -> None:
-        """AccessDenied unless the proxies are to dial this very host: under a name with which it joined, or where its
-        ping comes from. Loopback is this host only where it is the auth server's own machine."""
+        """AccessDenied unless ``addr`` leads proxies to this very host: by a name that it joined with, or by the
+        address that its ping comes from. Loopback is this host only on the auth server's own machine."""
         host = host_of(node.addr or "")
         why = no_other_machine(host)
         if why == "loopback" and identity.here:
@@ -134,8 +135,8 @@ class PresenceBook:
         )
 
     def _check_public_addrs(self, node: Node, member: HostRecord) -> None:
-        """AccessDenied for names that are not in the host's certificate: a node that calls itself by another's name
-        would make that name ambiguous, and nobody could reach the other by it."""
+        """AccessDenied for names that are not in the host's certificate. A node that took another's name would make it
+        ambiguous, and nobody could reach the other by it."""
         own = host_names(node.uuid, node.nodename, self._cluster, member.addresses)
         foreign = [host for host in public_hosts(node) if host not in own]
         if foreign:
@@ -146,7 +147,8 @@ class PresenceBook:
             )
 
     async def goodbye(self, instance: str, caller: ApiIdentity) -> None:
-        """A node stops: offline from now on. Without effect when another process has taken its place. LimitExceeded."""
+        """A node is stopping: it is offline from now on. Without effect if another process has taken its place.
+        LimitExceeded."""
         host_role(caller)
         _check_instance(instance)
 
@@ -167,7 +169,7 @@ class PresenceBook:
             await decided(attempt)
 
     async def list_nodes(self, after: str, limit: int) -> NodePage:
-        """Nodes in order of UUID, behind ``after`` ("" from the start). BadParameter."""
+        """Nodes in order of UUID, after ``after`` ("": from the start). BadParameter."""
         if after:
             check_uuid(after)
         if limit < 1:
@@ -195,14 +197,14 @@ class PresenceBook:
             if presence is None and not members:
                 raise NotFound(f"There is no host {uuid}; `tctl nodes ls` shows the nodes that there are.")
             changes: list[Change] = [Delete(member.key, member.revision) for member in members]
-            # Expected absent too: a ping that came first would leave a node without membership.
+            # The absence is expected too: a ping that came first would leave a node without membership.
             changes.append(Delete(presence_key(uuid), ABSENT if presence is None else presence.revision))
             changes += await self._names.release((member.record for member in members), uuid)
             await self._state.commit(*changes[:CHANGES_MAX])
             return changes[CHANGES_MAX:]
 
         left = await decided(attempt)
-        while left:  # entries of names: without the records that they lead to, they hold nothing already
+        while left:  # entries of names: without the records that they lead to, they have no effect already
             await self._state.commit(*left[:CHANGES_MAX])
             left = left[CHANGES_MAX:]
         self._emitter.emit(NodeLeave(server_id=uuid))
@@ -212,7 +214,7 @@ class PresenceBook:
 
 
 def status_of(presence: Presence, now: float) -> NodeStatus:
-    """A node as others see it at the time ``now``."""
+    """A node as others see it at ``now`` (epoch seconds)."""
     return NodeStatus(
         node=presence.node,
         last_seen=presence.last_seen,
@@ -222,7 +224,7 @@ def status_of(presence: Presence, now: float) -> NodeStatus:
 
 
 def check_speaks_for_itself(caller: ApiIdentity, node: Node) -> None:
-    """AccessDenied unless ``node`` is the caller: a host pings for no other one, and in no role but its own."""
+    """AccessDenied unless ``node`` is the caller: a host pings only for itself and in its own role."""
     for value, own in (
         (quoted(node.uuid), node.uuid == caller.name),
         (f"cluster {quoted(node.cluster)}", node.cluster == caller.cluster),
@@ -233,7 +235,7 @@ def check_speaks_for_itself(caller: ApiIdentity, node: Node) -> None:
 
 
 def _succession(before: Presence, instance: str, now: float) -> tuple[str, ...]:
-    """The replaced instances, once ``instance`` has pinged. AlreadyJoined when the one in its place still lives."""
+    """The replaced instances, once ``instance`` has pinged. AlreadyJoined if the one that replaced it still lives."""
     if instance == before.instance:
         return before.replaced
     if instance in before.replaced and not before.stopped and now - before.last_seen <= OFFLINE_AFTER:

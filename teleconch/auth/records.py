@@ -38,15 +38,15 @@ USERS: Final = "/users/"
 SIGNUPS: Final = "/signups/"
 LOCKOUTS: Final = "/lockouts/"
 
-_VERSION: Final = 1  # raise it when a record changes so that an older program would misread it
+_VERSION: Final = 1  # raise it when a record changes in a way that an older program would misread
 
 
 @frozen
 class HostRecord:
-    """A member in one role. The keys are those that it showed last; ``joined`` and ``renewed`` in epoch seconds.
+    """A member in one role. The keys are those that it showed last; ``joined`` and ``renewed`` are epoch seconds.
 
     ``granted`` are the names that it owns, as ``resources.addresses.stem`` spells them; ``None`` in a record from
-    before names were owned. ``pinged``: a node that has been heard of since it joined.
+    before names were owned. ``pinged``: the node has pinged since it joined.
     """
 
     uuid: str
@@ -63,7 +63,8 @@ class HostRecord:
 
 @frozen
 class NameRecord:
-    """The UUIDs of the hosts that own a name: one, or several proxies behind one address. ``until`` is its end."""
+    """The UUIDs of the hosts that own a name: one, or several proxies behind one address. ``until`` is when the entry
+    ends, in epoch seconds."""
 
     owners: tuple[str, ...]
     until: float
@@ -71,8 +72,8 @@ class NameRecord:
 
 @frozen
 class Presence:
-    """A node's last heartbeat. ``instance`` is the process that sent it; ``replaced`` the ones before, newest first.
-    ``stopped``: it said goodbye."""
+    """A node's last heartbeat. ``instance`` is the process that sent it; ``replaced`` are the ones before it, newest
+    first. ``stopped``: it said goodbye."""
 
     node: Node
     last_seen: float
@@ -83,7 +84,8 @@ class Presence:
 
 @frozen
 class JoinToken:
-    """A dynamic join token. It is kept for a while after ``expires``, to say that it has expired."""
+    """A dynamic join token. It is kept for a while after ``expires``, so that a host can be told that it has
+    expired."""
 
     value: Secret
     roles: tuple[str, ...]
@@ -102,7 +104,7 @@ class SignupRecord:
 
 @frozen
 class KnownSource:
-    """Where a user has logged in from, and when last (epoch seconds)."""
+    """A source that a user has logged in from, and when they last did (epoch seconds)."""
 
     source: str
     last: float
@@ -110,8 +112,8 @@ class KnownSource:
 
 @frozen
 class UserRecord:
-    """A user and its secrets. ``password`` is a bcrypt hash, ``otp_secret`` base32, ``otp_used`` the last TOTP step of
-    which a code was accepted, ``known`` where logins came from."""
+    """A user and their secrets. ``password`` is a bcrypt hash, ``otp_secret`` is base32, ``otp_used`` is the last TOTP
+    step whose code was accepted, and ``known`` is where logins came from."""
 
     user: User
     password: Secret | None = None
@@ -123,7 +125,7 @@ class UserRecord:
 
 @frozen
 class SignupIndex:
-    """Whose sign-up token this is; the user's record says whether it still holds."""
+    """Whose sign-up token this is; the user's record says whether it is still valid."""
 
     user: str
 
@@ -139,8 +141,8 @@ class SourceAttempts:
 
 @frozen
 class Attempts:
-    """What is held against one name: by source, the last one last; over all ``newcomers`` and all ``repeaters``; and
-    when and whence a wrong code came after the right password (``near``)."""
+    """What is held against one name: by source, the latest last; over all ``newcomers`` and all ``repeaters``; and when
+    and from where a wrong code came after the right password (``near``)."""
 
     sources: tuple[SourceAttempts, ...] = ()
     newcomers: Bucket = field(factory=Bucket)
@@ -177,7 +179,7 @@ def signup_key(token_digest: str) -> str:
 
 
 def digest(value: Secret) -> str:
-    """SHA-256 in hex: how a token is looked up, so that neither the comparison nor the key tells its value."""
+    """SHA-256 in hex: how a token is looked up, so that neither the comparison nor the key reveals its value."""
     return hashlib.sha256(value.reveal().encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -100,7 +100,7 @@ class AuthServer:
         self._ticking.start(TICK, now=False).addErrback(_log_end)
 
     async def stop(self) -> None:
-        """End all watches. The backend stays open: who built it closes it."""
+        """End all watches. The backend stays open: whoever built it closes it."""
         if self._ticking.running:
             self._ticking.stop()
         await self._directory.stop()
@@ -121,26 +121,27 @@ class AuthServer:
     # For the auth server's own host
 
     def own_identity(self, uuid: str, names: Iterable[str] = ()) -> TLSIdentity:
-        """A new key and certificate for the API's listener, with these additional names and addresses. Made at each
-        start, and again at half its life. No other host may have these names."""
+        """A new key and certificate for the API's listener, with these additional names and addresses. The caller makes
+        one at each start, and again at half its life. No other host may have these names."""
         names = tuple(names)
         self._names.reserve(uuid, names)
         return self._certificates.own(uuid=uuid, role="auth", names=names)
 
     def admin_identity(self, uuid: str) -> TLSIdentity:
-        """A new key and certificate for ``tctl`` on this host, to be kept in ``data_dir``; likewise."""
+        """A new key and certificate for ``tctl`` on this host, to be kept in ``data_dir`` and replaced as often."""
         return self._certificates.own(uuid=uuid, role="admin")
 
     def trusted(self) -> tuple[TrustedAuthority, ...]:
-        """The public parts of both authorities, at once."""
+        """The public parts of both authorities, without waiting."""
         return self._authorities.trusted()
 
     async def forget_host(self, uuid: str, role: str) -> None:
-        """For a role in the auth server's own process whose names or keys changed: it may join anew."""
+        """Forget a role in the auth server's own process whose names or keys have changed, so that it may join
+        again."""
         await self._hosts.forget(uuid, role)
 
     async def check_standing(self, identity: ApiIdentity) -> None:
-        """That a user or host is still there: certificates outlive both. AccessDenied."""
+        """AccessDenied unless the user or host still exists: certificates outlive both."""
         if identity.kind == "user":
             await self.users.check_exists(identity.name)
         elif identity.kind == "host":

@@ -1,4 +1,4 @@
-"""Certificates that an administrator makes: of a user, and of an OpenSSH host."""
+"""Certificates that an administrator makes, for a user or an OpenSSH host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Signing:
         self._emitter = emitter
 
     async def sign_user(self, name: str, ssh_public_key: str, tls_public_key: str, ttl: float) -> UserCertificates:
-        """Certificates of a user. NotFound; BadParameter."""
+        """Certificates for a user. NotFound; BadParameter."""
         checked_ttl(ttl, SIGNED_TTL_MAX)
         user = await self._users.get_user(name)
         certificates = self._certificates.user(user, ssh_public_key, tls_public_key, ttl)
@@ -28,7 +28,7 @@ class Signing:
     async def sign_host(
         self, names: tuple[str, ...], ssh_public_key: str, tls_public_key: str, ttl: float
     ) -> SignedHost:
-        """Certificates of a host that joins nothing. BadParameter."""
+        """Certificates for a host that does not join. BadParameter."""
         signed = self._certificates.openssh_host(names, ssh_public_key, tls_public_key, ttl)
         self._emitter.emit(CertCreate(cert_type="host", names=names, ttl=ttl))
         return signed

@@ -1,4 +1,4 @@
-"""A sign-up: who holds the token sets the password and the second factor; then the token is used up."""
+"""A sign-up: whoever holds the token sets the password and the second factor, which uses up the token."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Signups:
         self._emitter = emitter
 
     async def start_signup(self, token: Secret, source: str = "") -> Signup:
-        """Whose sign-up this is, and the second factor's secret: the same until the token is used. AccessDenied."""
+        """Whose sign-up this is, and the second factor's secret, which stays the same until the token is used.
+        AccessDenied."""
         try:
             user, signup = await self._not_void(token)
         except TeleconchError as error:
@@ -65,7 +66,7 @@ class Signups:
         return Signup(name, self._cluster, None if secret is None else otp_url(secret, name, self._cluster), secret)
 
     async def finish_signup(self, token: Secret, password: Secret, otp: str, source: str = "") -> str:
-        """Set password and second factor, use up the token, and give the user's name.
+        """Set the password and second factor, and use up the token. Returns the user's name.
 
         BadParameter (the token stays usable): password too short or long; wrong code, up to five times in all.
         AccessDenied: the token is not valid, or no longer.
@@ -93,7 +94,7 @@ class Signups:
         record = UserRecord(user.record.user, password=hashed, otp_secret=signup.otp_secret, otp_used=step)
 
         async def attempt() -> str:
-            # Whatever became of the user meanwhile counts; only this very sign-up may still be finished.
+            # The user may have changed meanwhile; only this very sign-up may still be finished.
             now, open_signup = await self._open(token)
             if open_signup.otp_secret != signup.otp_secret:
                 raise AccessDenied(_OVER)
@@ -123,7 +124,7 @@ class Signups:
         return user, signup
 
     async def _count_try(self, token: Secret) -> tuple[Found[UserRecord], SignupRecord]:
-        """Count a code before it is looked at, so that many at once are no more guesses. The fifth is the last."""
+        """Count a code before it is checked, so that many at once get no more guesses. The fifth is the last."""
         user, signup = await self._not_void(token)
         if signup.otp_secret is None:
             return user, signup

@@ -1,4 +1,4 @@
-"""What is told to whoever watches: of each kind everything there is, then each change."""
+"""What watchers are told: all values of a kind, then each change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Source(Generic[T]):
-    """The values of one kind, as they were told last, and those who are told. Open it once it holds everything."""
+    """The values of one kind, as last reported, and their receivers. Open it once it holds everything."""
 
     def __init__(self, kind: Kind[T]) -> None:
         self.kind = kind
@@ -31,13 +31,13 @@ class Source(Generic[T]):
         self._open = True
 
     def close(self) -> None:
-        """Take no more, and end every watch."""
+        """Take no more receivers, and end every watch."""
         self._open = False
         for receiving in tuple(self._receivers):
             receiving.end()
 
     def watch(self, receiver: Receiver[T]) -> Watch:
-        """Tell everything, then each change. Unavailable while the source is not open."""
+        """Report everything to ``receiver``, then each change. Unavailable while the source is not open."""
         if not self._open:
             raise Unavailable("The auth server is starting or stopping; try again in a moment.")
         receiving = _Receiving(receiver, self._receivers.remove)
@@ -49,7 +49,7 @@ class Source(Generic[T]):
         return receiving
 
     def tell(self, changes: Iterable[Change[T]]) -> None:
-        """Something changed; what was not there and is gone is not told."""
+        """Report changes to all receivers, except the removal of what was never reported."""
         news = []
         for change in changes:
             if change.value is not None:
@@ -86,12 +86,12 @@ class _Receiving(Generic[T]):
             self.end()
 
     def end(self) -> None:
-        """The source ends it."""
+        """End the watch from the source's side."""
         if not self._over:
             self.stop()
             try:
                 self._receiver.watch_ended()
-            except Exception:  # noqa: BLE001 - likewise
+            except Exception:  # noqa: BLE001 - another's code, as above
                 log.failure("a receiver of changes failed at its end")
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class Watches:
         return tuple(self._sources)
 
     async def watch(self, kind: Kind[T], receiver: Receiver[T]) -> Watch:
-        """NotFound for a kind that this auth server does not tell of; Unavailable while it starts or stops."""
+        """NotFound for a kind that this auth server does not report; Unavailable while it starts or stops."""
         source = self._sources.get(kind.name)
         if source is None:
             raise NotFound(f"This auth server tells nobody of {quoted(kind.name)}: is it up to date?")

@@ -1,4 +1,4 @@
-"""Records in a backend: read with their revision, written by a commit, tried again when somebody was faster."""
+"""Records in a backend: read with their revision, written by a commit, and retried when somebody else was faster."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class State:
         return [found(item, kind) for item in await self._backend.range(prefix, after, limit)]
 
     async def watch(self, prefix: str) -> Watch:
-        """Changes below ``prefix`` from now on, to be read with :func:`found`."""
+        """Watch the changes below ``prefix`` from now on; read them with :func:`found`."""
         return await self._backend.watch(prefix)
 
     async def items(self, prefix: str) -> list[Item]:
-        """Everything below ``prefix`` as it is stored, for a reader that goes on where one record is damaged."""
+        """Everything below ``prefix`` as it is stored, for a reader that goes on past a damaged record."""
         return [item async for item in self._backend.all(prefix)]
 
     async def commit(self, *changes: Change) -> int:
@@ -70,7 +70,7 @@ def put(key: str, record: object, *, expires: float | None = None, expect: int |
 
 
 async def decided(attempt: Callable[[], Awaitable[Result]]) -> Result:
-    """What ``attempt`` gives: it reads, decides and commits, and does all of it again on CompareFailed."""
+    """The result of ``attempt``, which reads, decides and commits. It is called again on CompareFailed."""
     for _ in range(_ATTEMPTS):
         try:
             return await attempt()

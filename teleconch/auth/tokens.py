@@ -1,4 +1,4 @@
-"""Join tokens: static ones from the configuration, dynamic ones that end."""
+"""Join tokens: static ones from the configuration, and dynamic ones that expire."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _MAKE_ONE: Final = "make a new one on the auth server with `tctl nodes add` and 
 
 
 class Tokens:
-    """What a host shows to join. ``static`` tokens stand in the configuration; ``randomness(n)`` gives n bytes."""
+    """What a host shows to join. ``static`` tokens are set in the configuration; ``randomness(n)`` returns n random
+    bytes."""
 
     def __init__(
         self,
@@ -46,7 +47,8 @@ class Tokens:
             _check_roles(token.roles)
 
     async def check(self, value: Secret, role: str) -> None:
-        """Let a host join as ``role``. AccessDenied, with a sentence each: unknown, expired, for another role."""
+        """Returns if the token lets a host join as ``role``. AccessDenied, with a sentence for each case: unknown,
+        expired, for another role."""
         if len(value.reveal()) > VALUE_MAX or not value.reveal().isprintable():
             raise AccessDenied(f"This join token is not known to the cluster; {_MAKE_ONE}.")
         roles = self._static_roles(value)
@@ -95,8 +97,8 @@ class Tokens:
         return Token(value, token.roles, token.expires)
 
     async def list_tokens(self) -> tuple[Token, ...]:
-        """Static tokens, then those that end, the next to end first. A sign-up token shows as its hash (by which it
-        can be removed): its value is not stored."""
+        """Static tokens, then those that expire, the next to expire first. A sign-up token shows as its hash, by which
+        it can be removed: its value is not stored."""
         now = self._now()
         ending = [
             Token(found.record.value, found.record.roles, found.record.expires)
@@ -120,7 +122,8 @@ class Tokens:
             raise NotFound("There is no such token; `tctl tokens ls` shows those that there are.")
 
     def _static_roles(self, value: Secret) -> set[str]:
-        """What the configuration lets this token do. Compares with all of them, so that the time tells nothing."""
+        """The roles that the configuration gives this token. Compares with every token, so that the time reveals
+        nothing."""
         roles: set[str] = set()
         for token in self._static:
             if token.value == value:

@@ -1,4 +1,4 @@
-"""Local users: made by an administrator, finished by a sign-up."""
+"""Local users: an administrator creates them, and they finish with a sign-up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TRAITS_SIZE_MAX: Final = 16 * 1024
 
 
 class Users:
-    """The users' records. ``second_factor`` is ``otp`` or ``off``; ``randomness(n)`` gives n random bytes."""
+    """The users' records. ``second_factor`` is ``otp`` or ``off``; ``randomness(n)`` returns n random bytes."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Users:
         self._emitter.emit(UserUpdate(user=user.name, logins=user.logins))
 
     async def reset_user(self, name: str, ttl: float) -> SignupToken:
-        """Void password and second factor at once, end a lock-out, and give a new sign-up token. NotFound."""
+        """Void the password and second factor at once, end any lock-out, and return a new sign-up token. NotFound."""
 
         async def attempt() -> SignupToken:
             before = await self._get(name)
@@ -98,7 +98,7 @@ class Users:
         return token
 
     async def unlock_user(self, name: str) -> bool:
-        """Forget the wrong answers that were given for a user. Returns whether there were any. NotFound."""
+        """Forget the wrong answers held against a user. Returns whether there were any. NotFound."""
         await self._get(name)
         held = await self._lockouts.held(name)
         await self._state.commit(forget(name))
@@ -114,14 +114,14 @@ class Users:
         return tuple([found.record.user async for found in self._state.all(USERS, UserRecord)])
 
     async def list_lockouts(self) -> tuple[Lockout, ...]:
-        """Of all users, by name; nothing of names that nobody has."""
+        """The lock-outs of all users, by name; not those of names that nobody has."""
         lockouts: list[Lockout] = []
         async for found in self._state.all(USERS, UserRecord):
             lockouts += await self._lockouts.standing(found.record.user.name, found.record.known)
         return tuple(lockouts)
 
     async def delete_user(self, name: str) -> None:
-        """Remove a user with everything that belongs to it. NotFound."""
+        """Remove a user with everything that belongs to them. NotFound."""
 
         async def attempt() -> None:
             before = await self._get(name)
@@ -136,7 +136,7 @@ class Users:
             raise AccessDenied(f"The user {name} was removed from the cluster; ask the administrator.")
 
     async def find(self, name: str) -> Found[UserRecord] | None:
-        """A user's record, or ``None``, also for what can be no user's name."""
+        """A user's record; ``None`` if there is none, also for a string that cannot be a user's name."""
         if not is_user_name(name) or len(name) > NAME_MAX:
             return None
         return await self._state.find(user_key(name), UserRecord)
