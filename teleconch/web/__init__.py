@@ -1,4 +1,4 @@
-"""HTTPS on the proxy: what a person or ``tsh`` needs before there is a certificate (ping, login, sign-up).
+"""HTTPS on the proxy: what a person or ``tsh`` needs before they have a certificate (ping, login, sign-up).
 
 ::
 

@@ -1,4 +1,4 @@
-"""How the web answers: headers that hold for every answer, JSON, and errors as a status with one sentence."""
+"""How the web answers: the headers of every answer, JSON, and errors as a status with one sentence."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": CSP,
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # a sign-up token stands in the URL
+    "Referrer-Policy": "no-referrer",  # the URL may hold a sign-up token
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Strict-Transport-Security": "max-age=31536000",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-TEXT_MAX: Final = 8192  # characters of one field: a public key of RSA with 16,384 bits has 2,800
+TEXT_MAX: Final = 8192  # characters of one field: a 16,384-bit RSA public key has 2,800
 UNEXPECTED: Final = "Something went wrong on the server, which has logged it: try again, or tell your administrator."
 
 _STATUS: Final[tuple[tuple[type[TeleconchError], int], ...]] = (
@@ -66,14 +66,15 @@ def status_of(error: TeleconchError) -> int:
 
 
 def sentence_of(error: TeleconchError) -> str:
-    """What the peer is told. Where auth is away that is all: which address refused is the administrator's matter."""
+    """What the peer is told. When auth is unreachable it is told only that: which address refused is for the
+    administrator."""
     if isinstance(error, (ConnectionProblem, Unavailable)):
         return "The auth server cannot answer at the moment: try again in a minute."
     return UNEXPECTED if status_of(error) == 500 else str(error)
 
 
 def answer(request: IRequest, content_type: str, body: bytes, status: int = 200) -> bytes:
-    """``body`` as the whole of an answer."""
+    """``body`` as a complete answer."""
     request.setResponseCode(status)
     request.setHeader(b"Server", b"teleconch")
     request.setHeader(b"Content-Type", content_type.encode())
@@ -96,7 +97,7 @@ def read_json(request: IRequest) -> dict[str, object]:
     """The request's body, a JSON object. HttpProblem, BadParameter."""
     content_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
-        # A form on a foreign page cannot send this type, so no foreign page can post here in a user's name.
+        # A form on another site's page cannot send this type, so no such page can post here in a user's name.
         raise HttpProblem(415, "Send the request as JSON, with Content-Type: application/json.")
     value = strict_json.read_json(request.content.read(), "The request")
     if not isinstance(value, dict):
@@ -105,7 +106,7 @@ def read_json(request: IRequest) -> dict[str, object]:
 
 
 def text_field(fields: Mapping[str, object], *names: str, optional: bool = False) -> str:
-    """The first of ``names`` that is there, a string. BadParameter."""
+    """The value of the first of ``names`` that is present, which must be a string. BadParameter."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, str):

@@ -39,9 +39,9 @@ log = Logger()
 
 @frozen
 class WebSettings:
-    """What the web says of itself: addresses as ``host:port``.
+    """What the web says about itself; addresses are ``host:port``.
 
-    ``public_addr`` is where users reach the web, empty where the configuration does not say. ``pinned``: the web's
+    ``public_addr`` is where users reach the web; it is empty if the configuration does not say. ``pinned``: the web's
     certificate is the cluster's own, so that ``tsh login`` needs the CA pin.
     """
 
@@ -56,7 +56,7 @@ class WebApp:
     """The routes, given the auth API. ``seconds`` of ``clock`` drive the limits."""
 
     app = Klein()
-    # No redirects made of a path or a Host header that a peer wrote.
+    # Build no redirects from a path or a Host header that a peer wrote.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -71,11 +71,11 @@ class WebApp:
     @app.route("/webapi/ping", methods=["GET"])
     @app.route("/v1/webapi/ping", methods=["GET"], endpoint="ping_v1")
     async def ping(self, request: IRequest) -> bytes:
-        """What ``tsh`` asks first: versions, kind of login, addresses."""
+        """What ``tsh`` asks first: version, kind of login, addresses."""
         status = await self._front.status()
         ssh = {
             "listen_addr": self._settings.ssh_listen_addr,
-            "public_addr": self._settings.public_addr,  # 4.2: of the web, in spite of where it stands
+            "public_addr": self._settings.public_addr,  # in 4.2 this is the web's, in spite of its place
             "ssh_public_addr": self._settings.ssh_public_addr,
         }
         return json_answer(
@@ -127,7 +127,7 @@ class WebApp:
     @app.route("/", methods=["GET"])
     @app.route("/web", methods=["GET"], endpoint="home_web")
     async def home(self, request: IRequest) -> bytes:
-        """Says what this is."""
+        """A page that says what this is."""
         return await self._page(request, pages.home_page(self._settings.cluster, self._address(request)))
 
     @app.route(pages.STYLE_PATH, methods=["GET"])
@@ -144,10 +144,12 @@ class WebApp:
 
     # No CSRF token: such a token proves that a form came from our own page, because the browser adds the user's
     # authority (a cookie) by itself. Here is no cookie; the authority is the sign-up token in the URL, and a
-    # foreign page that knows it needs no help of the browser.
+    # No CSRF token: it would prove that a form came from our own page, which matters where the browser adds the user's
+    # authority (a cookie) by itself. There is no cookie here. The authority is the sign-up token in the URL, and a page
+    # of another site that knows the token needs no help from the browser.
     @app.route("/web/newuser/<token>", methods=["POST"], endpoint="newuser_post")
     async def newuser_post(self, request: IRequest, token: str) -> bytes:
-        """The sign-up form, sent. What is wrong is said above the form; nothing typed comes back."""
+        """The submitted sign-up form. A problem is shown above the form; nothing that was typed comes back."""
         fields = _form(request)
         try:
             if fields.get("password", "") != fields.get("password2", ""):
@@ -199,7 +201,7 @@ class WebApp:
         return answer(request, "text/html; charset=utf-8", body, status)
 
     def _address(self, request: IRequest) -> str:
-        """Where the user reached us: as configured, else as the user's own browser says, if that can be an address."""
+        """Where users reach us: as configured, or else what the user's own browser says, if that can be an address."""
         host = (request.getHeader("host") or "").strip()
         return self._settings.public_addr or (host if split_address(host) else "PROXY")
 
@@ -210,7 +212,7 @@ def _source(request: IRequest) -> str:
 
 def _form(request: IRequest) -> dict[str, str]:
     request.content.seek(0)
-    try:  # a letter that cannot be read must not become another one: it may be a password's
+    try:  # an undecodable character must not turn into another: it may be part of a password
         body = request.content.read().decode("utf-8")
         fields = parse_qs(body, keep_blank_values=True, max_num_fields=20, errors="strict")
     except UnicodeError:

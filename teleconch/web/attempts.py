@@ -1,4 +1,5 @@
-"""Limits on how often one source may try a password or a token. The auth server locks users; this spares it work."""
+"""Limits on how often one source may try a password or a token. The auth server does the lock-outs; this saves it
+work."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ TOLD_AGAIN: Final = 60.0  # seconds between two log lines about the refusals of 
 
 
 class TooOften(LimitExceeded):
-    """One source made too many attempts. ``worth_a_line``: the log has not told of this source for a while."""
+    """One source made too many attempts. ``worth_a_line``: the log has not mentioned this source for a while."""
 
     def __init__(self, worth_a_line: bool) -> None:
         super().__init__("Too many attempts from your address: wait a minute and try again.")
@@ -25,8 +26,8 @@ class TooOften(LimitExceeded):
 
 
 class Attempts:
-    """A bucket of attempts per source, and one per source and name, in tables of bounded size. ``seconds`` gives a
-    clock's reading."""
+    """A bucket of attempts per source, and one per source and name, in tables of bounded size. ``seconds`` reads a
+    clock."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -38,7 +39,7 @@ class Attempts:
         return len(self._pairs) + len(self._sources) + len(self._lines)
 
     def take(self, source: str, name: str) -> None:
-        """Count one attempt from ``source`` (``admission.source_of``) at ``name``. TooOften when it made too many."""
+        """Count one attempt from ``source`` (``admission.source_of``) at ``name``. TooOften if it made too many."""
         now = self._seconds()
         for buckets, key in ((self._pairs, (source, name)), (self._sources, (source, ""))):
             if not buckets.spend(key, now):

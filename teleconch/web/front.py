@@ -1,7 +1,7 @@
-"""What the web asks of the auth server: under a limit per source, each answer poor.
+"""What the web asks the auth server: limited per source, with answers that reveal little.
 
-What the auth server decides, it tells (the audit events ``user.login`` and ``user.signup``, with the address that they
-came from); the log here has only what never got there.
+The auth server reports what it decides (the audit events ``user.login`` and ``user.signup``, with the source address).
+The log here has only what never reached it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ log = Logger()
 
 _T = TypeVar("_T")
 
-AT_ONCE: Final = 24  # calls on their way to auth; its client has 32, and the proxy's own must go on
+AT_ONCE: Final = 24  # calls in progress to auth; its client has 32, and the proxy's own calls must go on
 PATIENCE: Final = 20.0  # seconds that a request waits for others
 STATUS_FRESH: Final = 5.0  # seconds for which the cluster's status is not asked again
-_NAME_MAX: Final = 256  # letters by which attempts at a name, or a token, are told apart
+_NAME_MAX: Final = 256  # characters by which attempts at a name, or a token, are told apart
 _KNOWN_MAX: Final = 4096  # pairs of source and name that have logged in
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 _NO_INVITE: Final = (
@@ -57,8 +57,8 @@ class Front:
         self._asked = 0.0
 
     async def status(self) -> ClusterStatus:
-        """The cluster's status, at most some seconds old; older when auth is away, since users' certificates still
-        work then and ``tsh`` has to find the proxy."""
+        """The cluster's status, at most a few seconds old; older while auth is unreachable, since users' certificates
+        still work then and ``tsh`` has to find the proxy."""
         if self._status is None or self._seconds() - self._asked >= STATUS_FRESH:
             try:
                 status = await self._api.status()
@@ -80,14 +80,14 @@ class Front:
         return signed
 
     async def start_signup(self, source: str, token: str) -> Signup:
-        """What a sign-up shows. AccessDenied with one sentence for every token that does not work."""
+        """What a sign-up shows. AccessDenied, with the same sentence for every token that does not work."""
         try:
             return await self._ask(source, token, lambda: self._api.start_signup(_checked(token), source))
         except TeleconchError as error:
             raise _told(error) from error
 
     async def finish_signup(self, source: str, token: str, password: str, code: str) -> str:
-        """The name of the user who is signed up now. BadParameter: the token can be used again."""
+        """Finish a sign-up; returns the user's name. BadParameter: the token can be used again."""
         try:
             if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
                 raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
@@ -98,7 +98,7 @@ class Front:
             raise _told(error) from error
 
     def _ask(self, host: str, name: str, call: Callable[[], Awaitable[_T]]) -> Deferred[_T]:
-        """``call()``'s result, as one attempt from ``host`` at ``name``. LimitExceeded.
+        """The result of ``call()``, counted as one attempt from ``host`` at ``name``. LimitExceeded.
 
         Auth cannot be told that a client went away, so its turn ends with the call and not with the client.
         """
@@ -131,7 +131,7 @@ class Front:
         return asked
 
     def _remember(self, host: str, name: str) -> None:
-        """A login succeeded: in a crowd this pair goes first."""
+        """A login succeeded: from now on this pair goes first in a crowd."""
         pair = (source_of(host), name[:_NAME_MAX])
         self._known.pop(pair, None)
         self._known[pair] = None

@@ -15,7 +15,8 @@ STYLE_PATH: Final = "/web/style.css"
 
 @frozen
 class NextSteps:
-    """What a new user types next. ``proxy`` is ``host`` or ``host:port``; ``pin`` where the certificate needs one."""
+    """What a new user types next. ``proxy`` is ``host`` or ``host:port``; ``pin`` is set if the certificate needs
+    one."""
 
     proxy: str
     user: str
@@ -52,7 +53,7 @@ def _field(label: str, name: str, hint: str = "", **attributes: str) -> Tag:
 
 
 def qr_code(text: str) -> Tag:
-    """``text`` as a QR code in SVG: black on white also in the dark, since cameras want it so."""
+    """``text`` as a QR code in SVG: black on white even in dark mode, since cameras need that."""
     svg = segno.make(text, error="m", micro=False).svg_inline(
         scale=4, border=4, dark="#000", light="#fff", omitsize=True, svgclass="qr", lineclass=None
     )
@@ -66,7 +67,8 @@ def _grouped(secret: str) -> str:
 
 
 def signup_page(action: str, signup: Signup, problem: str | None = None) -> Tag:
-    """The form for password and second factor. ``problem`` says why the last try failed; nothing typed is kept."""
+    """The form for the password and second factor. ``problem`` says why the last attempt failed; nothing typed is
+    kept."""
     second: Flattenable = ""
     code: Flattenable = ""
     if signup.otp_url is not None and signup.otp_secret is not None:
@@ -99,7 +101,7 @@ def signup_page(action: str, signup: Signup, problem: str | None = None) -> Tag:
         second,
         tags.form(
             tags.h2("Choose a password"),
-            # Not sent on: it lets password stores keep the password under the right name.
+            # Not used by us: it lets password managers store the password under the right name.
             tags.input(
                 type="text",
                 name="username",
@@ -123,7 +125,7 @@ _PASSWORD: Final = {"type": "password", "autocomplete": "new-password", "minleng
 
 
 def _command(*words: str) -> Tag:
-    """A command line that breaks between its words only, where there is room."""
+    """A command line that breaks only between words, as long as there is room."""
     return tags.pre(tags.code(*(part for word in words for part in (tags.span(word, class_="word"), " "))))
 
 
@@ -157,7 +159,7 @@ def message_page(title: str, *sentences: str) -> Tag:
 
 
 def home_page(cluster: str, proxy: str) -> Tag:
-    """What stands at ``/``."""
+    """The page at ``/``."""
     return _page(
         f"{cluster or 'teleconch'} · SSH access",
         tags.header(

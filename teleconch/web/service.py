@@ -19,14 +19,14 @@ from teleconch.web.tls import CurrentCertificate, TLSFiles
 
 log = Logger()
 
-STOP_PATIENCE: Final = 3.0  # seconds for answers on their way when the service stops
+STOP_PATIENCE: Final = 3.0  # seconds for answers in progress when the service stops
 _STEP: Final = 0.05
 
 
 class WebServer(Service):
-    """Serves HTTPS on ``endpoint``. ``await server.listening()`` gives the address, or raises what hindered it.
+    """Serves HTTPS on ``endpoint``. ``await server.listening()`` returns the address, or raises what prevented it.
 
-    ``certificate`` reads the key and chain as they are now (see ``web.tls``); it is asked again from time to time.
+    ``certificate`` reads the key and chain as they are now (see ``web.tls``); it is called again from time to time.
     """
 
     def __init__(

@@ -31,12 +31,12 @@ log = Logger()
 
 BODY_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 64
-HANDSHAKE_DEADLINE: Final = 10.0  # until one begins, and as long again until it is complete
+HANDSHAKE_DEADLINE: Final = 10.0  # seconds until one begins, and as long again until it is complete
 IDLE_MAX: Final = 30.0
-REQUEST_MAX: Final = 60.0  # from one answer, or the handshake, until the next request is whole
-AGE_MAX: Final = 300.0  # of a connection, however busy: nothing here takes long
+REQUEST_MAX: Final = 60.0  # seconds from one answer, or the handshake, until the next request is complete
+AGE_MAX: Final = 300.0  # seconds of a connection, however busy: nothing here takes long
 CONNECTIONS: Final = 2000
-# Of connections that have said nothing, whose handshake runs, from which a request is awaited, and that get an answer.
+# For connections that have said nothing, are in the handshake, owe us a request, and are getting an answer.
 STEPS: Final = (Room(1000, 500), Room(400, 200), Room(400, 200), Room(200, 100))
 READING, ANSWERING = 2, 3
 
@@ -67,21 +67,21 @@ class LimitedRequest(Request):
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
     def process(self) -> None:
-        """Every answer gets the headers, also those that Twisted and Klein make by themselves."""
+        """Process the request. Every answer gets the headers, even those that Twisted and Klein make by themselves."""
         channel: Any = self.channel
         channel.transport.came_to(ANSWERING)
         for name, value in HEADERS.items():
             self.responseHeaders.setRawHeaders(name.encode(), [value.encode()])
         try:
             unquote_to_bytes(self.path).decode("utf-8")
-        except UnicodeDecodeError:  # Klein would answer too, and log a traceback each time
+        except UnicodeDecodeError:  # Klein would answer as well, but log a traceback each time
             self.setResponseCode(400)
             self.finish()  # type: ignore[no-untyped-call]
             return
         super().process()  # type: ignore[no-untyped-call]
 
     def getRequestHostname(self) -> bytes:
-        # Routes do not depend on the Host header, and the routing must not choke on what a peer writes there.
+        # Routes do not depend on the Host header, and routing must not choke on what a peer writes there.
         return b"localhost"
 
     def _refuse(self) -> None:
@@ -110,12 +110,12 @@ class LimitedChannel(HTTPChannel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        # Twisted closes the transport, which waits for this channel as its producer: for ever.
+        # Twisted closes the transport, which would wait for ever for this channel as its producer.
         self.write(_BAD)  # type: ignore[no-untyped-call]
         self.loseConnection()  # type: ignore[no-untyped-call]
 
     def finish_up(self) -> None:
-        """Close, behind the answer that is being made."""
+        """Close, after the answer that is in progress."""
         if self.requests:
             self.persistent = 0
         else:
@@ -123,7 +123,7 @@ class LimitedChannel(HTTPChannel):
 
 
 class WebSite(Site):
-    """Serves one resource. Its log has no URLs: a sign-up token may stand in them."""
+    """Serves one resource. Its log has no URLs: they may hold a sign-up token."""
 
     displayTracebacks = False
     requestFactory = LimitedRequest
@@ -134,7 +134,7 @@ class WebSite(Site):
         self.channels: set[LimitedChannel] = set()
 
     def startFactory(self) -> None:
-        """No access log, so nothing to start."""
+        """There is no access log, so there is nothing to start."""
 
     def log(self, request: HTTPRequest) -> None:
         log.debug(
@@ -148,11 +148,11 @@ class WebSite(Site):
 
 @implementer(IHandshakeListener)
 class _Deadlined(ProtocolWrapper):
-    """Between TLS and HTTP: ends a connection whose handshake or request takes too long, and one that grew too old."""
+    """Between TLS and HTTP: ends a connection whose handshake or request takes too long, or that has grown too old."""
 
     transport: Any
     _deadline: IDelayedCall | None = None
-    _oldest = 0.0  # when it has grown too old
+    _oldest = 0.0  # when it will have grown too old
 
     def connectionMade(self) -> None:
         self._oldest = self.factory.clock.seconds() + AGE_MAX
@@ -164,7 +164,7 @@ class _Deadlined(ProtocolWrapper):
         self.came_to(READING)
 
     def came_to(self, step: int) -> None:
-        """It waits for a request, or has one that is being answered."""
+        """The connection now waits for a request, or has one that is being answered."""
         self.factory.admission.advanced(self.transport.transport, step)
         if self._deadline is not None and self._deadline.active():
             left = self._oldest - self.factory.clock.seconds()
@@ -194,7 +194,7 @@ class _Deadlines(WrappingFactory):
 
 
 class WebConnections(Visitors):
-    """What listens on the web port: counts connections, then TLS, deadlines and HTTP."""
+    """Listens on the web port: counts connections, then adds TLS, deadlines and HTTP."""
 
     def __init__(self, resource: IResource, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> None:
         self._site = WebSite(resource, reactor)
@@ -203,7 +203,7 @@ class WebConnections(Visitors):
         super().__init__(TLSMemoryBIOFactory(tls, False, deadlines, reactor), admission, reactor, HANDSHAKE_DEADLINE)
 
     def finish_up(self) -> None:
-        """Close every connection, each behind the answer that is being made."""
+        """Close every connection, each after the answer that is in progress."""
         self.turn_away()
         for channel in tuple(self._site.channels):
             channel.finish_up()

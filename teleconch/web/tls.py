@@ -1,4 +1,4 @@
-"""The web's TLS: contexts made from the certificate that is current, also after it was renewed."""
+"""The web's TLS: contexts made from the current certificate, also after a renewal."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 log = Logger()
 
 LOOK_PERIOD: Final = 10.0
-_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all good
+_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # for TLS 1.2; all of 1.3's are good
 _HTTP: Final = b"http/1.1"
 
 
 @frozen
 class TLSFiles:
-    """A private key in PEM, and its certificate in PEM with the chain behind it."""
+    """A private key in PEM, and its certificate in PEM followed by the chain."""
 
     private_key: Secret
     certificates: str
 
 
 def files_reader(key_file: str | PathLike[str], cert_file: str | PathLike[str]) -> Callable[[], TLSFiles]:
-    """Reads ``https_key_file`` and ``https_cert_file`` as they are now."""
+    """A function that reads ``https_key_file`` and ``https_cert_file`` as they are now."""
 
     def read() -> TLSFiles:
         with open(key_file, encoding="ascii") as key, open(cert_file, encoding="ascii") as certificates:
@@ -72,15 +72,15 @@ def make_context(files: TLSFiles) -> SSL.Context:
     return context
 
 
-def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  # bytes, or pyOpenSSL's mark for none
+def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  # bytes, or pyOpenSSL's marker for none
     return _HTTP if _HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class CurrentCertificate:
-    """Gives each new connection the certificate of this moment.
+    """Gives each new connection the current certificate.
 
-    ``read`` is asked at most every :data:`LOOK_PERIOD` seconds; files that cannot be used leave the last good ones.
+    ``read`` is called at most every :data:`LOOK_PERIOD` seconds. If the files cannot be used, the last good ones stay.
     """
 
     def __init__(self, read: Callable[[], TLSFiles], seconds: Callable[[], float]) -> None:
