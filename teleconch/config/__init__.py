@@ -1,1 +1,1 @@
-"""teleport.yaml: read, checked as a whole, and given as frozen values."""
+"""teleport.yaml: read, checked as a whole, and returned as frozen values."""

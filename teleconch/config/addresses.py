@@ -1,4 +1,4 @@
-"""``host:port`` as people write it: names, IPv4, IPv6 in brackets, the port left out."""
+"""``host:port`` as people write it: names, IPv4, IPv6 in brackets, with or without a port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORM = "Write it as host:port, an IPv6 address in brackets: [2001:db8::5]:3025.
 
 @frozen
 class Address:
-    """Where to listen or to connect. ``host`` has no brackets; ``str()`` puts them around an IPv6 address."""
+    """Where to listen or to connect. ``host`` has no brackets; ``str()`` adds them to an IPv6 address."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class Address:
 def parse_address(text: str, default_port: int, *, default_host: str | None = None, port_0: bool = False) -> Address:
     """The address in ``text``; :class:`BadParameter` says what is wrong with it.
 
-    ``default_host`` allows ``:3022`` and ``3022``; ``port_0`` allows port 0 (any free port). ``tcp://`` in front is
+    ``default_host`` allows ``:3022`` and ``3022``; ``port_0`` allows port 0 (any free port). A leading ``tcp://`` is
     dropped.
     """
     given = text.strip().removeprefix("tcp://")
@@ -90,12 +90,12 @@ def parse_host(text: str) -> str:
 
 
 def is_host_name(name: str) -> bool:
-    """Whether a node or a cluster can be called ``name``: it becomes part of the name that users connect to."""
+    """Whether ``name`` can name a node or a cluster: it becomes part of the name that users connect to."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_host_name(name: str) -> str:
-    """``name`` itself where :func:`is_host_name`, else :class:`BadParameter`."""
+    """Returns ``name``. :class:`BadParameter` unless :func:`is_host_name` allows it."""
     if not is_host_name(name):
         raise BadParameter(
             f"{quoted(name[:80])} is not a usable name: take letters, digits and . _ - (first a letter or digit)."
@@ -104,7 +104,7 @@ def check_host_name(name: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """Host and port text; the port is ``None`` where none is given, the host is empty where none is."""
+    """The host and port as text. The port is ``None`` and the host is empty if not given."""
     if text.startswith(":") and text.count(":") == 1:
         return "", text[1:]
     found = parted(text)

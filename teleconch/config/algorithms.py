@@ -31,7 +31,8 @@ MAC_ALGOS: Final = (
 )
 
 # Names that SSH knows and that are not offered here: weak ones (CBC, RC4, SHA-1, MD5), and some that nobody needs
-# beside those above. Teleport 4.2 takes its own of them.
+# Names that SSH has and that are not offered here: weak ones (CBC, RC4, SHA-1, MD5), and some that nobody needs in
+# addition to those above. Teleport 4.2 accepts some of them.
 OTHER_KEX_ALGOS: Final = (
     "diffie-hellman-group1-sha1",
     "diffie-hellman-group14-sha1",

@@ -1,4 +1,4 @@
-"""YAML text to a tree of nodes that know their lines. Nothing is constructed from tags: a file cannot make objects."""
+"""Parses YAML into a tree of nodes that know their lines. No tag constructs anything, so a file cannot make objects."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Notice = tuple[str, int, str]  # file, line, sentence: the form of ConfigError.p
 
 @define
 class Findings:
-    """What is wrong (``problems``) or odd (``warnings``) in one file, and where each of its keys stands.
+    """What is wrong (``problems``) or odd (``warnings``) in one file, and the line of each of its keys.
 
-    ``idle`` says why the values that are being read have no effect here, such as "auth_service does not run here":
-    what is wrong with them is only a warning then. ``None`` where they have one.
+    ``idle`` says why the values that are being read have no effect here, such as "auth_service does not run here";
+    errors in them are then only warnings. It is ``None`` if they have an effect.
     """
 
     filename: str
@@ -31,18 +31,18 @@ class Findings:
     idle: str | None = None
 
     def error(self, line: int, sentence: str) -> None:
-        """A value that is wrong."""
+        """Note a value that is wrong."""
         if self.idle is None:
             self.refuse(line, sentence)
         else:
             self.warnings.append((self.filename, line, f"{sentence} (Only a warning: {self.idle}.)"))
 
     def refuse(self, line: int, sentence: str) -> None:
-        """An error, whether or not what stands there has an effect: a key that does not exist, or stands twice."""
+        """Note an error even if the value has no effect: a key that does not exist, or that is there twice."""
         self.problems.append((self.filename, line, sentence))
 
     def warn(self, line: int, sentence: str) -> None:
-        """Something odd. Not worth a word where it has no effect."""
+        """Note something odd, unless it has no effect."""
         if self.idle is None:
             self.warnings.append((self.filename, line, sentence))
 
@@ -51,7 +51,7 @@ class Findings:
         return evolve(self, idle=why)
 
     def line_of(self, *paths: str) -> int:
-        """The line of the first of these keys (``auth_service.tokens``) that the file has, else 1."""
+        """The line of the first of these keys (``auth_service.tokens``) that the file has; 1 if it has none."""
         return next((self.lines[path] for path in paths if path in self.lines), 1)
 
     def raise_problems(self) -> None:
@@ -61,7 +61,7 @@ class Findings:
 
 
 def parse_document(text: str, findings: Findings) -> yaml.MappingNode:
-    """The mapping that the file is. What makes it no YAML mapping is raised as :class:`ConfigError`."""
+    """The file's top-level mapping. :class:`ConfigError` if the file is not YAML or not a mapping."""
     root: Any = None
     if len(text) > SIZE_MAX:
         findings.error(1, f"The file is larger than {SIZE_MAX // 1024} KiB. Is it a teleport.yaml?")
@@ -72,7 +72,7 @@ def parse_document(text: str, findings: Findings) -> yaml.MappingNode:
             _explain(e, text, findings)
         except RecursionError:
             findings.error(1, "The file is nested too deeply to be a teleport.yaml.")
-        except (ValueError, OverflowError):  # PyYAML lets an escape like "\UFFFFFFFF" through to chr()
+        except (ValueError, OverflowError):  # PyYAML passes an escape like "\UFFFFFFFF" on to chr()
             findings.error(1, "The file has an escaped character that does not exist.")
         else:
             if root is None:
@@ -87,7 +87,7 @@ def parse_document(text: str, findings: Findings) -> yaml.MappingNode:
 
 
 def in_order(notices: list[Notice]) -> list[Notice]:
-    """In the order of the file, each once."""
+    """The notices in the order of the file, each once."""
     return sorted(dict.fromkeys(notices), key=lambda notice: notice[1])
 
 
@@ -96,7 +96,7 @@ def line_of(node: yaml.Node) -> int:
 
 
 def is_empty(node: yaml.Node) -> bool:
-    """Whether ``node`` gives no value: YAML's null, a blank text, ``{}``, or a list of nothing but blanks."""
+    """Whether ``node`` has no value: YAML's null, a blank string, ``{}``, or a list of only such values."""
     if isinstance(node, yaml.SequenceNode):
         return all(isinstance(item, yaml.ScalarNode) and is_empty(item) for item in node.value)
     if isinstance(node, yaml.ScalarNode):
@@ -105,7 +105,7 @@ def is_empty(node: yaml.Node) -> bool:
 
 
 def _explain(error: yaml.YAMLError, text: str, findings: Findings) -> None:
-    """What PyYAML stumbled over, in words for people who edit a configuration."""
+    """Note what PyYAML stumbled over, in words for people who edit a configuration."""
     tabs = [n for n, line in enumerate(text.splitlines(), 1) if "\t" in line[: len(line) - len(line.lstrip())]]
     if tabs and isinstance(error, yaml.scanner.ScannerError):
         for line in tabs:

@@ -9,12 +9,12 @@ from teleconch.errors import BadParameter, quoted
 _UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
-_MAX_NS = 2**63 - 1  # about 292 years; Go's own end
+_MAX_NS = 2**63 - 1  # about 292 years; Go's own limit
 _MAX_TEXT = 64
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``90s``, ``1h30m``, ``1.5h``, ``0``. :class:`BadParameter` for a negative or unreadable one."""
+    """The seconds in ``90s``, ``1h30m``, ``1.5h`` or ``0``. :class:`BadParameter` if it is negative or unreadable."""
     given = text.strip()
     if given == "0":
         return 0.0
@@ -28,7 +28,8 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text, exact to the nanosecond: ``1h30m``, ``1.5s``, ``500ms``, ``0s``. Not for negative ones."""
+    """The shortest text, exact to the nanosecond: ``1h30m``, ``1.5s``, ``500ms``, ``0s``. ``seconds`` must not be
+    negative."""
     left = round(seconds * 10**9)
     if left == 0:
         return "0s"

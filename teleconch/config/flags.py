@@ -1,4 +1,4 @@
-"""Flags of ``teleport start``, put over what the file says: a flag that is given wins."""
+"""Flags of ``teleport start``. A flag that is given overrides the file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class Flags:
-    """``None`` or empty: not given. ``token_problem`` is why a file that ``--token`` names gave none. ``advertise_ip``
-    is ``host[:port]``; labels add to the file's. ``auth_servers`` may stand for every address of a machine: the
-    loopback of this one is meant."""
+    """``None`` or empty means not given. ``token_problem`` says why the file that ``--token`` names gave no token.
+    ``advertise_ip`` is ``host[:port]``; labels are added to the file's. ``auth_servers`` may hold addresses that stand
+    for every address of a machine: they mean this machine's loopback."""
 
     roles: tuple[str, ...] | None = None
     nodename: str | None = None
@@ -36,14 +36,14 @@ NO_FLAGS = Flags()
 
 
 def roles_with(flags: Flags, roles: Iterable[str]) -> tuple[str, ...]:
-    """The roles that run where the file alone says ``roles``: ``--auth-server`` turns the role auth off, since the auth
+    """The roles that run when the file alone says ``roles``: ``--auth-server`` turns the auth role off, since the auth
     server is elsewhere."""
     chosen = roles if flags.roles is None else flags.roles
     return tuple(role for role in chosen if not (role == "auth" and flags.auth_servers))
 
 
 def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
-    """``config`` as the flags change it."""
+    """``config`` with the flags applied."""
     teleport, ssh = config.teleport, config.ssh_service
     given = {*flags.labels, *(each.name for each in flags.commands)}
     config = evolve(

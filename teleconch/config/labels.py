@@ -17,7 +17,7 @@ _PAIR = re.compile(r'\s*(?P<key>"[^"]*"|[^=,"]*?)\s*=\s*(?P<value>\[[^\]]*\]|"[^
 
 
 def check_label(key: str, value: str) -> None:
-    """:class:`BadParameter` where a label breaks Teleport's rules: a key of ``[A-Za-z0-9/._:*-]``, a one-line value."""
+    """:class:`BadParameter` if a label breaks Teleport's rules: a key of ``[A-Za-z0-9/._:*-]`` and a one-line value."""
     if _KEY.fullmatch(key) is None:
         raise BadParameter(f"The label name {quoted(key)} is not usable: take letters, digits and / . _ : * - only.")
     if not value.isprintable() or len(value) > _VALUE_MAX:
@@ -27,7 +27,7 @@ def check_label(key: str, value: str) -> None:
 
 
 def command_label(name: str, command: Sequence[str], period: float) -> CommandLabel:
-    """:class:`BadParameter` for a name that breaks the rules, for no command, and for a period below a second."""
+    """:class:`BadParameter` for a name that breaks the rules, a missing command, or a period below one second."""
     check_label(name, "")
     if not command or not command[0].strip() or any("\0" in word for word in command):
         raise BadParameter(f"The label {quoted(name)} needs a command: a program and its arguments.")
@@ -49,7 +49,8 @@ def _parse_command(name: str, text: str) -> CommandLabel:
 
 
 def parse_labels(text: str) -> tuple[dict[str, str], tuple[CommandLabel, ...]]:
-    """Labels in ``env=prod,os="Debian 12"``, and those that are commands (``up=[1m:"uptime -p"]``; no shell)."""
+    """The labels in ``env=prod,os="Debian 12"``, and those that are commands (``up=[1m:"uptime -p"]``, run without a
+    shell)."""
     labels: dict[str, str] = {}
     commands: list[CommandLabel] = []
     position = 0

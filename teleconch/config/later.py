@@ -1,4 +1,4 @@
-"""Keys that came with later releases of Teleport than 4.2, and what there is here in their stead."""
+"""Keys that came with releases of Teleport after 4.2, and what to use here instead."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _OFF_UNLESS_ON = {"acme", "access_graph", "idp", "restricted_session", "x11"}  #
 
 @frozen
 class Later:
-    """``since`` is the release, ``here`` the sentence that says what to do; values in ``same`` (in lower case) ask for
-    what is so here anyway. ``same`` is ``None`` where every value does."""
+    """``since`` is the release, ``here`` the sentence that says what to do. Values in ``same`` (lower case) ask for
+    what happens here anyway; ``same`` is ``None`` if every value does."""
 
     since: str
     here: str = _NOTHING
@@ -26,7 +26,7 @@ class Later:
 
 
 def says_nothing(key: str, later: Later, node: yaml.Node) -> bool:
-    """Whether what stands below ``key`` asks for nothing that is missing here."""
+    """Whether the value of ``key`` asks for nothing that is missing here."""
     if is_empty(node) or later.same is None:
         return True
     if isinstance(node, yaml.ScalarNode):

@@ -1,7 +1,7 @@
-"""teleport.yaml to a :class:`Config`, or to a :class:`ConfigError` with everything that is wrong in it.
+"""Turns teleport.yaml into a :class:`Config`, or a :class:`ConfigError` with everything that is wrong in it.
 
-``read_config`` reads a file, ``load_config`` a text, ``default_config`` is for a start with flags only. Flags of the
-command line (``flags.Flags``) are put over the file's values before the whole is checked.
+``read_config`` reads a file and ``load_config`` a string; ``default_config`` is for a start with flags only.
+Command-line flags (``flags.Flags``) override the file's values before the whole is checked.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ DEFAULT_FILE = "/etc/teleport.yaml"
 def read_config(
     path: str, flags: Flags = NO_FLAGS, *, only: str | None = None, hostname: Callable[[], str] = socket.gethostname
 ) -> Config:
-    """The configuration in the file at ``path``. :class:`ConfigError`; a file that cannot be read is one as well.
+    """The configuration in the file at ``path``. :class:`ConfigError`, also for a file that cannot be read.
 
-    ``only`` is the one role that this process runs of it (see :meth:`Config.only`): what is wrong with the values of
-    the other roles is a warning.
+    ``only`` is the one role that this process runs (see :meth:`Config.only`): errors in the values of the other roles
+    are warnings.
     """
     try:
         with open(path, "rb") as file:
@@ -58,12 +58,13 @@ def load_config(
     only: str | None = None,
     hostname: Callable[[], str] = socket.gethostname,
 ) -> Config:
-    """The configuration in ``text``; ``filename`` is for messages, and its folder for relative paths."""
+    """The configuration in ``text``. ``filename`` is used in messages, and its folder for relative paths.
+    :class:`ConfigError`."""
     return _load(text, filename, flags, hostname, 0, only)
 
 
 def default_config(flags: Flags, *, hostname: Callable[[], str] = socket.gethostname) -> Config:
-    """What the flags alone say. :class:`BadParameter` where that is not enough."""
+    """The configuration that the flags alone make. :class:`BadParameter` if they are not enough."""
     findings = Findings("")
     try:
         return evolve(_build(None, findings, flags, hostname), filename=None)
@@ -84,7 +85,7 @@ def _build(
     mode: int = 0,
     only: str | None = None,
 ) -> Config:
-    """``mode`` is the file's ``st_mode``, 0 where there is none."""
+    """``mode`` is the file's ``st_mode``, or 0 if there is no file."""
     root = Section(findings, node, "")
     teleport = root.section("teleport")
     auth, ssh, proxy = root.section("auth_service"), root.section("ssh_service"), root.section("proxy_service")
@@ -107,7 +108,7 @@ def _build(
 
 
 def _settle_roles(services: Mapping[str, Section], flags: Flags, only: str | None) -> set[str]:
-    """The roles that this process runs. The sections of the others are marked as such, before they are read."""
+    """The roles that this process runs. The sections of the others are marked as idle before they are read."""
     on = [role for role, section in services.items() if section.boolean("enabled", True)]
     running = set(roles_with(flags, on)) if only is None else {only}
     for role, section in services.items():

@@ -1,4 +1,5 @@
-"""What ``teleport configure`` prints, and ``conf/teleport.yaml``: every key that has an effect, with its default."""
+"""The text that ``teleport configure`` prints, also in ``conf/teleport.yaml``: every key that has an effect, with its
+default."""
 
 SAMPLE = """\
 # teleport.yaml for a whole cluster on one machine: auth server, proxy and node.

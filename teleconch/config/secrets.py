@@ -14,20 +14,20 @@ from teleconch.resources.secret import Secret
 from teleconch.resources.token import HOST_ROLES
 
 _TOKEN_MAX = 1024
-# Roles of 4.2's tokens for other clusters, and of later services.
+# Roles that 4.2's tokens have for other clusters, and roles of later services.
 _NO_EFFECT = ("trusted_cluster", "trustedcluster", "app", "db", "kube", "windowsdesktop", "discovery", "okta", "bot")
 _PIN = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
 
 class TokenFileProblem(BadParameter):
-    """A token file that cannot be read. A host that has joined needs none: tokens are removed after use."""
+    """A token file that cannot be read. A host that has joined does not need one: tokens are removed after use."""
 
 
 def read_token(text: str, findings: Findings, line: int) -> Secret:
-    """The token in ``text``, or in the file that it names with a leading ``/``. :class:`BadParameter`, and of it
+    """The token in ``text``, or in the file that it names with a leading ``/``. :class:`BadParameter`, and its subclass
     :class:`TokenFileProblem`.
 
-    The file is not read, and its name stands for the token, where the values have no effect."""
+    If the values have no effect, the file is not read and its name stands for the token."""
     value = _token_file(text, findings, line) if text.startswith("/") and findings.idle is None else text
     if not value:
         raise BadParameter("the token is empty.")
@@ -56,7 +56,7 @@ def static_token(text: str, findings: Findings, line: int) -> StaticToken:
             findings.warn(line, "auth_service.tokens: a role is named twice.")
     roles = tuple(role for role in dict.fromkeys(roles) if role not in _NO_EFFECT)
     for role in roles:
-        if role not in HOST_ROLES:  # it is not shown: roles and value may have been swapped
+        if role not in HOST_ROLES:  # the message does not show it: role and value may have been swapped
             close = difflib.get_close_matches(role, HOST_ROLES, 1)
             hint = f" Did you mean {quoted(close[0])}?" if close else ""
             raise BadParameter(f"what stands before the colon must be of {', '.join(HOST_ROLES)}.{hint}")
@@ -64,7 +64,7 @@ def static_token(text: str, findings: Findings, line: int) -> StaticToken:
 
 
 def warn_if_public(path: str, mode: int, findings: Findings, line: int, what: str) -> None:
-    """A warning where everybody on the machine can read a secret."""
+    """Warn if everybody on the machine can read a secret."""
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         findings.warn(line, f"Every user of this machine can read {path}, which holds {what}. Try: chmod o-rwx {path}")
 

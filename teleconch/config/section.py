@@ -1,6 +1,6 @@
-"""Reads one section of teleport.yaml, key by key. Every error is noted, none ends the reading.
+"""Reads one section of teleport.yaml, key by key. Errors are noted; none ends the reading.
 
-A key is known by being asked for. ``unknown.report_unknown``, called last, reports the others.
+A key is known once it has been asked for. ``unknown.report_unknown``, called last, reports the others.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ T = TypeVar("T")
 _STR = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _BOOL = "tag:yaml.org,2002:bool"
-_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "timestamp")}  # read as they are written
+_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "timestamp")}  # read just as written
 TRUE = {"yes", "true", "on", "y", "t", "1"}
 FALSE = {"no", "false", "off", "n", "f", "0"}
 
 
 class Section:
-    """One mapping of the file. ``path`` is its dotted name (``auth_service.authentication``), "" for the file."""
+    """One mapping of the file. ``path`` is its dotted name (``auth_service.authentication``), or "" for the whole
+    file."""
 
     def __init__(self, findings: Findings, node: yaml.Node | None, path: str) -> None:
         self.findings = findings
@@ -65,12 +66,12 @@ class Section:
         self._merge(merged)
 
     def _merge(self, merged: list[yaml.Node]) -> None:
-        """Add what ``<<: *ANCHOR`` brings. Keys that are there already stay; what comes first wins."""
+        """Add the keys of ``<<: *ANCHOR``. Keys that are already there stay; the first one wins."""
         seen = set()
         waiting = merged[::-1]
         while waiting:
             node = waiting.pop()
-            if id(node) in seen:  # an anchor can hold itself
+            if id(node) in seen:  # an anchor can contain itself
                 continue
             seen.add(id(node))
             if isinstance(node, yaml.SequenceNode):
@@ -86,13 +87,13 @@ class Section:
                 self.findings.refuse(line_of(node), sentence)
 
     def idle(self, why: str) -> None:
-        """From here on, what is wrong with the values is only a warning, since they have no effect: ``why``."""
+        """From here on, errors in the values are only warnings, since they have no effect: ``why``."""
         self.findings = self.findings.while_idle(why)
 
     # -- keys
 
     def section(self, key: str) -> Section:
-        """The section below ``key``; an empty one where the file has none."""
+        """The section below ``key``; an empty one if the file has none."""
         child = Section(self.findings, self._node(key), self._full(key))
         self.children.append(child)
         return child
@@ -118,12 +119,12 @@ class Section:
         return self._node(key) is not None
 
     def blank(self, key: str) -> bool:
-        """Whether ``key`` is there with an empty text or list, as a template leaves it whose variable is not set."""
+        """Whether ``key`` has an empty string or list, as a template leaves it when a variable is not set."""
         _, node = self.entries.get(key, (0, None))
         return node is not None and node.tag != NULL and is_empty(node)
 
     def later(self, *keys: str) -> None:
-        """These keys are Teleport's, and do nothing here yet: a warning for each that is there."""
+        """Warn about each of these keys that is there: they are Teleport's, and do nothing here yet."""
         for key in keys:
             if self.has(key):
                 self.findings.warn(self.entries[key][0], f"{self._full(key)} has no effect in this version yet.")
@@ -131,7 +132,7 @@ class Section:
     # -- values
 
     def text(self, key: str, default: T, *, secret: bool = False) -> str | T:
-        """A non-empty line of text. A ``secret`` one is not shown in messages."""
+        """A non-empty line of text. A ``secret`` value is not shown in messages."""
         node = self._node(key)
         if node is None:
             return default
@@ -139,7 +140,7 @@ class Section:
         return default if text is None else text
 
     def boolean(self, key: str, default: bool) -> bool:
-        """Yes or no. An empty text is ``default``, with a warning, since only its writer knows what was meant."""
+        """Yes or no. An empty string means ``default``, with a warning, since only its author knows what was meant."""
         node = self._node(key)
         if node is None:
             if self.blank(key):
@@ -182,7 +183,7 @@ class Section:
         return seconds
 
     def one_text(self, key: str) -> str | None:
-        """The text of a scalar just as it is written, ``off`` and ``0`` included; ``None`` where there is none."""
+        """The text of a scalar just as written, including ``off`` and ``0``; ``None`` if there is none."""
         node = self._node(key)
         if node is None:
             return None
@@ -200,8 +201,8 @@ class Section:
         not_yet: Sequence[str] = (),
         same: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
-        """One of some words, whatever YAML takes them for (``off`` is a boolean to it). ``not_yet`` are Teleport's;
-        ``same`` are other words for those that are allowed."""
+        """One of the ``allowed`` words, whatever YAML takes it for (``off`` is a boolean to YAML). ``not_yet`` are
+        Teleport's words that do not work here yet; ``same`` maps synonyms to allowed words."""
         text = self.one_text(key)
         if text is None:
             return default
@@ -215,8 +216,8 @@ class Section:
         return text.lower()
 
     def some_of(self, key: str, allowed: Sequence[str], others: Iterable[str] = ()) -> tuple[str, ...] | None:
-        """A list of names out of ``allowed``, in the file's order; ``None`` where there is none. Those out of
-        ``others`` are left out with a warning while one of ``allowed`` remains."""
+        """A list of names from ``allowed``, in the file's order; ``None`` if there is none. Names from ``others`` are
+        left out with a warning, as long as one of ``allowed`` remains."""
         if not self.has(key):
             return None
         names: list[str] = []
@@ -239,7 +240,8 @@ class Section:
         return tuple(names)
 
     def texts(self, key: str, *, single: bool = False, secret: bool = False) -> list[tuple[int, str]]:
-        """Lines and texts of a list, without empty ones; with ``single``, one text alone is a list of one."""
+        """The line and text of each non-empty item of a list. With ``single``, a lone string counts as a list of
+        one."""
         node = self._node(key)
         if node is None:
             return []
@@ -256,8 +258,8 @@ class Section:
         return [(line, text) for line, text in found if text is not None]
 
     def argv(self, key: str) -> tuple[str, ...] | None:
-        """A program and its arguments, each just as it is written: empty, with line breaks, with tabs. Empty where
-        there is none; ``None`` where it is wrong, which is noted."""
+        """A program and its arguments, each just as written, even if empty or with line breaks or tabs. Empty if there
+        is none; ``None`` if it is wrong, which is noted."""
         self._know(key)
         _, node = self.entries.get(key, (0, None))
         if node is None or node.tag == NULL:
@@ -277,7 +279,7 @@ class Section:
         return tuple(words)
 
     def address(self, key: str, default: Address) -> Address:
-        """Where to listen: ``host:port``, ``host``, ``:port`` or ``port``. Port 0 takes any free one."""
+        """Where to listen: ``host:port``, ``host``, ``:port`` or ``port``. Port 0 means any free one."""
         text = self.text(key, None)
         if text is None:
             return default
@@ -287,8 +289,8 @@ class Section:
         return default if given is None else given
 
     def addresses(self, key: str, default_port: int) -> tuple[Address, ...]:
-        """One ``host[:port]`` or a list of them, by which others find this host. One that stands for every address
-        of a machine tells them nothing, and is left out with a warning."""
+        """One ``host[:port]`` or a list of them, by which others find this host. An address that stands for every
+        address of a machine tells them nothing; it is left out with a warning."""
         found = []
         for line, text in self.texts(key, single=True):
             address = self.checked(line, key, lambda text=text: parse_address(text, default_port))  # type: ignore[misc]
@@ -316,7 +318,7 @@ class Section:
         return tuple(found)
 
     def file_path(self, key: str, default: str | None) -> str | None:
-        """An absolute path; a relative one is taken from the folder of the configuration file."""
+        """An absolute path. A relative one is resolved from the folder of the configuration file."""
         text = self.text(key, None)
         if text is None:
             return default
@@ -327,7 +329,7 @@ class Section:
         return os.path.normpath(os.path.join(folder, text))
 
     def pairs(self, key: str) -> list[tuple[int, str, str]]:
-        """Line, name and text of each entry of a mapping; texts just as they are written."""
+        """The line, name and text of each entry of a mapping; texts are just as written."""
         node = self._node(key)
         if node is None:
             return []
@@ -344,7 +346,7 @@ class Section:
         return found
 
     def checked(self, line: int, key: str, make: Callable[[], T]) -> T | None:
-        """What ``make`` gives; its :class:`BadParameter` is noted at ``line``, and gives ``None``."""
+        """The result of ``make``; ``None`` if it raises :class:`BadParameter`, which is noted at ``line``."""
         try:
             return make()
         except BadParameter as e:

@@ -17,13 +17,13 @@ from teleconch.errors import BadParameter, quoted
 _PERIOD = 60.0  # seconds between two runs of a label's command
 _PAM_SERVICE = "sshd"
 _GATEWAY_PORTS = ("no", "yes", "clientspecified")  # sshd's words
-_BOOLEANS = {"off": "no", "false": "no", "on": "yes", "true": "yes"}  # what programs that write YAML make of them
-_ANY_FACTOR = {"on": "otp"}  # of Teleport 6 and later: any that there is
+_BOOLEANS = {"off": "no", "false": "no", "on": "yes", "true": "yes"}  # what programs that write YAML turn them into
+_ANY_FACTOR = {"on": "otp"}  # Teleport 6 and later: any factor
 _ANY = "0.0.0.0"  # noqa: S104 -- servers listen on every address unless told otherwise, as in 4.2
 
 
 def read_auth(section: Section) -> AuthSection:
-    """``auth_service``. Its keep-alives are for every SSH connection that the process serves."""
+    """``auth_service``. Its keep-alives apply to every SSH connection that the process serves."""
     listen = section.address("listen_addr", Address(_ANY, defaults.AUTH_PORT))
     cluster_name = section.text("cluster_name", None)
     if cluster_name is not None:
@@ -77,7 +77,8 @@ def read_ssh(section: Section) -> SSHSection:
 
 
 def _commands(section: Section, labels: Mapping[str, str]) -> tuple[CommandLabel, ...]:
-    """Of one name, the last; it also stands before a label that is not printed, as in 4.2."""
+    """The labels that are commands. The last of one name counts, and takes precedence over a static label, as in
+    4.2."""
     found: dict[str, CommandLabel] = {}
     for entry in section.sections("commands"):
         name = entry.text("name", "")
@@ -121,7 +122,7 @@ def _accept_env(section: Section) -> tuple[str, ...]:
 
 
 def read_proxy(section: Section) -> ProxySection:
-    """``proxy_service``. Public addresses without a port get the one of their listener."""
+    """``proxy_service``. Public addresses without a port get their listener's."""
     listen = section.address("listen_addr", Address(_ANY, defaults.PROXY_PORT))
     tunnel = section.address("tunnel_listen_addr", Address(_ANY, defaults.TUNNEL_PORT))
     web = section.address("web_listen_addr", Address(_ANY, defaults.WEB_PORT))
@@ -141,7 +142,7 @@ def read_proxy(section: Section) -> ProxySection:
 
 
 def _tokens(section: Section) -> tuple[StaticToken, ...]:
-    """Those of one value are one token, for the roles of them all."""
+    """Static tokens. Those with the same value become one token, for the roles of all of them."""
     tokens: dict[str, StaticToken] = {}
     for line, text in section.texts("tokens", secret=True):
         try:
@@ -179,7 +180,7 @@ def _tls_files(section: Section) -> tuple[str | None, str | None]:
     paths = {key: section.file_path(key, None) for key in ("https_key_file", "https_cert_file")}
     key, certificate = paths.values()
     for name, path in paths.items():
-        if path is None or findings.idle is not None:  # files of a role that does not run are none of this process's
+        if path is None or findings.idle is not None:  # the files of a role that does not run do not concern this process
             continue
         line = findings.line_of(f"proxy_service.{name}")
         try:

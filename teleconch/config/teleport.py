@@ -15,7 +15,7 @@ from teleconch.config.values import ConnectionLimits, Log, Storage, TeleportSect
 from teleconch.errors import BadParameter, quoted
 
 _STORES = ("bolt", "etcd", "dynamodb", "firestore", "postgres", "cockroachdb", "azure")
-# What other back-ends of 4.2 and later take; 4.2 itself takes any key there.
+# Keys of other back-ends in 4.2 and later; 4.2 itself accepts any key there.
 _OTHER_STORES = (
     *("peers", "prefix", "tls_cert_file", "tls_key_file", "tls_ca_file", "insecure", "username", "password_file"),
     *("dial_timeout", "etcd_max_client_msg_size_bytes", "region", "table_name", "access_key", "secret_key", "endpoint"),
@@ -30,15 +30,16 @@ _OTHER_STORES = (
 DEFAULT_DATA_DIR = "/var/lib/teleport"
 
 _OUTPUTS = {"stderr": "stderr", "error": "stderr", "2": "stderr", "stdout": "stdout", "out": "stdout", "1": "stdout"}
-_SEVERITIES = {"warning": "warn", "err": "error"}  # 4.2 takes these as well
+_SEVERITIES = {"warning": "warn", "err": "error"}  # 4.2 accepts these as well
 
 
 def read_teleport(
     section: Section, ssh_port: int, flags: Flags, hostname: Callable[[], str], *, auth_here: bool
 ) -> TeleportSection:
-    """The ``teleport`` section. ``hostname`` is asked only where neither file nor flags name the host.
+    """The ``teleport`` section. ``hostname`` is called only if neither file nor flags name the host.
 
-    ``auth_here`` is whether this process runs the auth server: ``storage`` concerns it alone, ``ca_pin`` all others.
+    ``auth_here`` says whether this process runs the auth server: ``storage`` concerns only the auth server, ``ca_pin``
+    only the others.
     """
     section.later("ciphersuites", "ca_signature_algo", "seed_config", "cache")
     data_dir = section.file_path("data_dir", DEFAULT_DATA_DIR)

@@ -1,4 +1,4 @@
-"""Keys that Teleport 4.2 does not have: of which release they are, where they belong, or what was probably meant."""
+"""Keys that Teleport 4.2 does not have: which release they are from, where they belong, or what was probably meant."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from teleconch.config.later import LATER, says_nothing
 from teleconch.config.section import Section
 from teleconch.errors import quoted
 
-_DISTANCE = 2  # edits between a slip of the hand and the key that was meant
+_DISTANCE = 2  # edits between a typo and the key that was meant
 
 
 def report_unknown(root: Section, findings: Findings) -> None:
-    """A finding for each key that nobody asked for, below ``root``. All are errors, but for keys of later releases
-    that ask for nothing, or stand in a section without effect."""
+    """Note each key below ``root`` that nobody asked for. All are errors, except keys of later releases that ask for
+    nothing or are in a section without effect."""
     sections = [root]
     for section in sections:
         sections.extend(section.children)
@@ -33,7 +33,7 @@ def report_unknown(root: Section, findings: Findings) -> None:
 
 
 def inside(section: Section) -> str:
-    """`` in teleport.log``; nothing for the file."""
+    """`` in teleport.log``; an empty string for the whole file."""
     return f" in {section.path}" if section.path else ""
 
 
@@ -57,14 +57,15 @@ def _where(key: str, sections: Iterable[Section]) -> str | None:
 
 
 def _near(key: str, known: Iterable[str]) -> str | None:
-    """The one key that a slip of the hand could have become ``key``; a short one only by a single edit."""
+    """The one known key that a typo could have turned into ``key``; for a short key, only a single edit counts."""
     near = min(((_distance(key, name), name) for name in known), default=(_DISTANCE + 1, ""))
     allowed = min(_DISTANCE, len(near[1]) // 3)
     return f"Did you mean {quoted(near[1])}?" if near[0] <= allowed else None
 
 
 def _distance(a: str, b: str) -> int:
-    """Edits (one character more, less, other, or two swapped) from ``a`` to ``b``, as far as they matter."""
+    """The number of edits (one character added, removed or changed, or two swapped) from ``a`` to ``b``, as far as it
+    matters."""
     if abs(len(a) - len(b)) > _DISTANCE:
         return _DISTANCE + 1
     before: list[int] = []

@@ -16,7 +16,7 @@ ROLES = ("auth", "proxy", "node")
 
 @frozen
 class ConnectionLimits:
-    """Per listener: connections in all, and connections of one user."""
+    """Per listener: all connections, and connections of one user."""
 
     max_connections: int
     max_users: int
@@ -40,10 +40,10 @@ class Storage:
 
 @frozen
 class TeleportSection:
-    """What applies to every role. ``None`` for algorithms means teleconch's own list.
+    """What applies to every role. ``None`` for the algorithms means teleconch's own list.
 
-    ``auth_servers`` is never empty: with an auth server in this process and none named, it is that one.
-    ``advertise_ip`` carries the node's port unless it names another. ``auth_token_problem`` is why a file that
+    ``auth_servers`` is never empty: if none is named and the auth server runs in this process, it holds that one.
+    ``advertise_ip`` carries the node's port unless it names another. ``auth_token_problem`` says why the file that
     ``auth_token`` names gave no token, which matters only to a host that has not joined.
     """
 
@@ -65,7 +65,7 @@ class TeleportSection:
 
 @frozen
 class StaticToken:
-    """A join token that stands in the configuration: for hosts with any of ``roles``, without end."""
+    """A join token from the configuration: for hosts with any of ``roles``. It never expires."""
 
     roles: tuple[str, ...]
     value: Secret
@@ -81,9 +81,9 @@ class Authentication:
 
 @frozen
 class AuthSection:
-    """``cluster_name`` is ``None`` where the auth server is to make one up on its first start.
+    """``cluster_name`` is ``None`` if the auth server is to make one up on its first start.
 
-    ``keep_alive_interval`` is ``None`` for never. It and ``keep_alive_count_max`` are for the SSH connections that
+    ``keep_alive_interval`` is ``None`` for never. It and ``keep_alive_count_max`` apply to the SSH connections that
     this process serves, whichever roles it runs.
     """
 
@@ -108,8 +108,8 @@ class CommandLabel:
 
 @frozen
 class SSHSection:
-    """The node. ``labels`` are the static ones; ``pam_service`` is ``None`` where PAM is off; ``accept_env`` are
-    patterns of variables that clients may set besides the usual ones; ``gateway_ports`` is ``no``, ``yes`` or
+    """The node. ``labels`` are the static ones; ``pam_service`` is ``None`` if PAM is off; ``accept_env`` holds
+    patterns of variables that clients may set in addition to the usual ones; ``gateway_ports`` is ``no``, ``yes`` or
     ``clientspecified``."""
 
     enabled: bool
@@ -125,7 +125,7 @@ class SSHSection:
 
 @frozen
 class ProxySection:
-    """The proxy. Certificate and key file are both given, or both ``None``."""
+    """The proxy. The certificate and key files are both given, or both ``None``."""
 
     enabled: bool
     listen_addr: Address
@@ -139,7 +139,8 @@ class ProxySection:
 
 @frozen
 class Config:
-    """All of it. ``filename`` is ``None`` where only flags were given; ``warnings`` are (file, line, sentence)."""
+    """The whole configuration. ``filename`` is ``None`` if there were only flags; ``warnings`` are (file, line,
+    sentence)."""
 
     filename: str | None
     teleport: TeleportSection
@@ -168,7 +169,7 @@ class Config:
         )
 
     def only(self, role: str) -> Config:
-        """This role alone, as ``twistd teleport-ROLE`` runs it. :class:`BadParameter` where the file turns it off."""
+        """This role alone, as ``twistd teleport-ROLE`` runs it. :class:`BadParameter` if the file turns it off."""
         if role not in self.roles:
             section = {"auth": "auth_service", "proxy": "proxy_service", "node": "ssh_service"}[role]
             raise BadParameter(f"{self.filename or 'The configuration'} turns {section} off: set enabled: yes there.")

@@ -1,4 +1,4 @@
-"""What can only be said of the configuration as a whole, after file and flags are put together."""
+"""Checks of the configuration as a whole, once file and flags are combined."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SERVERS = ("teleport.auth_servers", "'auth_server' in teleport", "'proxy_server
 
 
 def check_whole(config: Config, running: Collection[str], findings: Findings) -> Config:
-    """``config`` with its auth servers filled in. What does not fit together, of the roles that this process runs, is
+    """``config`` with its auth servers filled in. What does not fit together in the roles that this process runs is
     noted in ``findings``."""
     if not config.roles:
         line = findings.line_of("auth_service.enabled", "ssh_service.enabled", "proxy_service.enabled")
