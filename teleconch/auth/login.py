@@ -30,8 +30,8 @@ DENIED: Final = (
     " (each works once), or there were too many wrong answers; wait for the next code and try again, or ask the"
     " administrator."
 )
-LOGIN_PATIENCE: Final = 20.0  # seconds that a login waits for others; its caller waits for 30
-_LOGGED_MAX: Final = 64  # letters of a name that anyone may have sent
+LOGIN_PATIENCE: Final = 20.0  # seconds that a login waits for others; its caller waits 30
+_LOGGED_MAX: Final = 64  # characters of a name that anyone may have sent
 _SOURCE_MAX: Final = 64
 
 

@@ -1,4 +1,4 @@
-"""The auth server: the use cases of the auth API, and its life. Who may call them stands in ``authorized.py``."""
+"""The auth server: the use cases of the auth API, and its start and stop. ``authorized.py`` says who may call them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from teleconch.resources.identity import ApiIdentity
 
 log = Logger()
 
-TICK: Final = 2.0  # seconds between two looks at what ended by the clock
+TICK: Final = 2.0  # seconds between two looks at what has expired
 
 
 @frozen
 class UseCases:
-    """Between them, they have each method of the API once."""
+    """Together they have each method of the API exactly once."""
 
     facts: Cluster
     hosts: Hosts
@@ -51,7 +51,7 @@ class UseCases:
     signing: Signing
 
     def by_method(self) -> dict[str, Callable[..., Awaitable[Any]]]:
-        """Each method of the API, of the one use case that has it. TypeError where none or several do."""
+        """Maps each method of the API to that of the one use case that has it. TypeError if none or several have it."""
         cases = [getattr(self, each.name) for each in fields(UseCases)]
         found = {name: [getattr(each, name) for each in cases if hasattr(each, name)] for name in METHODS}
         wrong = [name for name, methods in found.items() if len(methods) != 1]
@@ -63,8 +63,8 @@ class UseCases:
 class AuthServer:
     """The cluster's auth server on one backend. Call :meth:`start` before anything else, :meth:`stop` at the end.
 
-    Every method of the API is an attribute: the method of that name of its use case, nothing checked. Those in which a
-    host speaks for itself take the caller last. ``users``, ``tokens`` and ``facts`` are for this very process.
+    Every method of the API is an attribute: its use case's method of the same name, without any check. Those in which a
+    host speaks for itself take the caller last. ``users``, ``tokens`` and ``facts`` are for use in this process.
     ``clock.seconds()`` returns epoch seconds.
     """
 

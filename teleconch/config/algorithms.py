@@ -30,7 +30,6 @@ MAC_ALGOS: Final = (
     "hmac-sha2-512",
 )
 
-# Names that SSH knows and that are not offered here: weak ones (CBC, RC4, SHA-1, MD5), and some that nobody needs
 # Names that SSH has and that are not offered here: weak ones (CBC, RC4, SHA-1, MD5), and some that nobody needs in
 # addition to those above. Teleport 4.2 accepts some of them.
 OTHER_KEX_ALGOS: Final = (

@@ -180,7 +180,7 @@ def _tls_files(section: Section) -> tuple[str | None, str | None]:
     paths = {key: section.file_path(key, None) for key in ("https_key_file", "https_cert_file")}
     key, certificate = paths.values()
     for name, path in paths.items():
-        if path is None or findings.idle is not None:  # the files of a role that does not run do not concern this process
+        if path is None or findings.idle is not None:  # the files of an idle role are none of our business
             continue
         line = findings.line_of(f"proxy_service.{name}")
         try:

@@ -57,7 +57,8 @@ def _where(key: str, sections: Iterable[Section]) -> str | None:
 
 
 def _near(key: str, known: Iterable[str]) -> str | None:
-    """The one known key that a typo could have turned into ``key``; for a short key, only a single edit counts."""
+    """A question with the known key that a typo could have turned into ``key``; ``None`` if there is none. The shorter
+    the key, the fewer edits count."""
     near = min(((_distance(key, name), name) for name in known), default=(_DISTANCE + 1, ""))
     allowed = min(_DISTANCE, len(near[1]) // 3)
     return f"Did you mean {quoted(near[1])}?" if near[0] <= allowed else None

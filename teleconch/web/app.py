@@ -142,8 +142,6 @@ class WebApp:
         signup = await self._front.start_signup(_source(request), token)
         return await self._page(request, pages.signup_page(f"/web/newuser/{token}", signup))
 
-    # No CSRF token: such a token proves that a form came from our own page, because the browser adds the user's
-    # authority (a cookie) by itself. Here is no cookie; the authority is the sign-up token in the URL, and a
     # No CSRF token: it would prove that a form came from our own page, which matters where the browser adds the user's
     # authority (a cookie) by itself. There is no cookie here. The authority is the sign-up token in the URL, and a page
     # of another site that knows the token needs no help from the browser.
