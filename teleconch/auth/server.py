@@ -16,7 +16,6 @@ from teleconch.api.codec import METHODS
 from teleconch.auth.authorities import Authorities
 from teleconch.auth.certificates import Certificates, TLSIdentity
 from teleconch.auth.cluster import Cluster
-from teleconch.auth.directory import Directory
 from teleconch.auth.hosts import Hosts
 from teleconch.auth.login import Logins
 from teleconch.auth.names import Names
@@ -24,6 +23,7 @@ from teleconch.auth.presence import PresenceBook
 from teleconch.auth.signing import Signing
 from teleconch.auth.signup import Signups
 from teleconch.auth.sources import Watches
+from teleconch.auth.statuses import NodeStatuses
 from teleconch.auth.tokens import Tokens
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Backend
@@ -75,14 +75,14 @@ class AuthServer:
         authorities: Authorities,
         certificates: Certificates,
         names: Names,
-        directory: Directory,
+        statuses: NodeStatuses,
         use_cases: UseCases,
     ) -> None:
         self._backend = backend
         self._authorities = authorities
         self._certificates = certificates
         self._names = names
-        self._directory = directory
+        self._statuses = statuses
         self._hosts = use_cases.hosts
         self.tokens = use_cases.tokens
         self.users = use_cases.users
@@ -96,14 +96,14 @@ class AuthServer:
         """Read or make the authorities, read the nodes, and follow the clock. Unavailable."""
         await self._authorities.start()
         await self._names.index_old()
-        await self._directory.start()
+        await self._statuses.start()
         self._ticking.start(TICK, now=False).addErrback(_log_end)
 
     async def stop(self) -> None:
         """End all watches. The backend stays open: whoever built it closes it."""
         if self._ticking.running:
             self._ticking.stop()
-        await self._directory.stop()
+        await self._statuses.stop()
         await self._authorities.stop()
 
     def _tick(self) -> Deferred[None]:
@@ -111,7 +111,7 @@ class AuthServer:
 
     async def _look_at_the_clock(self) -> None:
         try:
-            self._directory.tick()
+            self._statuses.tick()
             await self._backend.sweep()
         except TeleconchError as error:
             log.error("expired items stay for now: {error}", error=str(error))

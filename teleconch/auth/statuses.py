@@ -19,7 +19,7 @@ from teleconch.resources.node import NodeStatus
 _RETELL_BEFORE: Final = defaults.PRESENCE_TTL / 2  # seconds before the expiry that was reported last
 
 
-class Directory:
+class NodeStatuses:
     """Turns stored presences into statuses, in ``source``.
 
     A node is reported when it appears, changes, goes offline or comes back, and when it is gone. One that only pings is

@@ -96,7 +96,7 @@ def _reasons(sentence: str) -> str:
 
 
 @frozen
-class Each:
+class OneByOne:
     """Does several things of which each may fail by itself, and tells what became of them."""
 
     done: str = "{} has been deleted."

@@ -58,11 +58,11 @@ def create(filename: str, force: bool) -> int:
     Passwords and second factors are not in documents: a replaced user keeps them, a new one signs up with the link
     of `tctl users reset NAME`. Nodes register themselves and are left out.
     """
-    from teleconch.cli.tctl_admin import Each, call
+    from teleconch.cli.tctl_admin import OneByOne, call
     from teleconch.cli.tctl_documents import read_documents, write_resource
 
     resources = read_documents(filename)
-    each = Each(done="{} has been " + ("written." if force else "created."))
+    each = OneByOne(done="{} has been " + ("written." if force else "created."))
     call(lambda api: each.run((title(resource), write_resource, api, resource, force) for resource in resources))
     return each.told()
 
@@ -74,14 +74,14 @@ def remove(references: tuple[str, ...]) -> int:
 
     Stop a node's process before you delete the node: one that is deleted cannot come back without a new token.
     """
-    from teleconch.cli.tctl_admin import Each, call
+    from teleconch.cli.tctl_admin import OneByOne, call
 
     wanted = [parse(text) for text in references]
     for kind, name in wanted:
         if name is None:
             raise click.UsageError(f"Say which {kind}: {kind}/NAME. All are listed by: tctl get {kind}s")
 
-    each = Each()
+    each = OneByOne()
     call(lambda api: each.run((f"{kind.capitalize()} {name}", _delete, api, kind, name) for kind, name in wanted))
     return each.told()
 

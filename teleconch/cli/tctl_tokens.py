@@ -49,10 +49,10 @@ def list_tokens(output_format: str) -> None:
 @click.argument("values", type=CommaList(), metavar="TOKEN[,TOKEN...]")
 def remove(values: tuple[str, ...]) -> int:
     """Revoke tokens. Hosts and users that used them already stay."""
-    from teleconch.cli.tctl_admin import Each, call
+    from teleconch.cli.tctl_admin import OneByOne, call
     from teleconch.resources.secret import Secret
 
-    each = Each()
+    each = OneByOne()
     call(lambda api: each.run((f"Token {value}", api.delete_token, Secret(value)) for value in values))
     return each.told()
 

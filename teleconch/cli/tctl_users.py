@@ -104,9 +104,9 @@ def list_users(output_format: str) -> None:
 @click.argument("accounts", type=CommaList(), metavar="ACCOUNT[,ACCOUNT...]")
 def remove(accounts: tuple[str, ...]) -> int:
     """Delete users. Certificates that they hold stay valid until they end."""
-    from teleconch.cli.tctl_admin import Each, call
+    from teleconch.cli.tctl_admin import OneByOne, call
 
-    each = Each("{} has been deleted. SSH certificates that it holds work until they end.")
+    each = OneByOne("{} has been deleted. SSH certificates that it holds work until they end.")
     call(lambda api: each.run((f"User {name}", api.delete_user, name) for name in accounts))
     return each.told()
 

@@ -17,7 +17,7 @@ from teleconch.client.standing import choose_login
 from teleconch.errors import BadParameter, ConnectionProblem, quoted
 
 if TYPE_CHECKING:
-    from teleconch.client.copy.copying import End
+    from teleconch.client.copy.copying import Location
     from teleconch.client.copy.tree import Tree
     from teleconch.client.reach import ProxyConnection
 
@@ -103,7 +103,7 @@ def split_path(path: bytes) -> tuple[str, bytes]:
 async def _copy(
     reactor: Any, specs: list[tuple[str, bytes]], port: int, recursive: bool, preserve: bool, meter: Any
 ) -> int:
-    from teleconch.client.copy.copying import Copying, End
+    from teleconch.client.copy.copying import Copying, Location
     from teleconch.client.copy.local import LocalTree
     from teleconch.client.copy.tree import CopyProblem
     from teleconch.client.reach import ProxyConnection
@@ -115,12 +115,12 @@ async def _copy(
     proxy = await ProxyConnection.reach(reactor, standing, insecure, logins[0])
     copying = Copying(recursive, preserve, meter, meter.fail)
     try:
-        ends: list[End] = []
+        ends: list[Location] = []
         for host, path in specs:
             if host not in trees:
                 trees[host] = await _tree(proxy, host, port)
-            ends.append(End(trees[host], path, host))
-        target = End(ends[-1].tree, await ends[-1].tree.expand(ends[-1].path), ends[-1].node)
+            ends.append(Location(trees[host], path, host))
+        target = Location(ends[-1].tree, await ends[-1].tree.expand(ends[-1].path), ends[-1].node)
         try:
             await copying.run(ends[:-1], target)
         except CopyProblem as problem:

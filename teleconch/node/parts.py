@@ -17,7 +17,7 @@ from teleconch.session.registry import Present, Registry
 from teleconch.ssh.connection import Connection
 
 
-class User(Protocol):
+class ConnectedUser(Protocol):
     """One authenticated connection (``node.server.NodeUser``)."""
 
     conn: Connection
@@ -45,4 +45,4 @@ class NodeParts:
     gateway_ports: str = bind.NO
     programs: Programs = field(factory=Programs, eq=False, repr=False)
     live: Registry = field(factory=Registry, eq=False, repr=False)
-    users: Present[User] = field(factory=Present, eq=False, repr=False)
+    users: Present[ConnectedUser] = field(factory=Present, eq=False, repr=False)

@@ -19,7 +19,7 @@ from teleconch.node.process import NOT_STARTED, Process
 from teleconch.node.pty import Terminal
 from teleconch.node.start import Request
 from teleconch.node.wires import Wires
-from teleconch.session.live import End
+from teleconch.session.live import Outcome
 from teleconch.session.program import ProgramEvents, Take, WindowSize
 from teleconch.ssh.account import Account
 
@@ -169,7 +169,7 @@ class UserProgram:
         if self._process is not None and not self._ended:
             self._process.hang_up()
 
-    def session_over(self, end: End) -> None:
+    def session_over(self, end: Outcome) -> None:
         """Emit the end, if there was a start."""
         if not self._started:
             return

@@ -26,7 +26,6 @@ from teleconch.auth.authorities import Authorities, stored_cluster
 from teleconch.auth.authorized import checked, tell_denied
 from teleconch.auth.certificates import Certificates, TLSIdentity
 from teleconch.auth.cluster import Cluster
-from teleconch.auth.directory import Directory
 from teleconch.auth.hosts import Hosts
 from teleconch.auth.lockout import Lockouts
 from teleconch.auth.login import LOGIN_PATIENCE, Logins
@@ -39,6 +38,7 @@ from teleconch.auth.signing import Signing
 from teleconch.auth.signup import Signups
 from teleconch.auth.sources import Watches
 from teleconch.auth.state import State
+from teleconch.auth.statuses import NodeStatuses
 from teleconch.auth.tokens import Tokens
 from teleconch.auth.users import Users
 from teleconch.backend.interface import Backend
@@ -193,7 +193,7 @@ def auth_server(
     certificates = Certificates(authorities, cluster, now, randomness)
     tokens = Tokens(state, now, randomness, emitter, settings.static_tokens)
     names = Names(state, cluster, now)
-    directory = Directory(state, clock)
+    statuses = NodeStatuses(state, clock)
     lockouts = Lockouts(state, now)
     turns = Turns(clock, AT_ONCE, LOGIN_PATIENCE)
     users = Users(state, lockouts, second_factor, now, randomness, emitter)
@@ -201,14 +201,14 @@ def auth_server(
         facts=Cluster(cluster, authorities, second_factor, now),
         hosts=Hosts(state, tokens, certificates, names, now, emitter),
         presence=PresenceBook(state, names, cluster, now, emitter),
-        watches=Watches(directory.source),
+        watches=Watches(statuses.source),
         tokens=tokens,
         users=users,
         logins=Logins(state, users, passwords, turns, lockouts, certificates, second_factor, now, emitter),
         signups=Signups(state, users, passwords, turns, cluster, now, emitter),
         signing=Signing(users, certificates, emitter),
     )
-    return AuthServer(backend, clock, authorities, certificates, names, directory, use_cases)
+    return AuthServer(backend, clock, authorities, certificates, names, statuses, use_cases)
 
 
 def _broken(failure: Failure) -> None:

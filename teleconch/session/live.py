@@ -27,7 +27,7 @@ DESERTED = "the connection was closed"
 
 
 @frozen
-class End:
+class Outcome:
     """``status`` is the program's (as from ``wait()``), ``None`` if it has not ended; ``error`` is ``None`` if it ended
     by itself and everything was passed on."""
 
@@ -38,7 +38,7 @@ class End:
 class Live:
     """``told`` is called once, when the session is over. The program tells it what happens (:class:`ProgramEvents`)."""
 
-    def __init__(self, id: str, program: Program, told: Callable[[End], None]) -> None:
+    def __init__(self, id: str, program: Program, told: Callable[[Outcome], None]) -> None:
         self.id = id
         self.program = program
         self.parties = Parties(program, self._deserted)
@@ -111,4 +111,4 @@ class Live:
             return
         self._over = True
         self.program.hang_up()
-        self._told(End(self._status, error))
+        self._told(Outcome(self._status, error))

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from twisted.internet.defer import Deferred
 
 from teleconch.errors import AlreadyExists
-from teleconch.session.live import End, Live
+from teleconch.session.live import Live, Outcome
 from teleconch.session.program import Program
 
 T = TypeVar("T")
@@ -56,12 +56,12 @@ class Registry(Present[Live]):
         super().__init__()
         self._by_id: dict[str, Live] = {}
 
-    def begin(self, id: str, program: Program, told: Callable[[End], None]) -> Live:
+    def begin(self, id: str, program: Program, told: Callable[[Outcome], None]) -> Live:
         """A session of ``program``, which is not started yet. ``told`` is called when it is over. AlreadyExists."""
         if id in self._by_id:
             raise AlreadyExists("There is a session with this id.")
 
-        def over(end: End) -> None:
+        def over(end: Outcome) -> None:
             told(end)
             del self._by_id[id]
             self.discard(live)

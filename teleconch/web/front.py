@@ -22,7 +22,7 @@ from teleconch.errors import AccessDenied, BadParameter, ConnectionProblem, NotF
 from teleconch.resources.login import ClusterStatus, LoginRequest, Signup, UserCertificates
 from teleconch.resources.secret import Secret
 from teleconch.turns import Turns
-from teleconch.web.attempts import Attempts, TooOften
+from teleconch.web.attempts import AttemptLimits, TooOften
 
 log = Logger()
 
@@ -50,7 +50,7 @@ class Front:
     def __init__(self, api: WebApi, clock: IReactorTime) -> None:
         self._api = api
         self._seconds = clock.seconds
-        self._attempts = Attempts(clock.seconds)
+        self._attempts = AttemptLimits(clock.seconds)
         self._turns = Turns(clock, AT_ONCE, PATIENCE)
         self._known: dict[tuple[str, str], None] = {}
         self._status: ClusterStatus | None = None

@@ -573,7 +573,7 @@ async def test_the_directory_survives_falling_behind(cluster):
     ears = Ears()
     await cluster.server.watch(NODES, ears)
     ears.take()
-    cluster.server._directory._presences._watch.end("fell behind")
+    cluster.server._statuses._presences._watch.end("fell behind")
     await cluster.server.goodbye("one", cluster.identity(uuid))
     await cluster.server.delete_node(gone)
     await settled(cluster)

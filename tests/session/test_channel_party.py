@@ -10,7 +10,7 @@ import pytest
 
 from teleconch.codec import string
 from teleconch.session.channel_party import ChannelParty
-from teleconch.session.live import DESERTED, End, Live
+from teleconch.session.live import DESERTED, Live, Outcome
 from teleconch.session.parties import Right
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
@@ -87,7 +87,7 @@ def test_the_end_follows_the_last_byte(status: int | None, told: tuple[bytes, by
     assert joined.carrier.sent[1:] == [b"e", (1, b"e")]
     joined.channel.addWindowBytes(9)
     assert joined.carrier.sent[3:] == [(1, b"rr"), told, "eof", "close"]
-    assert joined.ends == [End(status, None)]
+    assert joined.ends == [Outcome(status, None)]
     assert joined.overs == 1
 
 
@@ -113,14 +113,14 @@ def test_dropped() -> None:
     joined.live.hang_up("the node stops")
     assert joined.carrier.sent == [b"w", "close"]
     assert joined.overs == 1
-    assert joined.ends == [End(None, "the node stops")]
+    assert joined.ends == [Outcome(None, "the node stops")]
 
 
 def test_the_channel_goes() -> None:
     """A channel that its peer closes, or that is lost with its connection, has left the session."""
     joined = _Joined(window=9)
     joined.channel.gone()
-    assert joined.ends == [End(None, DESERTED)]
+    assert joined.ends == [Outcome(None, DESERTED)]
     assert joined.program.acts == ["hang_up"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from teleconch.errors import AlreadyExists, NotFound
-from teleconch.session.live import DESERTED, End, Live
+from teleconch.session.live import DESERTED, Live, Outcome
 from teleconch.session.parties import TOO_SLOW, WATCHER_MAX, Right
 from teleconch.session.program import WindowSize
 from teleconch.session.registry import Registry
@@ -23,7 +23,7 @@ class _Session:
 
     def __init__(self, terminal: bool = False) -> None:
         self.program = Told(terminal)
-        self.ends: list[End] = []
+        self.ends: list[Outcome] = []
         self.live = Live("1", self.program, self.ends.append)
 
     def join(self, right: Right, quick: bool = True) -> Listener:
@@ -166,7 +166,7 @@ def test_the_end() -> None:
     assert not session.ends  # the writer has not passed it on yet
     writer.pass_on()
     writer.seat.leave(told=True)
-    assert session.ends == [End(256, None)]
+    assert session.ends == [Outcome(256, None)]
     assert writer.out == watcher.out == b"lastof a background child"
     assert late.out == b"of a background child"
     with pytest.raises(NotFound):
@@ -186,7 +186,7 @@ def test_the_end_of_one() -> None:
     assert party.told == [0]
     session.program.streams_over = True
     session.program.events.output_over()
-    assert session.ends == [End(0, None)]
+    assert session.ends == [Outcome(0, None)]
 
 
 def test_the_last_who_may_write_leaves() -> None:
@@ -198,7 +198,7 @@ def test_the_last_who_may_write_leaves() -> None:
     assert session.program.acts == []
     second.seat.leave()
     assert session.program.acts == ["hang_up"]
-    assert session.ends == [End(None, DESERTED)]
+    assert session.ends == [Outcome(None, DESERTED)]
     assert watcher.told == ["over"]
     session.program.events.ended(1, None)
     assert len(session.ends) == 1
@@ -210,7 +210,7 @@ def test_hung_up() -> None:
     parties = [session.join(right) for right in (Right.WRITE, Right.WATCH, Right.WRITE)]
     session.live.hang_up("the node stops")
     session.live.hang_up("again")
-    assert session.ends == [End(None, "the node stops")]
+    assert session.ends == [Outcome(None, "the node stops")]
     assert session.program.acts == ["hang_up"]
     assert all(party.seat.left and party.told == ["The session was ended: the node stops."] for party in parties)
 
@@ -241,7 +241,7 @@ def test_registry() -> None:
     assert waiting.called
     assert registry.get("a") is None
     assert len(registry) == 0
-    assert ends == [End(None, "why")]
+    assert ends == [Outcome(None, "why")]
 
 
 class Model(RuleBasedStateMachine):

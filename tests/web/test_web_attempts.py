@@ -10,14 +10,14 @@ from teleconch.errors import AccessDenied, LimitExceeded
 from teleconch.resources.login import LoginRequest, UserCertificates
 from teleconch.resources.secret import Secret
 from teleconch.web import attempts, front
-from teleconch.web.attempts import Attempts, TooOften
+from teleconch.web.attempts import AttemptLimits, TooOften
 from teleconch.web.front import Front
 
 
 def test_bucket() -> None:
     """Who tried too often waits, and then may try again; others are not held up."""
     clock = Clock()
-    book = Attempts(clock.seconds)
+    book = AttemptLimits(clock.seconds)
     for _ in range(attempts.ATTEMPTS):
         book.take("192.0.2.1", "joe")
     for _ in range(3):
@@ -32,7 +32,7 @@ def test_bucket() -> None:
 
 def test_an_office() -> None:
     """People who share an address do not hold each other up; one who tries all names from there is held up."""
-    book = Attempts(Clock().seconds)
+    book = AttemptLimits(Clock().seconds)
     for number in range(attempts.SOURCE_ATTEMPTS):
         book.take("192.0.2.1", f"user{number}")
     with pytest.raises(LimitExceeded):
@@ -43,7 +43,7 @@ def test_an_office() -> None:
 def test_a_flood_is_told_once_in_a_while() -> None:
     """A source that does not stop trying fills no disk with lines about it; it does not silence those on others."""
     clock = Clock()
-    book = Attempts(clock.seconds)
+    book = AttemptLimits(clock.seconds)
     lines = []
     for second in range(90):
         for source in ("192.0.2.1", "192.0.2.2"):
@@ -58,7 +58,7 @@ def test_a_flood_is_told_once_in_a_while() -> None:
 
 def test_table_is_bounded() -> None:
     """A million sources and names cost a fixed amount of memory."""
-    book = Attempts(Clock().seconds)
+    book = AttemptLimits(Clock().seconds)
     for number in range(attempts.REMEMBERED + 500):
         book.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", f"user{number}")
     assert len(book) == 2 * attempts.REMEMBERED

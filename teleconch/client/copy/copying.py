@@ -30,7 +30,7 @@ class Meter(Protocol):
 
 
 @frozen
-class End:
+class Location:
     """A path somewhere. ``node`` empty: this machine."""
 
     tree: Tree
@@ -41,9 +41,9 @@ class End:
         text = self.path.decode("utf-8", "replace")
         return f"{self.node}:{text}" if self.node else text
 
-    def under(self, name: bytes) -> End:
+    def under(self, name: bytes) -> Location:
         """Something in this directory."""
-        return End(self.tree, os.path.join(self.path, name), self.node)
+        return Location(self.tree, os.path.join(self.path, name), self.node)
 
 
 class Copying:
@@ -60,10 +60,10 @@ class Copying:
         self.failures += 1
         self._failed(sentence)
 
-    async def run(self, sources: list[End], target: End) -> None:
+    async def run(self, sources: list[Location], target: Location) -> None:
         """Copy all sources. ConnectionProblem if a connection is lost; any other failure is told, and the rest goes
         on."""
-        found: list[tuple[End, Status]] = []
+        found: list[tuple[Location, Status]] = []
         for source in sources:
             try:
                 found += await _find(source)
@@ -80,7 +80,7 @@ class Copying:
             inside = into and name not in (b"", b".", b"..")
             await self._guarded(source, status, target.under(name) if inside else target, ())
 
-    async def _guarded(self, source: End, status: Status, target: End, above: tuple[bytes, ...]) -> None:
+    async def _guarded(self, source: Location, status: Status, target: Location, above: tuple[bytes, ...]) -> None:
         """``above``: the directories that this is in, without links."""
         try:
             if status.is_directory:
@@ -92,7 +92,7 @@ class Copying:
         except CopyProblem as problem:
             self.fail(f"{problem}.")
 
-    async def _directory(self, source: End, status: Status, target: End, above: tuple[bytes, ...]) -> None:
+    async def _directory(self, source: Location, status: Status, target: Location, above: tuple[bytes, ...]) -> None:
         if not self._recursive:
             raise CopyProblem(f"{source}: it is a directory, which only -r copies")
         if len(above) >= DEPTH_MAX:
@@ -123,13 +123,13 @@ class Copying:
             await target.tree.set_status(target.path, mode & 0o777, None)
 
     @staticmethod
-    async def _real(source: End, above: tuple[bytes, ...]) -> bytes:
+    async def _real(source: Location, above: tuple[bytes, ...]) -> bytes:
         """Where a directory is. One that is not a link is in the one above, so there is no need to ask."""
         if above and not await source.tree.is_link(source.path):
             return os.path.join(above[-1], os.path.basename(source.path))
         return await source.tree.real(source.path)
 
-    async def _file(self, source: End, status: Status, target: End) -> None:
+    async def _file(self, source: Location, status: Status, target: Location) -> None:
         mode = status.mode & 0o777  # as OpenSSH: a copy does not run as its owner
         reading = await source.tree.open_source(source.path)
         self._meter.begin(os.path.basename(source.path).decode("utf-8", "replace"), status.size)
@@ -176,19 +176,19 @@ async def _pump(reading: OpenFile, writing: OpenFile, size: int, meter: Meter) -
         first.subFailure.raiseException()
 
 
-async def _find(source: End) -> list[tuple[End, Status]]:
+async def _find(source: Location) -> list[tuple[Location, Status]]:
     """What a source means: itself, or what its wildcards match on a node. CopyProblem."""
     path = await source.tree.expand(source.path)
-    source = End(source.tree, path, source.node)
+    source = Location(source.tree, path, source.node)
     status = await source.tree.stat(path)
     if status is not None:
         return [(source, status)]
-    found: list[tuple[End, Status]] = []
+    found: list[tuple[Location, Status]] = []
     if source.node and re.search(rb"[*?\[\\]", path):
         for match in await _matches(source.tree, path):
             status = await source.tree.stat(match)
             if status is not None:
-                found.append((End(source.tree, match, source.node), status))
+                found.append((Location(source.tree, match, source.node), status))
     if not found:
         raise CopyProblem(f"{source}: No such file or directory")
     return found

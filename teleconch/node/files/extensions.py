@@ -8,7 +8,7 @@ from struct import Struct
 
 from teleconch.codec import Malformed, string
 from teleconch.node.files import handles, names, operations
-from teleconch.node.files.operations import OK, Client
+from teleconch.node.files.operations import OK, ClientState
 from teleconch.sftp import packets
 from teleconch.sftp.attributes import Attributes
 from teleconch.sftp.packets import UINT32, UINT64, Reader, Refused
@@ -25,21 +25,21 @@ def _extended_reply(body: bytes) -> bytes:
     return bytes((packets.EXTENDED_REPLY,)) + body
 
 
-def posix_rename(client: Client, request: Reader) -> bytes:
+def posix_rename(client: ClientState, request: Reader) -> bytes:
     """string old, string new: what is at ``new`` is replaced."""
     old, new = request.path(), request.path()
     os.rename(old, new)
     return OK
 
 
-def hard_link(client: Client, request: Reader) -> bytes:
+def hard_link(client: ClientState, request: Reader) -> bytes:
     """string old, string new."""
     old, new = request.path(), request.path()
     os.link(old, new, follow_symlinks=False)
     return OK
 
 
-def sync(client: Client, request: Reader) -> bytes:
+def sync(client: ClientState, request: Reader) -> bytes:
     """string handle."""
     try:
         opened = client.handles.file(request.string())
@@ -68,17 +68,17 @@ def _volume(info: os.statvfs_result) -> bytes:
     )
 
 
-def volume_of_path(client: Client, request: Reader) -> bytes:
+def volume_of_path(client: ClientState, request: Reader) -> bytes:
     """string path: the file system's sizes."""
     return _volume(os.statvfs(request.path()))
 
 
-def volume_of_handle(client: Client, request: Reader) -> bytes:
+def volume_of_handle(client: ClientState, request: Reader) -> bytes:
     """string handle."""
     return _volume(os.fstatvfs(client.handles.file(request.string()).fd))
 
 
-def set_link(client: Client, request: Reader) -> bytes:
+def set_link(client: ClientState, request: Reader) -> bytes:
     """string path, attributes: of a link itself. A size makes no sense there; a mode cannot be set on Linux."""
     path = request.path()
     wanted = Attributes.read(request)
@@ -118,13 +118,13 @@ def _link_owner(path: bytes, wanted: Attributes) -> None:
         os.chown(path, uid, gid, follow_symlinks=False)
 
 
-def limits(client: Client, request: Reader) -> bytes:
+def limits(client: ClientState, request: Reader) -> bytes:
     """Nothing: the largest packet, read and write, and how many handles there may be."""
     numbers = (packets.PACKET_MAX, packets.DATA_MAX, packets.DATA_MAX, handles.limit())
     return _extended_reply(b"".join(map(UINT64.pack, numbers)))
 
 
-def expand_path(client: Client, request: Reader) -> bytes:
+def expand_path(client: ClientState, request: Reader) -> bytes:
     """string path, with ``~`` or ``~user`` in front: that is replaced, then as REALPATH."""
     path = names.expanded(request.path())
     if path is None:
@@ -133,7 +133,7 @@ def expand_path(client: Client, request: Reader) -> bytes:
     return bytes((packets.NAME,)) + UINT32.pack(1) + body + body + UINT32.pack(0)
 
 
-def home_directory(client: Client, request: Reader) -> bytes:
+def home_directory(client: ClientState, request: Reader) -> bytes:
     """string user; empty: the caller, whatever ``$HOME`` says."""
     user = request.string()
     home = names.home_of(user) if user else names.entered_home()
@@ -143,7 +143,7 @@ def home_directory(client: Client, request: Reader) -> bytes:
     return bytes((packets.NAME,)) + UINT32.pack(1) + body + body + UINT32.pack(0)
 
 
-def names_of_ids(client: Client, request: Reader) -> bytes:
+def names_of_ids(client: ClientState, request: Reader) -> bytes:
     """string of uint32 uids, string of uint32 gids: their names, empty where there is none."""
     uids, gids = request.string(), request.string()
     if len(uids) % 4 or len(gids) % 4:
@@ -158,7 +158,7 @@ def names_of_ids(client: Client, request: Reader) -> bytes:
 
 
 # in the order in which OpenSSH's server lists them, with the version of each
-EXTENSIONS: dict[bytes, tuple[bytes, Callable[[Client, Reader], bytes]]] = {
+EXTENSIONS: dict[bytes, tuple[bytes, Callable[[ClientState, Reader], bytes]]] = {
     b"posix-rename@openssh.com": (b"1", posix_rename),
     b"statvfs@openssh.com": (b"2", volume_of_path),
     b"fstatvfs@openssh.com": (b"2", volume_of_handle),
@@ -173,7 +173,7 @@ EXTENSIONS: dict[bytes, tuple[bytes, Callable[[Client, Reader], bytes]]] = {
 }
 
 
-def extended(client: Client, request: Reader) -> bytes:
+def extended(client: ClientState, request: Reader) -> bytes:
     """EXTENDED: string name, and what that name asks for."""
     found = EXTENSIONS.get(request.string())
     if found is None:

@@ -31,7 +31,7 @@ _NO_LINKS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EPERM)  # a file
 OK = packets.status(packets.OK)
 
 
-class Client:
+class ClientState:
     """What the operations of one client share."""
 
     def __init__(self, to: report.Report) -> None:
@@ -62,7 +62,7 @@ def _one_name(name: bytes) -> bytes:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def open_file(client: Client, request: Reader) -> bytes:
+def open_file(client: ClientState, request: Reader) -> bytes:
     """OPEN: string path, uint32 flags, attributes. A refusal is reported too."""
     path = request.path()
     asked = request.uint32()
@@ -90,35 +90,35 @@ def open_file(client: Client, request: Reader) -> bytes:
     return _reply(packets.HANDLE, string(handle))
 
 
-def close(client: Client, request: Reader) -> bytes:
+def close(client: ClientState, request: Reader) -> bytes:
     """CLOSE: string handle."""
     if not client.handles.close(request.string()):
         raise Refused(packets.NO_SUCH_FILE)
     return OK
 
 
-def stat_path(client: Client, request: Reader) -> bytes:
+def stat_path(client: ClientState, request: Reader) -> bytes:
     """STAT: string path; links are followed."""
     return _attributes(os.stat(request.path()))
 
 
-def lstat_path(client: Client, request: Reader) -> bytes:
+def lstat_path(client: ClientState, request: Reader) -> bytes:
     """LSTAT: string path; links are not followed."""
     return _attributes(os.lstat(request.path()))
 
 
-def stat_handle(client: Client, request: Reader) -> bytes:
+def stat_handle(client: ClientState, request: Reader) -> bytes:
     """FSTAT: string handle."""
     return _attributes(os.fstat(client.handles.file(request.string()).fd))
 
 
-def set_path(client: Client, request: Reader) -> bytes:
+def set_path(client: ClientState, request: Reader) -> bytes:
     """SETSTAT: string path, attributes."""
     path = request.path()
     return set_attributes(path, Attributes.read(request))
 
 
-def set_handle(client: Client, request: Reader) -> bytes:
+def set_handle(client: ClientState, request: Reader) -> bytes:
     """FSETSTAT: string handle, attributes."""
     handle = request.string()
     wanted = Attributes.read(request)
@@ -161,13 +161,13 @@ def _all_of(steps: list[Callable[[], None]]) -> bytes:
     return OK
 
 
-def remove(client: Client, request: Reader) -> bytes:
+def remove(client: ClientState, request: Reader) -> bytes:
     """REMOVE: string path, of a file."""
     os.unlink(request.path())
     return OK
 
 
-def rename(client: Client, request: Reader) -> bytes:
+def rename(client: ClientState, request: Reader) -> bytes:
     """RENAME: string old, string new. A file at ``new`` is never replaced (``posix-rename`` does that)."""
     old, new = request.path(), request.path()
     if stat.S_ISREG(os.lstat(old).st_mode):
@@ -194,12 +194,12 @@ def rename(client: Client, request: Reader) -> bytes:
 # --- links -----------------------------------------------------------------------------------------------------------
 
 
-def read_link(client: Client, request: Reader) -> bytes:
+def read_link(client: ClientState, request: Reader) -> bytes:
     """READLINK: string path."""
     return _one_name(os.readlink(request.path()))
 
 
-def make_link(client: Client, request: Reader) -> bytes:
+def make_link(client: ClientState, request: Reader) -> bytes:
     """SYMLINK: string target, string path of the link. The draft has them the other way round; OpenSSH does not, and
     clients follow it, some of them only if the version line has its name."""
     target, path = request.path(), request.path()
@@ -207,7 +207,7 @@ def make_link(client: Client, request: Reader) -> bytes:
     return OK
 
 
-def real_path(client: Client, request: Reader) -> bytes:
+def real_path(client: ClientState, request: Reader) -> bytes:
     """REALPATH: string path."""
     return _one_name(names.resolved(request.path()))
 
@@ -215,7 +215,7 @@ def real_path(client: Client, request: Reader) -> bytes:
 # --- directories -----------------------------------------------------------------------------------------------------
 
 
-def make_directory(client: Client, request: Reader) -> bytes:
+def make_directory(client: ClientState, request: Reader) -> bytes:
     """MKDIR: string path, attributes."""
     path = request.path()
     wanted = Attributes.read(request)
@@ -223,13 +223,13 @@ def make_directory(client: Client, request: Reader) -> bytes:
     return OK
 
 
-def remove_directory(client: Client, request: Reader) -> bytes:
+def remove_directory(client: ClientState, request: Reader) -> bytes:
     """RMDIR: string path."""
     os.rmdir(request.path())
     return OK
 
 
-def open_directory(client: Client, request: Reader) -> bytes:
+def open_directory(client: ClientState, request: Reader) -> bytes:
     """OPENDIR: string path."""
     path = request.path()
     if not path:
@@ -243,7 +243,7 @@ def open_directory(client: Client, request: Reader) -> bytes:
     return _reply(packets.HANDLE, string(handle))
 
 
-def read_directory(client: Client, request: Reader) -> bytes:
+def read_directory(client: ClientState, request: Reader) -> bytes:
     """READDIR: string handle. As many entries as every client takes in one packet; then END_OF_FILE."""
     directory = client.handles.directory(request.string())
     found: list[bytes] = []
@@ -274,7 +274,7 @@ def read_directory(client: Client, request: Reader) -> bytes:
 # --- copying inside this machine -------------------------------------------------------------------------------------
 
 
-def copy_data(client: Client, request: Reader) -> bytes:
+def copy_data(client: ClientState, request: Reader) -> bytes:
     """Extension ``copy-data``: string from, uint64 offset, uint64 length (0: to the end), string to, uint64 offset."""
     source_handle, source_at, length = request.string(), request.uint64(), request.uint64()
     target_handle, target_at = request.string(), request.uint64()
@@ -301,7 +301,7 @@ def copy_data(client: Client, request: Reader) -> bytes:
     return OK
 
 
-OPERATIONS: dict[int, Callable[[Client, Reader], bytes]] = {
+OPERATIONS: dict[int, Callable[[ClientState, Reader], bytes]] = {
     packets.OPEN: open_file,
     packets.CLOSE: close,
     packets.LSTAT: lstat_path,

@@ -17,7 +17,7 @@ from teleconch.codec import Malformed, string
 from teleconch.node.files import extensions, hung_up
 from teleconch.node.files.handles import HANDLE_SIZE, OpenFile
 from teleconch.node.files.hung_up import HungUp
-from teleconch.node.files.operations import OK, OPERATIONS, Client, position
+from teleconch.node.files.operations import OK, OPERATIONS, ClientState, position
 from teleconch.node.files.report import Report
 from teleconch.sftp import packets
 from teleconch.sftp.packets import DATA_MAX, PACKET_MAX, Reader, Refused
@@ -34,7 +34,7 @@ _TOO_LONG, _UNREADABLE = 11, 255
 _END_OF_FILE = packets.status(packets.END_OF_FILE)
 
 
-class End(Exception):
+class _Ended(Exception):
     """The server ends, with ``status``."""
 
     def __init__(self, status: int) -> None:
@@ -48,7 +48,7 @@ class Server:
     def __init__(self, stdin: int, stdout: int, to: Report) -> None:
         self._stdin = stdin
         self._stdout = stdout
-        self._client = Client(to)
+        self._client = ClientState(to)
         self._report = to
         self._begun = False
         self._out = memoryview(bytearray(_OUT))
@@ -63,7 +63,7 @@ class Server:
         try:
             self._serve()
             status = 0
-        except End as end:
+        except _Ended as end:
             status = end.status
         except (BrokenPipeError, HungUp):
             status = 0
@@ -83,7 +83,7 @@ class Server:
             while end - start >= 4:
                 (size,) = size_at(buffer, start)
                 if size > PACKET_MAX:
-                    raise End(_TOO_LONG)
+                    raise _Ended(_TOO_LONG)
                 after = start + 4 + size
                 if after > end:
                     break
@@ -103,13 +103,13 @@ class Server:
 
     def _packet(self, data: memoryview) -> None:
         if len(data) < 5:
-            raise End(_UNREADABLE)
+            raise _Ended(_UNREADABLE)
         type, id = _HEAD.unpack_from(data)
         if type == packets.INIT:
             self._begin()
             return
         if not self._begun:
-            raise End(_UNREADABLE)
+            raise _Ended(_UNREADABLE)
         try:
             if type == packets.READ:
                 self._read(id, data)
