@@ -25,15 +25,9 @@ class TooOften(LimitExceeded):
         self.worth_a_line = worth_a_line
 
 
-<<<<<<< HEAD
-class Attempts:
+class AttemptLimits:
     """A bucket of attempts per source, and one per source and name, in tables of bounded size. ``seconds`` reads a
     clock."""
-=======
-class AttemptLimits:
-    """A bucket of attempts per source, and one per source and name, in tables of bounded size. ``seconds`` gives a
-    clock's reading."""
->>>>>>> d3e5609 (Give one name one meaning: outcomes, locations, node statuses, attempt limits and the state of a client)
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
