@@ -51,14 +51,14 @@ INTERRUPTED = 130
 
 
 class Invocation:
-    """What is known of this run of the program outside any one command: ``-d`` was given."""
+    """What is known about this run of the program outside any one command: whether ``-d`` was given."""
 
     def __init__(self) -> None:
         self.debug = False
 
 
 def debug_option(function: F) -> F:
-    """Adds ``-d/--debug``, which is not passed to the function: ask :func:`debug_wanted`."""
+    """Adds ``-d/--debug``, which is not passed to the function: call :func:`debug_wanted`."""
 
     def note(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -71,7 +71,7 @@ def debug_option(function: F) -> F:
 
 
 def without_effect(*names: str, value: str | None = None, why: str) -> Callable[[F], F]:
-    """Adds a flag of Teleport that changes nothing here: taken, not shown in the help, answered with a warning."""
+    """Adds a flag of Teleport that has no effect here: it is accepted with a warning, and the help does not show it."""
 
     def tell(_context: click.Context, parameter: click.Parameter, given: Any) -> None:
         if given:
@@ -81,7 +81,7 @@ def without_effect(*names: str, value: str | None = None, why: str) -> Callable[
 
 
 def debug_wanted() -> bool:
-    """Whether ``-d`` was given to the running command or to one of its groups."""
+    """Whether ``-d`` was given to the running command or one of its groups."""
     return click.get_current_context().ensure_object(Invocation).debug
 
 
@@ -106,21 +106,21 @@ def add_help_command(group: click.Group) -> None:
 
 
 def run(command: click.Command, program: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run ``command`` and leave the process as the table above says. ``arguments`` is ``sys.argv[1:]`` if left out."""
+    """Run ``command`` and leave the process as the table above says. ``arguments`` defaults to ``sys.argv[1:]``."""
     status = _outcome(command, program, arguments)
     try:
         sys.stdout.flush()
-    except OSError:  # the reader of the pipe left: keep the interpreter's own last flush quiet as well
+    except OSError:  # the pipe's reader has gone: keep the interpreter's own last flush quiet as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = status or 1
     sys.exit(status)
 
 
 def run_reactor(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-    """Run ``main(reactor)`` on Twisted's reactor; give what it returns, raise what it raises.
+    """Run ``main(reactor)`` on Twisted's reactor; return what it returns, raise what it raises.
 
-    SIGINT and SIGTERM cancel it and raise :class:`KeyboardInterrupt`. Twisted's log goes to stderr with ``-d``, else
-    nowhere. Once per process: a reactor starts only once.
+    SIGINT and SIGTERM cancel it and raise :class:`KeyboardInterrupt`. Twisted's log goes to stderr with ``-d``,
+    otherwise nowhere. Call it once per process: a reactor starts only once.
     """
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
@@ -162,7 +162,7 @@ def run_reactor(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
 
 
 def say_error(sentence: str) -> None:
-    """Print ``ERROR: sentence`` on stderr; in red on a terminal. A peer's control characters are not passed on."""
+    """Print ``ERROR: sentence`` on stderr; in red on a terminal. A peer's control characters are made harmless."""
     click.echo(f"{_coloured('ERROR:', 'red')} {_told(sentence)}", err=True)
 
 
@@ -172,7 +172,7 @@ def say_warning(sentence: str) -> None:
 
 
 def _outcome(command: click.Command, program: str, arguments: Sequence[str] | None) -> int:
-    """Run the command; print what went wrong; the exit status."""
+    """Run the command and print what went wrong. Returns the exit status."""
     invocation = Invocation()
     try:
         given = None if arguments is None else list(arguments)
@@ -213,7 +213,8 @@ def _outcome(command: click.Command, program: str, arguments: Sequence[str] | No
 
 
 def _say_usage(error: click.UsageError) -> None:
-    """What was wrong with the command line, and where to read more; a verb alone gets its whole help."""
+    """Print what was wrong with the command line, and where to read more; for a group without a verb, print its whole
+    help."""
     if error.__class__.__name__ == "NoArgsIsHelpError":  # click 8.2 and later: the message is the help text
         click.echo(error.format_message(), err=True)
         return

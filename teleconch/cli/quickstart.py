@@ -1,4 +1,4 @@
-"""``make start``: a cluster of this one machine on loopback, and what to type next. ``python -m ... FOLDER``."""
+"""``make start``: a cluster on this machine's loopback, and what to type next. ``python -m ... FOLDER``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ proxy_service:
 @boundary.debug_option
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def quickstart(folder: Path) -> int:
-    """Run auth, proxy and node in the foreground, with all that they keep in FOLDER."""
+    """Run auth, proxy and node in the foreground; everything that they store is in FOLDER. Returns the exit status."""
     from teleconch.config.load import read_config
     from teleconch.service.run import run
 
@@ -74,7 +74,7 @@ def quickstart(folder: Path) -> int:
 
 
 def _terminal_lost(stdin: TextIO) -> Callable[[], bool] | None:
-    """For a program in the foreground of a terminal: whether that is gone."""
+    """For a program in the foreground of a terminal: a function that says whether the terminal is gone."""
     if not stdin.isatty():
         return None
 
@@ -133,7 +133,7 @@ async def _say_what_next(roles: Roles, config: Config) -> None:
 
 
 async def _signup_link(roles: Roles, user: str, web: str) -> str | None:
-    """A fresh sign-up link for somebody new, and for whoever has not used the last one; ``None`` for members."""
+    """A new sign-up link for a user who is new or has not used the last one; ``None`` for one who has signed up."""
     from teleconch.resources.user import User
 
     assert roles.auth is not None

@@ -1,8 +1,8 @@
-"""What programs show: tables and pairs for people, YAML and JSON for programs.
+"""Output: tables and pairs for people, YAML and JSON for programs.
 
-Into a pipe or a file goes plain text in Teleport's columns. A terminal gets the same with colour, and long columns
-folded instead of broken anywhere. Whatever a host or user once chose (labels, names) passes ``text.shown``, so that
-it cannot steer the terminal of whoever lists it.
+A pipe or a file gets plain text in Teleport's columns. A terminal gets the same in colour, with long columns folded
+between words instead of broken anywhere. Whatever a host or user chose (labels, names) passes through ``text.shown``,
+so that it cannot control the terminal on which it is listed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _GAP = 2
 
 @frozen
 class Column:
-    """``fold``: may be broken over lines where the terminal is narrow; others (names, UUIDs) stay whole.
+    """``fold``: the column may be broken over several lines if the terminal is narrow; others (names, UUIDs) stay
+    whole.
 
-    ``style`` is a rich style for the cells, or gives one for a cell's text; used on a terminal only.
+    ``style`` is a rich style for the cells, or a function from a cell's text to one; it is used on a terminal only.
     """
 
     title: str
@@ -50,7 +51,7 @@ def format_option(default: Format = "text") -> Callable[[Callable[..., Any]], Ca
 
 
 def labels_text(labels: Mapping[str, str]) -> str:
-    """``env=prod,os=linux``: by name, in the form in which ``tsh ls`` takes one."""
+    """``env=prod,os=linux``: sorted by name, in the form that ``tsh ls`` accepts."""
     return ",".join(f"{name}={labels[name]}" for name in sorted(labels))
 
 
@@ -111,8 +112,9 @@ def _write_rich(heads: list[Column], cells: list[list[str]]) -> None:
     least = [
         min(width, max(len(head.title), 12)) if head.fold else width for head, width in zip(heads, longest, strict=True)
     ]
-    gaps = _GAP * len(heads)  # one stands behind the last column too
-    # Too narrow for that: each row in one line, which the terminal wraps, rather than cut names that people copy.
+    gaps = _GAP * len(heads)  # there is one after the last column too
+    # If that does not fit, print each row in one line, which the terminal wraps, rather than cut names that people
+    # copy.
     fits = sum(least) + gaps <= console.width
     for head, width in zip(heads, least if fits else longest, strict=True):
         table.add_column(head.title, no_wrap=not (head.fold and fits), overflow="fold", min_width=width)

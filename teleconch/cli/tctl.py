@@ -1,6 +1,6 @@
 """``tctl``: administers a cluster, on the host where its auth server runs.
 
-Each noun stands in its own file and is imported when it is called for::
+Each noun has its own file and is imported when it is used::
 
     tctl users|nodes|tokens|auth|status|get|create|rm|version
       -> tctl_admin: configuration -> the admin's identity in data_dir -> the auth API over TLS
@@ -29,7 +29,7 @@ _COMMANDS = {
 
 
 class Tctl(AdminGroup):
-    """Imports a noun when it is asked for."""
+    """Imports a noun when it is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [*_COMMANDS, *(name for name in super().list_commands(context) if name not in _COMMANDS)]

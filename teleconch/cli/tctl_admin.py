@@ -1,6 +1,7 @@
 """How tctl reaches the auth server: its configuration, the admin's identity in ``data_dir``, the API over TLS.
 
-The auth service writes ``data_dir/admin/tls.key``, ``tls.crt`` and ``ca.crt`` (PEM) for whoever may read them.
+The auth service writes ``data_dir/admin/tls.key``, ``tls.crt`` and ``ca.crt`` (PEM). Anyone who can read them is an
+administrator.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ T = TypeVar("T")
 ADMIN = "admin"  # the directory in data_dir
 KEY, CERTIFICATE, AUTHORITY = "tls.key", "tls.crt", "ca.crt"
 _LOADED = "teleconch.config.loaded"
-_REWRITTEN_WITHIN = 0.5  # seconds: an auth server that starts replaces the three files one after the other
+_REWRITTEN_WITHIN = 0.5  # seconds: a starting auth server replaces the three files one after the other
 _ATTEMPTS = 5
 _WHO = "as root, or as the user that runs teleport"
 
 
 def load_config() -> Config:
-    """The auth server's configuration; read once. ConfigError, TeleconchError."""
+    """The auth server's configuration, read once. ConfigError, TeleconchError."""
     meta = click.get_current_context().meta
     if _LOADED not in meta:
         meta[_LOADED] = _read_config()
@@ -59,7 +60,8 @@ def _read_config() -> Config:
 
 
 def call(use: Callable[[AuthAPI], Coroutine[Any, Any, T]]) -> T:
-    """What ``await use(api)`` gives, with the API of this host's auth server. Once per process. TeleconchError."""
+    """Returns what ``await use(api)`` returns, with the API of this host's auth server. Call it once per process.
+    TeleconchError."""
     config = load_config()
     tls = _admin_tls(config)
     auth = config.auth_service
@@ -89,7 +91,7 @@ def call(use: Callable[[AuthAPI], Coroutine[Any, Any, T]]) -> T:
 
 
 def _reasons(sentence: str) -> str:
-    """``127.0.0.1:3025 (connection refused)`` out of the client's ``... (127.0.0.1:3025: connection refused) ...``."""
+    """``127.0.0.1:3025 (connection refused)`` from the client's ``... (127.0.0.1:3025: connection refused) ...``."""
     inner = sentence.partition("(")[2].rpartition(")")[0]
     told = [each.rpartition(": ") for each in inner.split("; ")]
     return " or ".join(f"{address} ({reason})" for address, _, reason in told if address)
@@ -97,13 +99,13 @@ def _reasons(sentence: str) -> str:
 
 @frozen
 class OneByOne:
-    """Does several things of which each may fail by itself, and tells what became of them."""
+    """Does several things, each of which may fail by itself, and keeps the exit status."""
 
     done: str = "{} has been deleted."
     _failed: list[str] = field(factory=list, init=False)
 
     async def run(self, jobs: Iterable[tuple[Any, ...]]) -> None:
-        """``jobs`` are (title, async function, arguments...). A lost connection ends all and is raised."""
+        """``jobs`` are (title, async function, arguments...). A lost connection ends them all and is raised."""
         for title, do, *arguments in jobs:
             try:
                 await do(*arguments)
@@ -121,7 +123,7 @@ class OneByOne:
 
 
 def _admin_tls(config: Config) -> ClientTLS:
-    """The admin's credentials for the API. TeleconchError says who may have them, and where."""
+    """The admin's credentials for the API. TeleconchError, which says who may have them, and where."""
     import time
 
     for _ in range(_ATTEMPTS - 1):
@@ -133,7 +135,7 @@ def _admin_tls(config: Config) -> ClientTLS:
 
 
 class _Damaged(TeleconchError):
-    """The files do not fit together."""
+    """The files do not belong together."""
 
 
 def _read_admin_tls(config: Config) -> ClientTLS:
@@ -149,7 +151,7 @@ def _read_admin_tls(config: Config) -> ClientTLS:
         credentials = TLSCredentials(certificate, Secret(key))
         authorities = _authorities(authority)
         tls = member_tls(lambda: credentials, lambda: authorities, time.time)
-        tls.clientConnectionForTLS(None)  # a damaged file is found here, where it can be named
+        tls.clientConnectionForTLS(None)  # finds a damaged file here, where it can be named
         ended = _end(certificate)
     except Exception as e:
         raise _Damaged(f"The admin's identity in {directory} is damaged. Restart teleport: it writes it anew.") from e

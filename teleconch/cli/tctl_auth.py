@@ -1,4 +1,4 @@
-"""``tctl auth``: what the cluster's authorities are, and certificates that an administrator makes."""
+"""``tctl auth``: the cluster's authorities, and certificates that an administrator makes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def export(kind: str | None, wanted: str | None, names: tuple[str, ...] | None) 
 
 
 def _wanted(authority: TrustedAuthority, kind: str | None, wanted: str | None, there: list[str]) -> list[str]:
-    """The authority's keys (for ``tls``, its certificates) that were asked for. ``there`` takes every fingerprint."""
+    """The authority's keys (for ``tls``, its certificates) that were asked for. Every fingerprint is added to
+    ``there``."""
     from teleconch.ca.authority import ca_pin
     from teleconch.cli.tctl_export import fingerprint
 
@@ -89,7 +90,7 @@ def _wanted(authority: TrustedAuthority, kind: str | None, wanted: str | None, t
 
 
 async def _dotted_nodes(api: AuthAPI) -> list[str]:
-    """Node names with a dot. Nodes choose their names, so nothing else that they say of themselves is taken."""
+    """Node names with a dot. Nodes choose what they say about themselves, so nothing else of it is used."""
     from teleconch.cli import tctl_export
     from teleconch.cli.tctl_nodes import all_nodes
 
@@ -97,7 +98,7 @@ async def _dotted_nodes(api: AuthAPI) -> list[str]:
 
 
 def _own_names() -> list[str]:
-    """Names and addresses of the proxy that runs with this configuration."""
+    """The names and addresses of the proxy that runs with this configuration."""
     from teleconch.cli import tctl_export
     from teleconch.cli.tctl_admin import load_config
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_documents(filename: str) -> list[User | Token]:
-    """What can be created of the documents in a file (``-``: standard input); the rest is named on stderr.
+    """The documents in a file (``-``: standard input) that can be created; the others are named on stderr.
 
     BadParameter with all errors of the documents; OSError.
     """
@@ -60,7 +60,7 @@ def read_documents(filename: str) -> list[User | Token]:
 
 
 def _left_out(resource: Resource) -> str:
-    """Why ``tctl create`` does not make this, or nothing."""
+    """Why ``tctl create`` does not create this resource; "" if it does."""
     if isinstance(resource, NodeStatus):
         return f"node {resource.node.nodename}: nodes register themselves when they start. Invite one: tctl nodes add"
     if isinstance(resource, Token):
@@ -74,7 +74,7 @@ def _left_out(resource: Resource) -> str:
 
 
 async def write_resource(api: AuthAPI, resource: User | Token, replace: bool) -> None:
-    """Create it; with ``replace``, in the place of one that is there."""
+    """Create the resource; ``replace`` allows overwriting an existing one."""
     if isinstance(resource, User):
         await api.upsert_user(resource, replace)
         return

@@ -1,4 +1,4 @@
-"""What ``tctl auth export`` prints: the authorities in the forms that OpenSSH and TLS programs take. Pure."""
+"""What ``tctl auth export`` prints: the authorities in the forms that OpenSSH and TLS programs read. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def authorized_keys_lines(authority: TrustedAuthority, keys: Iterable[str]) -> l
 
 
 def known_hosts_lines(authority: TrustedAuthority, keys: Iterable[str], names: Sequence[str]) -> list[str]:
-    """For ``known_hosts`` (sshd(8)): which hosts the host authority may vouch for, narrower than just ``*``.
+    """For ``known_hosts`` (sshd(8)): the hosts that the host authority may vouch for, narrower than just ``*``.
 
-    Behind a jump host a node is asked for by its bare name or UUID on port 22, so names without a dot are matched;
-    they cannot be a public host's. Other names are matched on Teleport's own ports only, or when they are in
-    ``names``. A name on another port is looked up without its port as well.
+    Through a jump host, a node is reached by its bare name or UUID on port 22, so names without a dot match; they
+    cannot belong to a public host. Other names match only on Teleport's own ports, or if they are in ``names``. ssh
+    looks up a name on another port without the port as well.
     """
     keys = list(keys)
     cluster = authority.cluster
@@ -49,7 +49,7 @@ def known_hosts_lines(authority: TrustedAuthority, keys: Iterable[str], names: S
 
 
 def known_hosts_comment(cluster: str, dotted: Sequence[str] = ()) -> list[str]:
-    """What stands above :func:`known_hosts_lines`. ``dotted`` are the node names that are among its ``names``."""
+    """The comment above :func:`known_hosts_lines`. ``dotted`` are the node names among its ``names``."""
     nodes = f" and the nodes {', '.join(dotted)} of today;" if dotted else ""
     return [
         f"# Host authority of cluster {cluster}: append this to ~/.ssh/known_hosts (or /etc/ssh/ssh_known_hosts).",
@@ -60,7 +60,7 @@ def known_hosts_comment(cluster: str, dotted: Sequence[str] = ()) -> list[str]:
 
 
 def extra_names(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that no general pattern matches, fit to be patterns: names with a dot, and addresses."""
+    """Those of ``names`` that no general pattern matches and that can be patterns: names with a dot, and addresses."""
     lower = (name.strip("[]").lower() for name in names)
     return sorted({name for name in lower if is_host_principal(name) and ("." in name or ":" in name)})
 

@@ -50,7 +50,7 @@ def list_nodes(output_format: str) -> None:
 
 
 def write_node_table(found: Sequence[NodeStatus], now: float) -> None:
-    """The table of ``tctl nodes ls``. ``now`` is the auth server's clock."""
+    """Print the table of ``tctl nodes ls``. ``now`` is the auth server's time."""
     columns: list[str | Column] = [
         "Nodename",
         "UUID",
@@ -92,7 +92,8 @@ async def all_nodes(api: AuthAPI) -> list[NodeStatus]:
 
 
 async def find_node(api: AuthAPI, name: str) -> NodeStatus:
-    """The node with this UUID, or the only one with this nodename. NotFound; BadParameter names the candidates."""
+    """The node with this UUID, or the only one with this nodename. NotFound; BadParameter, which names the
+    candidates."""
     from teleconch.errors import BadParameter, NotFound
 
     if is_uuid(name):
@@ -107,13 +108,13 @@ async def find_node(api: AuthAPI, name: str) -> NodeStatus:
 
 
 async def remove_host(api: AuthAPI, name: str) -> None:
-    """End a host's membership, by its UUID also where no node has it: a proxy, or a node that is listed no more.
-    NotFound; BadParameter names the candidates."""
+    """End a host's membership. A UUID works even if no listed node has it: a proxy, or a node that is no longer listed.
+    NotFound; BadParameter, which names the candidates."""
     await api.delete_node(name if is_uuid(name) else (await find_node(api, name)).node.uuid)
 
 
 def is_uuid(name: str) -> bool:
-    """Whether a node is named by its UUID."""
+    """Whether ``name`` is a UUID."""
     from teleconch.errors import BadParameter
     from teleconch.resources.names import check_uuid
 
@@ -125,13 +126,13 @@ def is_uuid(name: str) -> bool:
 
 
 async def nodes_and_time(api: AuthAPI) -> tuple[list[NodeStatus], float]:
-    """Every node, and what the auth server's clock says."""
+    """Every node, and the auth server's time."""
     found = await all_nodes(api)
     return found, (await api.status()).time
 
 
 def write_invitation(roles: tuple[str, ...], value: str | None, ttl: float, output_format: str) -> None:
-    """Make a join token and print it with the whole command for the new host."""
+    """Make a join token and print it with the complete command for the new host."""
     from shlex import quote
 
     from teleconch.cli.tctl_admin import call, load_config
@@ -146,7 +147,7 @@ def write_invitation(roles: tuple[str, ...], value: str | None, ttl: float, outp
         return token, await api.status()
 
     token, cluster = call(invite)
-    assert token.expires is not None  # only static tokens have no end
+    assert token.expires is not None  # only static tokens never expire
     address, certain = auth_address(load_config())
     secret = token.value.reveal()
     words = [
@@ -172,7 +173,7 @@ def write_invitation(roles: tuple[str, ...], value: str | None, ttl: float, outp
     click.echo(f"The invite token: {secret}")
     click.echo(f"It is valid for {duration_text(ttl)} (until {utc_text(token.expires)}), for any number of hosts.\n")
     click.echo("Run this on the new host to join the cluster:\n")
-    # Its own line and unbroken: a terminal wraps it, and what is copied is still one command.
+    # On a line of its own and unbroken: a terminal wraps it, and what is copied is still one command.
     click.echo(f"{command}\n")
     click.echo(f"NOTE: {_reach(address, certain)}")
 

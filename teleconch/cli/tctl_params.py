@@ -1,4 +1,4 @@
-"""Parameters that the commands of tctl share: durations, comma lists, ``-c`` and ``-d`` anywhere on the line."""
+"""Parameters that tctl's commands share: durations, comma lists, ``-c`` and ``-d`` anywhere on the line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 
 class CommaList(click.ParamType):  # type: ignore[type-arg]
-    """A tuple of the words between commas; spaces around them and empty ones do not count."""
+    """A tuple of the words between commas, without surrounding spaces and without empty words."""
 
     name = "list"
 
@@ -119,7 +119,7 @@ class AdminGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but a mistyped verb gets the names that it may have been."""
+        """As click does it, but for a mistyped verb suggest what was probably meant."""
         from difflib import get_close_matches
 
         name = args[0]

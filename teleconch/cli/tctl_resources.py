@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from teleconch.api.interface import AuthAPI
     from teleconch.resources.documents import Resource
 
-KINDS = ("user", "node", "token")  # in the order in which `get all` prints them
+KINDS = ("user", "node", "token")  # in the order that `get all` prints them
 _REFERENCE = "KIND[/NAME][,KIND[/NAME]...]"
 
 
@@ -99,7 +99,7 @@ async def _delete(api: AuthAPI, kind: str, name: str) -> None:
 
 
 def parse(reference: str) -> tuple[str, str | None]:
-    """``users`` or ``user/joe``: the kind, and the name if there is one. click.UsageError."""
+    """Parse ``users`` or ``user/joe`` into the kind, and the name if there is one. click.UsageError."""
     kind, slash, name = reference.partition("/")
     if slash and not name:
         raise click.UsageError(f"{quoted(reference)} names nothing behind the slash: write {kind}/NAME.")
@@ -124,7 +124,7 @@ def title(resource: Resource) -> str:
 
 
 async def _find(api: AuthAPI, kind: str, name: str | None) -> list[Resource]:
-    """All of a kind, or the one of that name. NotFound."""
+    """All resources of a kind, or the one with that name. NotFound."""
     from teleconch.cli.tctl_nodes import all_nodes, find_node
     from teleconch.errors import NotFound
     from teleconch.resources.secret import Secret

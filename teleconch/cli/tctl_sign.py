@@ -1,4 +1,4 @@
-"""What ``tctl auth sign`` does: new keys, a signature from the auth server, files. Private keys never travel."""
+"""What ``tctl auth sign`` does: makes keys, has the auth server sign them, and writes files. Private keys stay here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from teleconch.errors import AlreadyExists, BadParameter
 
 
 def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool) -> None:
-    """Certificates of a user, as an identity file or for OpenSSH."""
+    """Write certificates for a user, as an identity file or for OpenSSH."""
     from teleconch.ca.keys import new_ssh_key, new_tls_key
     from teleconch.cli.tctl_where import NO_PROXY, ssh_address, web_address
     from teleconch.client.identity import Identity, write_identity, write_openssh
@@ -30,7 +30,7 @@ def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool
     else:
         write_openssh(out, ssh_private, signed.ssh_cert)
         host, _, port = ssh_address(load_config()).rpartition(":")
-        # Not `ssh -i KEY -J PROXY`: for the proxy, ssh would not look at KEY.
+        # Not `ssh -i KEY -J PROXY`: ssh would not use KEY for the proxy.
         way = f"ssh -i {out} -p {port} LOGIN@{host.strip('[]')} -s 'proxy:%h:%p'"
         use = f'ssh -i {out} -o ProxyCommand="{way}" LOGIN@NODE'
     _tell(paths, f"user {signed.user} (logins {', '.join(signed.logins)})", utc_text(signed.valid_before))
@@ -40,7 +40,7 @@ def sign_user(name: str, out: str, file_format: str, ttl: float, overwrite: bool
 
 
 def sign_host(names: tuple[str, ...], out: str, ttl: float, overwrite: bool) -> None:
-    """A host certificate and its key for an OpenSSH server."""
+    """Write a host certificate and its key for an OpenSSH server."""
     from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
     from teleconch.ca.ssh import certificate_summary
     from teleconch.client.identity import write_openssh
@@ -67,7 +67,7 @@ def _files(out: str, file_format: str) -> list[Path]:
 
 
 def _may_write(paths: list[Path], overwrite: bool) -> None:
-    """Asked before anything is signed. BadParameter, AlreadyExists; click.Abort if the person says no."""
+    """Check before anything is signed. BadParameter, AlreadyExists; click.Abort if the user says no."""
     folder = paths[0].parent
     if not folder.is_dir():
         raise BadParameter(f"There is no directory {folder}; make it first.")

@@ -8,7 +8,7 @@ from teleconch.cli.tables import format_option, write_document, write_pairs
 from teleconch.cli.tctl_params import AdminCommand
 from teleconch.resources.login import ClusterStatus
 
-_CLOCK_TOLERANCE = 5  # seconds; what two clocks may differ without a word
+_CLOCK_TOLERANCE = 5  # seconds that two clocks may differ without being mentioned
 
 
 @click.command(cls=AdminCommand, short_help="Show the cluster, its CAs and the CA pin.")

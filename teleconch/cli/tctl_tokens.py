@@ -1,5 +1,5 @@
-"""``tctl tokens``: what new hosts show to join, and new users to sign up. The values are shown: they are meant to be
-carried to those who need them. Nothing logs them."""
+"""``tctl tokens``: what new hosts show to join, and new users to sign up. The values are printed, because they are
+meant to be passed on to whoever needs them. Nothing logs them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ tokens.add_command(click.Command("del", params=remove.params, callback=remove.ca
 
 
 def write_token_table(found: tuple[Token, ...]) -> None:
-    """The table of ``tctl tokens ls``."""
+    """Print the table of ``tctl tokens ls``."""
     write_table(
         ["Token", "Type", "Expiry Time (UTC)"],
         [(token.value.reveal(), _type(token), _end(token)) for token in found],

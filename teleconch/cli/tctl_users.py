@@ -1,4 +1,4 @@
-"""``tctl users``: local users, their logins, and the links with which they sign up."""
+"""``tctl users``: local users, their logins, and their sign-up links."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _source_text(lockout: Lockout) -> str:
 
 
 def _add_lockouts(document: dict[str, Any], lockouts: Mapping[str, Sequence[Lockout]]) -> None:
-    """``spec.status``, as Teleport has it, of a user who is locked out; ``tctl create`` leaves it out."""
+    """Add ``spec.status``, as Teleport has it, for a user who is locked out; ``tctl create`` ignores it."""
     from teleconch.resources.times import rfc3339
 
     found = lockouts.get(document["metadata"]["name"])
@@ -139,7 +139,8 @@ def _add_lockouts(document: dict[str, Any], lockouts: Mapping[str, Sequence[Lock
 
 
 async def _with_pin(api: AuthAPI, make: Callable[[], Awaitable[SignupToken]]) -> tuple[SignupToken, str]:
-    """A sign-up link, and the pin by which ``tsh`` knows the proxy; the pin first, so that no link is made in vain."""
+    """A sign-up link, and the pin by which ``tsh`` recognises the proxy. Asks for the pin first, so that no link is
+    made in vain."""
     status = await api.status()
     return await make(), status.ca_pins[0]
 

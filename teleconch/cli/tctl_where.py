@@ -1,4 +1,4 @@
-"""Under which addresses others reach this cluster, as far as the auth server's own configuration tells."""
+"""The addresses by which others reach this cluster, as far as the auth server's own configuration tells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from teleconch.config.values import Config
 
 NO_PROXY: Final = "<proxy>"  # as Teleport prints it
-_FAR: Final = "192.0.2.1"  # TEST-NET-1: routed like any far address, and no one's
+_FAR: Final = "192.0.2.1"  # TEST-NET-1: routed like any distant address, and nobody's
 
 
 def web_address(config: Config) -> str | None:
@@ -25,7 +25,7 @@ def web_address(config: Config) -> str | None:
 
 
 def web_note(config: Config) -> str:
-    """What to check, or to set, before the address of :func:`web_address` is given to users."""
+    """What to check or set before users are given the address from :func:`web_address`."""
     from teleconch.resources.addresses import host_of, no_other_machine
 
     address = web_address(config)
@@ -48,7 +48,7 @@ def web_note(config: Config) -> str:
 
 
 def ssh_address(config: Config) -> str:
-    """``host:port`` of the proxy's SSH address, with :data:`NO_PROXY` for a host that is not known here."""
+    """``host:port`` of the proxy's SSH address, with :data:`NO_PROXY` for a host that is unknown here."""
     from teleconch.config.addresses import Address
     from teleconch.defaults import PROXY_PORT
 
@@ -62,7 +62,8 @@ def ssh_address(config: Config) -> str:
 
 
 def auth_address(config: Config) -> tuple[str, bool]:
-    """``host:port`` where other hosts reach the auth server, and whether the configuration says so (else a guess)."""
+    """``host:port`` where other hosts reach the auth server, and whether the configuration says so (otherwise it is a
+    guess)."""
     from teleconch.config.addresses import Address
     from teleconch.outgoing import source_toward
 

@@ -1,4 +1,4 @@
-"""``teleport start``: configuration file and flags become one configuration, and its roles run until a signal."""
+"""``teleport start``: combines the configuration file and the flags, and runs the roles until a signal."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _STDERR = 2
 
 
 def say_warnings(warnings: tuple[tuple[str, int, str], ...]) -> None:
-    """Print what the configuration's reader found odd, on stderr."""
+    """Print the configuration's warnings on stderr."""
     for file, line, sentence in warnings:
         boundary.say_warning(f"{file}:{line}: {sentence}" if file else sentence)
 
 
 def _parsed(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that parses an option (or each of a repeated one), so that a wrong value is wrong usage."""
+    """A callback that parses an option (or each value of a repeated one), so that a wrong value is a usage error."""
 
     def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
         try:
@@ -223,7 +223,7 @@ def _flags(
 
 
 def _configuration(file: str | None, flags: Flags) -> Config:
-    """The named file must exist; the default one may be missing."""
+    """The configuration from file and flags. A named file must exist; the default one may be missing."""
     from teleconch.config.load import default_config, read_config
 
     if file is None and not os.path.lexists(_DEFAULT_FILE):
@@ -232,15 +232,15 @@ def _configuration(file: str | None, flags: Flags) -> Config:
 
 
 def hide_token(arguments: list[str]) -> None:
-    """Begin anew, as the same process, where a ``--token`` gives a token itself: every user of the machine reads the
-    arguments of a program, for as long as it runs. The token goes through a file without a name instead. Of several
-    the last counts, and none stays."""
+    """Start the program again, in the same process, if a ``--token`` gives the token itself: every user of the machine
+    can read a program's arguments as long as it runs. The token is passed through a file without a name instead. If
+    there are several, the last counts, and none stays in the arguments."""
     given = _token_arguments(arguments)
     if all(not token or token.startswith("/") for _, token in given):
         return
     path = given[-1][1]
     if path and not path.startswith("/"):
-        held = os.memfd_create("token", 0)  # kept at execve: no MFD_CLOEXEC
+        held = os.memfd_create("token", 0)  # stays open across execve: no MFD_CLOEXEC
         os.fchmod(held, 0o600)
         os.write(held, path.encode("utf-8", "surrogateescape"))
         path = f"{_HELD}{held}"
@@ -255,8 +255,8 @@ def hide_token(arguments: list[str]) -> None:
 
 
 def _token_arguments(arguments: list[str]) -> list[tuple[int, str]]:
-    """Where tokens stand among the arguments of ``start``, and the tokens; read as click does, which takes whatever
-    follows ``--token``."""
+    """The positions of tokens among the arguments of ``start``, and the tokens. Reads as click does, which takes
+    whatever follows ``--token``."""
     given = []
     words = iter(range(1 + arguments.index("start", 1), len(arguments)) if "start" in arguments[1:] else ())
     for at in words:
@@ -268,7 +268,8 @@ def _token_arguments(arguments: list[str]) -> list[tuple[int, str]]:
 
 
 def _let_go(token: str) -> None:
-    """Close the file of :func:`hide_token`, once it was read. The streams stay: what is opened next would be one."""
+    """Close the file of :func:`hide_token` after it was read. Never closes a standard stream: whatever is opened next
+    would take its place."""
     number = token.removeprefix(_HELD)
     if token.startswith(_HELD) and number.isdecimal() and int(number) > _STDERR:
         os.close(int(number))

@@ -1,4 +1,4 @@
-"""``tsh``: the user's program. ``tsh ssh`` goes a short way (``tsh_ssh``), all other verbs through click."""
+"""``tsh``: the user's program. ``tsh ssh`` takes a short cut (``tsh_ssh``); all other verbs go through click."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teleconch.cli.tsh_flags import WrongUsage
 
 
 def leave(status: int) -> NoReturn:
-    """End the process without taking the interpreter apart, which would take longer than a handshake."""
+    """End the process without tearing down the interpreter, which would take longer than a handshake."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -22,20 +22,20 @@ def leave(status: int) -> NoReturn:
 
 
 def _fill_descriptors() -> None:
-    """Where standard input, output or error was closed (``<&-``), put ``/dev/null``: else the next file or socket that
-    is opened would take its number, and be read or written as if it were that."""
+    """Open ``/dev/null`` wherever standard input, output or error was closed (``<&-``). Otherwise the next file or
+    socket to be opened would take that number, and be read or written in its place."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
             name = ("stdin", "stdout", "stderr")[number]
             if getattr(sys, name) is None:
                 setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def main() -> NoReturn:
-    """The program. As a link named ``ssh`` it is ``tsh ssh``."""
+    """The program. Called through a link named ``ssh`` it is ``tsh ssh``."""
     _fill_descriptors()
     arguments = sys.argv[1:]
     if os.path.basename(sys.argv[0]) == "ssh":
@@ -54,7 +54,7 @@ def main() -> NoReturn:
         print(f"tsh (teleconch) {__version__}", file=sys.stderr)
         leave(0)
     if command is not None:
-        gc.disable()  # until all is loaded: there is no garbage in loading modules
+        gc.disable()  # until everything is loaded: loading modules makes no garbage
         from teleconch.cli.tsh_ssh import run_ssh
 
         leave(run_ssh(command))

@@ -1,4 +1,4 @@
-"""Questions of tsh to the auth API, by way of the proxy."""
+"""tsh's questions to the auth API, asked through the proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 
 def ask_cluster(standing: Standing, insecure: bool, question: Callable[[AuthAPI], Awaitable[T]]) -> T:
-    """What ``question`` gets out of the auth API as this user. Runs the reactor: once per process. A TeleconchError."""
+    """Returns what ``question`` returns, with the auth API as this user. Runs the reactor, so call it once per process.
+    A TeleconchError."""
     return boundary.run_reactor(lambda reactor: _ask(reactor, standing, insecure, question))
 
 

@@ -1,4 +1,4 @@
-"""The command line of tsh, read: which verb, and for ``ssh``, which has to start fast, the whole."""
+"""Reads tsh's command line: the verb, and for ``ssh``, which has to start fast, everything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teleconch.cli.tsh_flags import GLOBAL_FLAGS, SSH_FLAGS, Given, WrongUsage, 
 
 
 class SSHCommand(NamedTuple):
-    """``tsh ssh``, read. ``command`` None asks for a shell."""
+    """The command line of ``tsh ssh``. ``command`` is ``None`` for a shell."""
 
     given: Given
     destination: str
@@ -18,8 +18,8 @@ class SSHCommand(NamedTuple):
 
 
 def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
-    """What stands behind ``tsh [flags] ssh``; None where help is wanted. Flags may stand before and behind the host,
-    as with OpenSSH; the first word behind those begins the command. WrongUsage."""
+    """Read what follows ``tsh [flags] ssh``; ``None`` if help is wanted. Flags may come before and after the host, as
+    with OpenSSH; the first word after those begins the command. WrongUsage."""
     flags = (*GLOBAL_FLAGS, *SSH_FLAGS)
     at = take_flags(arguments, flags, given)
     if given.help:
@@ -29,14 +29,14 @@ def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
     if at >= len(arguments):
         raise WrongUsage("Say where to go: tsh ssh [FLAGS] [LOGIN@]NODE [COMMAND].")
     destination = arguments[at]
-    ended = "--" in arguments[:at]  # then no flags stand behind the host
+    ended = "--" in arguments[:at]  # then no flags follow the host
     at += 1
     if not ended:
         at += take_flags(arguments[at:], flags, given)
     if given.help:
         return None
     words = arguments[at:]
-    command = " ".join(words) or None  # the node's shell takes the words apart again
+    command = " ".join(words) or None  # the node's shell splits it into words again
     warnings = without_effect(given)
     if given.option or given.escape_character:
         from teleconch.cli.tsh_options import apply_options
@@ -51,7 +51,7 @@ def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
 
 
 def find_verb(arguments: Sequence[str]) -> tuple[Given, str | None, Sequence[str]]:
-    """The flags before the verb, the verb, and what stands behind it. WrongUsage."""
+    """The flags before the verb, the verb, and what follows it. WrongUsage."""
     given = Given()
     at = take_flags(arguments, GLOBAL_FLAGS, given)
     if at >= len(arguments):

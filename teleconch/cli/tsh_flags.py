@@ -1,4 +1,4 @@
-"""The flags of tsh in one table: for the ``ssh`` verb, which has to start fast and so is read here, and for click."""
+"""tsh's flags in one table: for the ``ssh`` verb, which has to start fast and so is read here, and for click."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 
 class Flag(NamedTuple):
-    """``value`` names the flag's argument; a flag without one is a switch. ``many``: may be given again. A flag without
-    a help text is taken, and not shown in the help."""
+    """``value`` names the flag's argument; a flag without one is a switch. ``many``: it may be repeated. A flag without
+    a help text is accepted, but the help does not show it."""
 
     names: tuple[str, ...]
     field: str
@@ -30,7 +30,7 @@ GLOBAL_FLAGS = (
     Flag(("--auth",), "auth", "TYPE", "Kind of login; only local is built."),
     Flag(("--skip-version",), "skip_version", None, "Do not compare versions (nothing is refused for them)."),
     Flag(("-d", "--debug"), "debug", None, "Log in detail to stderr."),
-    # Of Teleport 4.2 and later; see WITHOUT_EFFECT.
+    # Flags of Teleport 4.2 and later; see WITHOUT_EFFECT.
     Flag(("-J", "--jumphost"), "jumphost", "[LOGIN@]HOST[:PORT]", ""),
     Flag(("--cert-format",), "cert_format", "FORMAT", ""),
     Flag(("--compat",), "compat", "FORMAT", ""),
@@ -103,7 +103,7 @@ SSH_FLAGS = (
         many=True,
     ),
     Flag(("-g",), "gateway_ports", None, "Let other machines use the ports of -L and -D."),
-    # What programs that call `ssh` give it, and what is so anyway:
+    # Flags that programs pass to `ssh`, and that ask for what happens anyway:
     Flag(("-v",), "debug", None, ""),
     Flag(("-a",), "no_agent", None, ""),
     Flag(("-x", "-k", "-K", "-C", "-4", "-6"), "nothing", None, ""),
@@ -143,7 +143,7 @@ class Given:
         return self.values.get(field)
 
     def text(self, field: str) -> str | None:
-        """A flag's value, else that of its environment variable, else None. An empty one counts as not given."""
+        """A flag's value, or else its environment variable's, or else ``None``. An empty value counts as not given."""
         return self.values.get(field) or os.environ.get(ENVIRONMENT.get(field, ""), "") or None
 
 
@@ -152,9 +152,9 @@ def _table(flags: Sequence[Flag]) -> dict[str, Flag]:
 
 
 def take_flags(arguments: Sequence[str], flags: Sequence[Flag], given: Given) -> int:
-    """Read flags into ``given`` up to the first word that is none; how many words were read. WrongUsage.
+    """Read flags into ``given`` up to the first word that is not a flag. Returns how many words were read. WrongUsage.
 
-    ``--help`` and ``-h`` are noted as the field ``help``.
+    ``--help`` and ``-h`` set the field ``help``.
     """
     table = _table(flags)
     at = 0

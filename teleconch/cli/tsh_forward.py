@@ -1,4 +1,4 @@
-"""``tsh ssh`` with forwarding, or with nothing but forwarding (``-N``), and on several nodes at once."""
+"""``tsh ssh`` with forwarding, with only forwarding (``-N``), or on several nodes at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Say = Callable[[str, str], None]
 
 
 class Forwards:
-    """All that the command line wants to be forwarded."""
+    """Everything that the command line asks to forward."""
 
     def __init__(self, command: SSHCommand) -> None:
         given = command.given
@@ -43,7 +43,7 @@ class Forwards:
 
 
 def _open_to_all(forward: Forward) -> Forward:
-    """The same on all addresses of this machine, unless one was named."""
+    """The same forward on all addresses of this machine, unless it names one."""
     place = forward.listen
     return forward if place.path or place.host is not None else Forward(Place("", place.port), forward.target)
 
@@ -59,7 +59,7 @@ async def run(
     raw: RawTerminal,
     say: Say,
 ) -> int:
-    """The exit status of the session on one node, of the local command, or 0. A TeleconchError."""
+    """Returns the exit status of the session on one node, or of the local command, or 0. A TeleconchError."""
     from teleconch.client.forward.inward import Inward
 
     given = command.given
@@ -137,7 +137,7 @@ async def _session(
 
 
 async def _open(connection: ClientConnection, channel: Channel) -> None:
-    """ConnectionProblem."""
+    """Open the channel. ConnectionProblem."""
     from twisted.internet.error import ConnectionLost
 
     from teleconch.ssh.problems import ChannelRefused
@@ -151,7 +151,7 @@ async def _open(connection: ClientConnection, channel: Channel) -> None:
 
 
 async def _here(reactor: Any, command: str, connection: ClientConnection) -> int:
-    """Run a command on this machine while the connection stands."""
+    """Run a command on this machine while the connection is up. Returns its exit status."""
     from twisted.internet.defer import Deferred
     from twisted.internet.protocol import ProcessProtocol
 
@@ -167,7 +167,8 @@ async def _here(reactor: Any, command: str, connection: ClientConnection) -> int
 
 
 async def run_on_all(proxy: ProxyConnection, nodes: list[Any], port: int, login: str, command: str, say: Say) -> int:
-    """Run a command on each node at once; lines of output begin with the node's name. The worst exit status."""
+    """Run a command on all nodes at once; each line of output begins with the node's name. Returns the worst exit
+    status."""
     from twisted.internet.defer import Deferred, FirstError, gatherResults
 
     names = [status.node.nodename for status in nodes]
@@ -190,7 +191,7 @@ async def run_on_all(proxy: ProxyConnection, nodes: list[Any], port: int, login:
     running = [Deferred.fromCoroutine(one(name, status.node.uuid)) for name, status in zip(shown, nodes, strict=True)]
     try:
         statuses: list[int] = await gatherResults(running, consumeErrors=True)
-    except FirstError as first:  # nobody reads our output any more, or the disk is full
+    except FirstError as first:  # our output has no reader any more, or the disk is full
         broken = True
         first.subFailure.raiseException()
     return max(statuses)

@@ -26,7 +26,7 @@ def list_nodes(labels: tuple[str, ...], verbose: bool, output_format: str) -> No
     from teleconch.client.cluster import parse_label, with_labels
 
     for text in labels:
-        parse_label(text)  # before anyone is asked
+        parse_label(text)  # before anything is asked
     found, now = ask_cluster(standing(), bool(given().insecure), _nodes_and_time)
     matching = with_labels(found, labels)
     if output_format != "text":
@@ -39,7 +39,7 @@ def list_nodes(labels: tuple[str, ...], verbose: bool, output_format: str) -> No
 
 
 def standing() -> Standing:
-    """The login that the flags mean. NotFound, AccessDenied, BadParameter."""
+    """The login that the flags refer to. NotFound, AccessDenied, BadParameter."""
     from teleconch.client.standing import find_standing
 
     flags = given()

@@ -1,4 +1,4 @@
-"""``-o`` of ``tsh ssh`` and ``tsh scp``: the options of OpenSSH's client (ssh_config(5)) that mean something here."""
+"""``-o`` of ``tsh ssh`` and ``tsh scp``: the options of OpenSSH's client (ssh_config(5)) that have a meaning here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LEVELS: Final = ("quiet", "fatal", "error", "info", "verbose", "debug", "debug1
 
 
 def apply_options(given: Given) -> tuple[str, ...]:
-    """Put what ``-o`` says where the flags of the same meaning stand; flags win. Warnings. WrongUsage."""
+    """Set what ``-o`` says as if by the equivalent flags; flags win. Returns warnings. WrongUsage."""
     if given.escape_character:
         given.values["escape"] = _escape(given.escape_character, f"-e {given.escape_character}")
     warnings: list[str] = []
@@ -58,9 +58,10 @@ def apply_options(given: Given) -> tuple[str, ...]:
 
 
 def _split(text: str) -> tuple[str, str, list[str]]:
-    """A line of ssh_config(5): the name, what stands after it as it stands, and that as words. WrongUsage.
+    """Split a line of ssh_config(5) into the name, the text after it as written, and that text as words. WrongUsage.
 
-    As OpenSSH reads it: blanks or one ``=`` after the name; quotes and backslashes in words; ``#`` begins a comment.
+    As in OpenSSH, blanks or one ``=`` follow the name, words may have quotes and backslashes, and ``#`` begins a
+    comment.
     """
     match = _LINE.fullmatch(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""What the click commands of tsh share: the global flags, before or after the verb, and what they mean."""
+"""What tsh's click commands share: the global flags, before or after the verb, and what they mean."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def given() -> Given:
 
 
 def as_option(flag: Flag, callback: Any = None, expose: bool = True) -> click.Option:
-    """A flag of the table as click's option."""
+    """A flag of the table as a click option."""
     return click.Option(
         [*flag.names, flag.field],
         metavar=flag.value,
@@ -60,7 +60,7 @@ def _global_options() -> list[click.Parameter]:
 
 
 class UserCommand(click.Command):
-    """A verb that takes the global flags too."""
+    """A verb that accepts the global flags too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,7 +85,7 @@ class UserGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but a mistyped verb gets the names that it may have been."""
+        """As click does it, but for a mistyped verb suggest what was probably meant."""
         from difflib import get_close_matches
 
         if args[0] in LATER:
@@ -109,7 +109,7 @@ def proxy_flag() -> ProxyAddress | None:
 
 
 def known_profile(found: Profiles, proxy: ProxyAddress | None) -> Profile | None:
-    """The profile that ``--proxy`` means or the current one, if there is one. BadParameter if there are several."""
+    """The profile that ``--proxy`` names, or the current one, if there is one. BadParameter if several fit."""
     try:
         return found.find(proxy)
     except NotFound:
@@ -117,7 +117,7 @@ def known_profile(found: Profiles, proxy: ProxyAddress | None) -> Profile | None
 
 
 def parse_ttl(text: str) -> float:
-    """``--ttl``: a duration, or as in Teleport a number of minutes. Seconds. BadParameter."""
+    """The seconds in ``--ttl``: a duration or, as in Teleport, a number of minutes. BadParameter."""
     from teleconch.config.durations import parse_duration
 
     seconds = float(text) * 60 if text.isascii() and text.isdecimal() and len(text) < 9 else parse_duration(text)

@@ -1,4 +1,4 @@
-"""What ``tsh scp`` shows on a terminal: a line for each file, in columns as far as the terminal is wide."""
+"""What ``tsh scp`` shows on a terminal: a line for each file, with as many columns as the width allows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from teleconch.text import shown
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-_BAR_FROM: Final = 78  # columns of a terminal in which a bar has room
+_BAR_FROM: Final = 78  # width from which a terminal has room for a bar
 _TIME_FROM: Final = 48
 _RATE_FROM: Final = 36
 _BAR: Final = 20
-_WRITE_SECONDS: Final = 0.1  # lines of small files are written together
+_WRITE_SECONDS: Final = 0.1  # the lines of small files are written together
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def amount(count: float) -> str:
-    """A number of bytes in five characters and a unit, as disks are sold: ``999 B``, ``12.3 MB``."""
+    """A number of bytes in five characters and a decimal unit: ``999 B``, ``12.3 MB``."""
     unit = 0
     while count >= 999.5 and unit < len(_UNITS) - 1:
         count /= 1000
@@ -43,14 +43,14 @@ def clock(seconds: float) -> str:
 
 
 class _Name(ProgressColumn):
-    """The file's name, cut where the terminal is narrow."""
+    """The file's name, cut if the terminal is narrow."""
 
     def render(self, task: Task) -> Text:
         return Text(task.description, no_wrap=True, overflow="ellipsis")
 
 
 class _Figure(ProgressColumn):
-    """Part, size, rate, or time."""
+    """The part done, the size, the rate, or the time."""
 
     def __init__(self, what: str, width: int) -> None:
         self._what = what
@@ -76,14 +76,14 @@ class _Figure(ProgressColumn):
 
     @staticmethod
     def _time(task: Task) -> str:
-        """What is left, or what it took."""
+        """The time that is left, or that it took."""
         if task.finished or task.stop_time is not None:
             return clock(task.finished_time or task.elapsed or 0)
         return f"{clock(task.time_remaining)} left" if task.time_remaining is not None else "-:-- left"
 
 
 class _Unhurried(Progress):
-    """Draws ten times a second and not for each file."""
+    """Draws ten times a second rather than for each file."""
 
     def refresh(self) -> None:
         pass
@@ -102,7 +102,7 @@ class Bar:
         self._written = now()
 
     def _fit(self) -> None:
-        """Choose columns for the terminal as wide as it is now."""
+        """Choose columns for the terminal's current width."""
         width = self._progress.console.width
         columns: list[ProgressColumn] = [_Name(Column(ratio=1, no_wrap=True, overflow="ellipsis", min_width=4))]
         if width >= _BAR_FROM:
@@ -117,7 +117,7 @@ class Bar:
             self._progress.columns = tuple(columns)
 
     def begin(self, name: str, size: int) -> None:
-        """A file of ``size`` bytes begins; 0 may be the kernel's, whose size is not known."""
+        """A file of ``size`` bytes begins. 0 may mean a file of the kernel's, whose size is unknown."""
         self._keep()
         self._fit()
         if not self._started:
@@ -128,21 +128,21 @@ class Bar:
         self._task = self._progress.add_task(shown(name, mark="?"), total=size or None)
 
     def moved(self, count: int) -> None:
-        """``count`` bytes more are copied."""
+        """``count`` more bytes have been copied."""
         if self._task is not None:
             self._progress.advance(self._task, count)
 
     def end(self) -> None:
-        """The file is copied, or not: its line stays as it is."""
+        """The file has been copied, or has failed: its line stays as it is."""
         if self._task is None:
             return
         task = self._progress.tasks[0]
-        if task.total is None:  # empty, or the kernel's: it is whole
+        if task.total is None:  # empty, or the kernel's: it is complete
             self._progress.update(self._task, total=1, completed=1, moved=task.completed)
         self._progress.stop_task(self._task)
 
     def fail(self, sentence: str) -> None:
-        """Say what went wrong, above the line of the file that is on its way."""
+        """Say what went wrong, above the line of the file in progress."""
         if not self._started or not sys.stderr.isatty():
             boundary.say_error(sentence)
             return
@@ -154,7 +154,7 @@ class Bar:
         )
 
     def _keep(self) -> None:
-        """The line of the file before is not drawn again."""
+        """Stop redrawing the previous file's line."""
         if self._task is not None:
             task = self._progress.tasks[0]
             self._done.append([column(task) for column in self._progress.columns if isinstance(column, ProgressColumn)])
@@ -174,7 +174,7 @@ class Bar:
             self._progress.console.print(table)
 
     def stop(self) -> None:
-        """No more files."""
+        """There are no more files."""
         if self._started:
             self._fit()
             self._write_done()

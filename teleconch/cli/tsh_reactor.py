@@ -1,4 +1,4 @@
-"""Runs what of tsh needs a reactor: forwarding, several nodes at once, copies."""
+"""Runs the parts of tsh that need a reactor: forwarding, several nodes at once, copies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Interrupted(BaseException):
 
 
 def run(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-    """What ``main(reactor)`` gives or raises. A signal cancels it and raises :class:`Interrupted`. Once per process."""
+    """Returns or raises what ``main(reactor)`` does. A signal cancels it and raises :class:`Interrupted`. Call it once
+    per process."""
     from twisted.internet import pollreactor  # poll, unlike epoll, takes files and /dev/null as standard input
 
     pollreactor.install()

@@ -1,4 +1,4 @@
-"""What a command line of ``tsh ssh`` asks a node for."""
+"""What a ``tsh ssh`` command line asks a node for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LOCALE = ("LANG", "LC_")
 
 
 def session_request(command: SSHCommand, warn: Callable[[str], None]) -> SessionRequest:
-    """Shell, command, subsystem or way through that is wanted, with or without a terminal. WrongUsage."""
+    """The shell, command, subsystem or connection (``-W``) that is wanted, with or without a terminal. WrongUsage."""
     given = command.given
     if given.stdio_forward:
         return SessionRequest(None, False, place=_stdio_place(given.stdio_forward))
-    asked = int(given.tty or 0)  # as with ssh: a second -t is for standard input that is no terminal
+    asked = int(given.tty or 0)  # as with ssh: a second -t is for standard input that is not a terminal
     wanted = (asked or (command.command is None and not given.subsystem)) and not given.no_tty
     terminal = bool(wanted) and (asked > 1 or os.isatty(0))
     if asked and wanted and not terminal and "=" not in command.destination:
@@ -28,12 +28,12 @@ def session_request(command: SSHCommand, warn: Callable[[str], None]) -> Session
 
 
 def escape_character(given: Given) -> bytes:
-    """That of sessions; empty for none."""
+    """The escape character of sessions; empty for none."""
     return b"~" if given.escape is None else bytes(given.escape)
 
 
 def _environment(given: Any) -> tuple[tuple[str, str], ...]:
-    """What the node is told of ours (``SendEnv``), and what ``SetEnv`` says. The node takes what it allows."""
+    """Our variables that the node is sent (``SendEnv``), and those of ``SetEnv``. The node takes those it allows."""
     from fnmatch import fnmatchcase
 
     found = {name: value for name, value in os.environ.items() if name.startswith(_LOCALE)}

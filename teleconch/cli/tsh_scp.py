@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("-q", "quiet", is_flag=True, help="Show no progress.")
 @click.option("-o", "options", multiple=True, metavar="NAME=VALUE", help="An option of OpenSSH's client.")
 @click.option("-v", "verbose", is_flag=True, hidden=True)
-@click.option("-3", "-4", "-6", "-B", "-C", "-O", "-T", "nothing", is_flag=True, hidden=True)  # so anyway
+@click.option("-3", "-4", "-6", "-B", "-C", "-O", "-T", "nothing", is_flag=True, hidden=True)  # they change nothing
 def scp(
     paths: tuple[bytes, ...],
     recursive: bool,
@@ -66,7 +66,7 @@ def scp(
 
 
 def _apply(options: tuple[str, ...], quiet: bool) -> int:
-    """Note what ``-o`` says; the port, if it says one."""
+    """Apply what ``-o`` says. Returns the port, 0 if there is none."""
     flags = given()
     flags.values["option"] = list(options)
     try:
@@ -89,7 +89,8 @@ def _meter(quiet: bool) -> Any:
 
 
 def split_path(path: bytes) -> tuple[str, bytes]:
-    """``[LOGIN@]NODE`` (empty: this machine) and the path there. A colon behind a slash belongs to a local name."""
+    """Split into ``[LOGIN@]NODE`` (empty: this machine) and the path there. A colon after a slash belongs to a local
+    name."""
     if path.startswith(b"[") or b"@[" in path.partition(b":")[0]:
         before, bracket, after = path.partition(b"]:")
         if bracket and b"/" not in before:

@@ -66,7 +66,8 @@ def _show(started: Signup) -> None:
 
 
 def _finish(web: WebClient, token: Secret, started: Signup) -> str:
-    """Ask for a password, then for a code. The user's name. A wrong code does not ask for the password anew."""
+    """Ask for a password, then for a code. Returns the user's name. After a wrong code the password is not asked for
+    again."""
     password = _patiently(_new_password)
 
     def finish() -> str:
@@ -77,7 +78,8 @@ def _finish(web: WebClient, token: Secret, started: Signup) -> str:
 
 
 def _patiently(step: Callable[[], T]) -> T:
-    """What ``step`` gives; at a terminal it is asked again where an answer was no good. BadParameter."""
+    """Returns what ``step`` returns. At a terminal, an answer that is not good enough is asked for again.
+    BadParameter."""
     for _ in range(_TRIES - 1 if sys.stdin.isatty() else 0):
         try:
             return step()

@@ -1,7 +1,7 @@
 """``tsh ssh``: a shell or a command on a node.
 
 It starts in a fraction of a second because it loads little (no Twisted, click, TLS or YAML) and dials while it loads.
-Exit status: the remote command's; 255 where there was none (as OpenSSH's client); 2 for wrong usage.
+The exit status is the remote command's; 255 if there was none (as with OpenSSH's client); 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STARTED = time.perf_counter()
 
 
 class Phases:
-    """With ``-d``: how many milliseconds after the start each step ended, and how many of them were our own work."""
+    """With ``-d``: how many milliseconds after the start each step ended, and how much CPU time we had used by then."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
@@ -44,7 +44,7 @@ class Phases:
 
 
 def run_ssh(command: SSHCommand) -> int:
-    """Run the command; its exit status. Errors are printed here."""
+    """Run the command. Returns its exit status. Errors are printed here."""
     try:
         return _run(command)
     except WrongUsage as error:
@@ -63,9 +63,9 @@ def run_ssh(command: SSHCommand) -> int:
         if interrupted.number == signal.SIGQUIT:
             import resource
 
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in our memory
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # our memory holds keys
         signal.signal(interrupted.number, signal.SIG_DFL)
-        os.kill(os.getpid(), interrupted.number)  # so that the shell sees what ended us
+        os.kill(os.getpid(), interrupted.number)  # so that the shell sees what ended this process
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 -- the last boundary: a user is told what to do, -d shows the rest
@@ -76,7 +76,7 @@ def run_ssh(command: SSHCommand) -> int:
 
 
 def say(kind: str, sentence: str, end: str = "\n", separator: str = ": ") -> None:
-    """One line on stderr. What a peer may have put into it cannot steer the terminal."""
+    """Print one line on stderr. Whatever a peer may have put into it cannot control the terminal."""
     text = shown(sentence, keep="\n", mark="?")
     colour = _COLOURS.get(kind)
     if colour and sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
@@ -96,7 +96,7 @@ def _traceback(command: SSHCommand) -> None:
 
 
 class Goal(NamedTuple):
-    """What a command line leads to, once it is known who asks. ``host`` may be a label."""
+    """What a command line leads to, once it is known who is asking. ``host`` may be a label."""
 
     command: SSHCommand
     standing: Standing
@@ -124,7 +124,7 @@ def _run(command: SSHCommand) -> int:
     dialling = None if by_reactor else _dial_early(given, proxy)
     phases.done("command line and profile read")
 
-    # From here on modules are loaded that take their time, while the proxy already answers.
+    # The modules from here on take a while to load; the proxy answers meanwhile.
     from teleconch.client.profile import Profiles, home
     from teleconch.client.standing import choose_login, find_standing
 
@@ -142,7 +142,7 @@ def _run(command: SSHCommand) -> int:
 
 
 def _check(command: SSHCommand) -> None:
-    """That the flags go together. WrongUsage."""
+    """WrongUsage unless the flags go together."""
     given = command.given
     if given.local and command.command is None:
         raise WrongUsage("--local needs a COMMAND.")
@@ -155,7 +155,7 @@ def _check(command: SSHCommand) -> None:
 
 
 def _go(goal: Goal, dialling: Dialling | None, phases: Phases) -> int:
-    """One plain session, without a reactor."""
+    """Run one plain session, without a reactor. Returns its exit status."""
     command, standing, login, host, port, insecure = goal
     given = command.given
     if "=" in host:
@@ -191,7 +191,7 @@ def _go(goal: Goal, dialling: Dialling | None, phases: Phases) -> int:
             console,
             phases.done,
         )
-        gc.freeze()  # what was loaded stays: the collector need not look at it again
+        gc.freeze()  # what is loaded stays: the collector need not look at it again
         gc.enable()
         status = road.run()
         phases.done("session ended")
@@ -200,7 +200,7 @@ def _go(goal: Goal, dialling: Dialling | None, phases: Phases) -> int:
 
 
 def _go_by_reactor(goal: Goal) -> int:
-    """Forwarding beside a session or without one, or several nodes."""
+    """Run forwarding, with or without a session, or a command on several nodes. Returns the exit status."""
     gc.enable()
     from teleconch.cli import tsh_forward, tsh_reactor
     from teleconch.cli.tsh_request import session_request
@@ -242,7 +242,7 @@ def _go_by_reactor(goal: Goal) -> int:
 
 
 def _close_input() -> None:
-    """From now on standard input is empty."""
+    """Make standard input empty from now on."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
@@ -260,7 +260,7 @@ def _needs_reactor(command: SSHCommand, host: str) -> bool:
 
 
 def _add_keys(standing: Standing, given: Any) -> None:
-    """``-o AddKeysToAgent=yes``: the certificate goes into the ssh-agent for as long as it holds."""
+    """``-o AddKeysToAgent=yes``: add the certificate to the ssh-agent for as long as it is valid."""
     from teleconch.client.agent import agent_path, offer_key
 
     path = agent_path()
@@ -290,7 +290,7 @@ def _port(text: str | None) -> int:
 
 
 def _dial_early(given: Any, proxy: ProxyAddress | None) -> Dialling | None:
-    """Start to dial before anything is checked, where the profile tells the address."""
+    """Start dialling before anything is checked, if the profile has the address."""
     from teleconch.client.profile import Profiles, home
 
     profiles = Profiles(home())
@@ -301,7 +301,7 @@ def _dial_early(given: Any, proxy: ProxyAddress | None) -> Dialling | None:
 
 
 def _node_with_label(standing: Standing, label: str, insecure: bool) -> str:
-    """The UUID of the one node with a label, as the auth server says: so the node itself can be checked."""
+    """The UUID of the one node with a label, according to the auth server, so that the node itself can be verified."""
     from teleconch.cli.tsh_api import ask_cluster
     from teleconch.client.cluster import node_with_label
 
@@ -309,13 +309,13 @@ def _node_with_label(standing: Standing, label: str, insecure: bool) -> str:
 
 
 def _say_closed(command: SSHCommand, request: SessionRequest, host: str) -> None:
-    """After a session with a terminal, whose prompts look like those here: this is here again."""
+    """Say that a terminal session has ended, since its prompts look like the local ones."""
     if request.terminal and not command.given.quiet:
         say("Connection to", f"{host} closed.", separator=" ")
 
 
 def _show_configuration(command: SSHCommand, login: str | None, host: str, port: int) -> int:
-    """``-G``, by which git finds out that it may use ``-p``."""
+    """``-G``: print the configuration. git uses it to find out whether it may use ``-p``."""
     from teleconch.client.standing import os_login
 
     login = login or command.given.text("login") or os_login()

@@ -1,4 +1,4 @@
-"""The verbs of ``tsh`` that go through click; ``ssh`` stands here for its help only (see ``tsh_ssh``)."""
+"""The verbs of ``tsh`` that go through click; ``ssh`` is here for its help only (see ``tsh_ssh``)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMMANDS = {
 
 
 class Tsh(UserGroup):
-    """Imports a verb when it is asked for."""
+    """Imports a verb when it is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return ["login", "ssh", *(name for name in _COMMANDS if name != "login"), "help", "version"]
