@@ -1,4 +1,4 @@
-"""Hosts, however they are spelled: what is one and the same name, and which addresses lead to no other machine."""
+"""Hosts in any spelling: which names are the same, and which addresses do not lead to another machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")
 def plain_ip(host: str) -> IPv4Address | IPv6Address | None:
     """The address that ``host`` is a literal of, as ``getaddrinfo`` reads it; ``None`` for a name.
 
-    An IPv4 address in an IPv6 one is the IPv4 address; a zone (``%eth0``) is left out.
+    An IPv4 address mapped into IPv6 becomes the IPv4 address; a zone (``%eth0``) is left out.
     """
     try:
         address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
@@ -36,7 +36,7 @@ def plain_ip(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def oddly_spelled(host: str) -> bool:
-    """Whether ``host`` looks like a name and is read as an IPv4 address: ``127.1``, ``0x7f000001``, ``0177.0.0.1``."""
+    """Whether ``host`` looks like a name but is read as an IPv4 address: ``127.1``, ``0x7f000001``, ``0177.0.0.1``."""
     try:
         ip_address(host)
     except ValueError:
@@ -45,8 +45,8 @@ def oddly_spelled(host: str) -> bool:
 
 
 def no_other_machine(host: str | IPv4Address | IPv6Address) -> str:
-    """Why no machine of the cluster can be reached at this literal or name: ``loopback``, ``link-local``,
-    ``unspecified``, ``multicast`` or ``reserved``; empty where one may be."""
+    """Why no other machine of the cluster can be reached at this literal or name: ``loopback``, ``link-local``,
+    ``unspecified``, ``multicast`` or ``reserved``; empty if one may be."""
     if isinstance(host, str):
         bare = host.rstrip(".").lower()
         if bare in _LOOPBACK_NAMES or bare.endswith(".localhost"):
@@ -67,14 +67,14 @@ def no_other_machine(host: str | IPv4Address | IPv6Address) -> str:
 
 
 def host_of(address: str) -> str:
-    """The host of a ``host:port``, in lower case and without brackets; empty where there is no port."""
+    """The host of a ``host:port``, in lower case and without brackets; empty if there is no port."""
     host, port = split_address(address) or ("", None)
     return "" if port is None else host.lower()
 
 
 def stem(name: str, cluster: str) -> str:
-    """What ``name`` is owned as. NAME, NAME.CLUSTER and either with a dot at its end are one name in any case of
-    letters; an address is one name in all its spellings."""
+    """The form in which ``name`` is owned. NAME and NAME.CLUSTER, in any case, with or without a final dot, are one
+    name; so are all spellings of an address."""
     bare = name.rstrip(".").lower() or name
     suffix = f".{cluster}".lower()
     while bare.endswith(suffix) and len(bare) > len(suffix):

@@ -14,11 +14,11 @@ AuthorityType = Literal["user", "host"]
 
 @frozen
 class CertAuthority:
-    """With private keys: lives in the auth server's state only.
+    """An authority with its private keys, which exists in the auth server's state only.
 
     ``ssh_private_key`` is OpenSSH PEM (ed25519), ``ssh_public_key`` one line ``ssh-ed25519 AAAA...``;
     ``tls_private_key`` is PKCS#8 PEM (ECDSA P-256), ``tls_cert`` a self-signed CA certificate in PEM.
-    ``created`` and ``rotated`` are epoch seconds; ``rotated`` is ``None`` while it never was.
+    ``created`` and ``rotated`` are epoch seconds; ``rotated`` is ``None`` if it never was.
     """
 
     type: AuthorityType
@@ -33,7 +33,7 @@ class CertAuthority:
 
 @frozen
 class TrustedAuthority:
-    """Public part of one authority. Tuples, since a rotation trusts two keys for a while."""
+    """The public part of one authority. It has tuples, since two keys are trusted for a while during a rotation."""
 
     type: AuthorityType
     cluster: str
@@ -43,5 +43,6 @@ class TrustedAuthority:
 
 
 def user_authorities(known: Iterable[TrustedAuthority], cluster: str) -> tuple[TrustedAuthority, ...]:
-    """Those that say who the users of ``cluster`` are. Others may be known too; they let nobody in."""
+    """The authorities in ``known`` that vouch for the users of ``cluster``. Others may be known too; they let nobody
+    in."""
     return tuple(each for each in known if each.type == "user" and each.cluster == cluster)

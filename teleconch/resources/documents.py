@@ -21,8 +21,8 @@
 
 A token's value is its name: a document of a token holds a secret. Times are RFC 3339, written in UTC.
 
-Documents that Teleport 4.2 printed are read as well. What they say beyond this and means nothing here is left out, with
-a note of each key; nothing (``null``) is an empty list; a host's roles are written in any case (``Node``).
+Documents printed by Teleport 4.2 are read as well. Keys that have no meaning here are left out, each with a note;
+``null`` is an empty list; a host's roles may be in any case (``Node``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ VERSION: Final = "v2"
 
 
 def document(resource: Resource) -> dict[str, object]:
-    """The plain data of one document. A token's shows its value."""
+    """The plain data of one document. A token's document shows its value."""
     if isinstance(resource, User):
         traits = {name: list(values) for name, values in resource.traits.items()}
         return _document("user", {"name": resource.name}, {"roles": list(resource.roles), "traits": traits})
@@ -81,7 +81,7 @@ def document(resource: Resource) -> dict[str, object]:
 
 
 def dump_documents(resources: Iterable[Resource]) -> str:
-    """YAML documents, parted by ``---``."""
+    """YAML documents, separated by ``---``."""
     return "---\n".join(yaml_text(document(resource)) for resource in resources)
 
 
@@ -90,8 +90,8 @@ def load_documents(
 ) -> tuple[Resource, ...]:
     """The resources that YAML documents (or a JSON object, or a list of them) describe.
 
-    ConfigError with every problem and its line; ``filename`` is what the problems name. ``left_out`` gets a line for
-    each thing that is not taken over. ``now`` (epoch seconds) tells users that have ended.
+    ConfigError with every problem and its line; the problems name ``filename``. ``left_out`` gets a line for each thing
+    that is not taken over. ``now`` (epoch seconds) decides which users have expired.
     """
     reader = _Reader(filename, now)
     documents: list[yaml.Node] = []
@@ -110,7 +110,7 @@ class _Reader(MarkedReader):
         self.now = now
 
     def leave_out(self, found: dict[str, yaml.Node], where: str, reasons: Mapping[str, str]) -> None:
-        """Note those of ``reasons`` that are among ``found``."""
+        """Note the keys in ``found`` that ``reasons`` names."""
         for key, reason in reasons.items():
             if key in found:
                 self.note(found[key], f"{where}.{key} is left out: {reason}")
@@ -121,9 +121,9 @@ def _document(kind: str, metadata: dict[str, object], spec: dict[str, object]) -
 
 
 def _load(reader: _Reader, node: yaml.Node) -> Resource | None:
-    """One document. ``None`` if it has problems, which ``reader`` then holds."""
+    """Read one document. ``None`` if it has problems, which ``reader`` then holds."""
     if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
-        return None  # nothing between two `---`
+        return None  # nothing between two `---` lines
     before = len(reader.problems)
     top = reader.fields(node, "the document", _TOP, ("kind", "version", "metadata", "spec"))
     kind = reader.text(top.get("kind"), "kind")
@@ -176,7 +176,7 @@ def _load_user(reader: _Reader, top: dict[str, yaml.Node], before: int) -> User 
 def _leave_out_of_user(
     reader: _Reader, metadata: dict[str, yaml.Node], spec: dict[str, yaml.Node], name: str | None
 ) -> bool:
-    """Note what is not taken over. Returns whether the user has ended."""
+    """Note what is not taken over. Returns whether the user has expired."""
     reader.leave_out(metadata, "metadata", _BOOKKEEPING)
     reader.leave_out(spec, "spec", {"created_by": "who made a user stands in the log here."})
     reader.leave_out(spec, "spec", dict.fromkeys(_IDENTITIES, "users log in with password and second factor here."))
@@ -284,7 +284,7 @@ def _check_each(
 
 
 def _host_roles(roles: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Roles as they are written here: Teleport begins them with a capital."""
+    """Roles in lower case: Teleport begins them with a capital."""
     return None if roles is None else tuple(dict.fromkeys(role.lower() for role in roles))
 
 
@@ -299,7 +299,7 @@ def _check_host_roles(
 
 
 def _item(node: yaml.Node, value: str) -> yaml.Node:
-    """Where ``value`` stands in a list."""
+    """The node of ``value`` in a list."""
     items = node.value if isinstance(node, yaml.SequenceNode) else ()
     return next((item for item in items if str(item.value).lower() == value.lower()), node)
 

@@ -1,4 +1,4 @@
-"""What a host and the auth server say to each other when the host joins or renews."""
+"""What a host and the auth server exchange when the host joins or renews."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class JoinRequest:
-    """``ssh_public_key`` is one OpenSSH line, ``tls_public_key`` a SubjectPublicKeyInfo in PEM: the host made both
-    keys and keeps the private halves. ``addresses`` are hosts without ports from ``advertise_ip`` and
-    ``public_addr``. ``time`` is the host's clock in epoch seconds."""
+    """``ssh_public_key`` is one OpenSSH line, ``tls_public_key`` a SubjectPublicKeyInfo in PEM. The host made both keys
+    and keeps the private halves. ``addresses`` are hosts without ports from ``advertise_ip`` and ``public_addr``.
+    ``time`` is the host's clock in epoch seconds."""
 
     token: Secret
     uuid: str
@@ -37,7 +37,7 @@ class RenewRequest:
 
 @frozen
 class HostCertificates:
-    """``ssh_cert`` is one OpenSSH line; ``tls_cert`` PEM; times in epoch seconds."""
+    """``ssh_cert`` is one OpenSSH line; ``tls_cert`` is PEM; times are epoch seconds."""
 
     cluster: str
     ssh_cert: str
@@ -49,7 +49,7 @@ class HostCertificates:
 
 @frozen
 class Ping:
-    """One heartbeat's answer: when to ping next at the latest, and the auth server's clock."""
+    """The answer to a heartbeat: when to ping next at the latest, and the auth server's time."""
 
     interval: float
     time: float

@@ -1,4 +1,4 @@
-"""Who calls: what a checked certificate says. Values of these types are made in ``ca`` only."""
+"""The caller, as a checked certificate describes them. Values of these types are made in ``ca`` only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from attrs import field, frozen
 class ApiIdentity:
     """The peer of an auth API connection, from its verified TLS certificate.
 
-    ``anonymous``: no certificate. ``host``: ``name`` is the host UUID, ``roles`` of auth, node, proxy, or ``admin``
-    for the identity that the auth server keeps in its own ``data_dir``. ``user``: ``name`` is the user.
-    ``expires`` in epoch seconds; ``None`` only for ``anonymous``. ``begins``: when the certificate does.
-    ``address`` is where the call comes from, and ``here`` whether that is the auth server's own machine; without a
-    connection nothing is known of either.
+    ``anonymous``: no certificate. ``host``: ``name`` is the host UUID; ``roles`` are auth, node or proxy, or ``admin``
+    for the identity that the auth server keeps in its own ``data_dir``. ``user``: ``name`` is the user. ``begins`` and
+    ``expires`` are the certificate's, in epoch seconds; ``expires`` is ``None`` only for ``anonymous``. ``address`` is
+    where the call comes from, and ``here`` says whether that is the auth server's own machine; without a connection
+    neither is known.
     """
 
     kind: Literal["anonymous", "host", "user"]

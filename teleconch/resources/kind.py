@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @frozen
 class Kind(Generic[T]):
-    """``name`` is what the wire and files call it, ``values`` the type of what is told."""
+    """``name`` is what the wire and files call it; ``values`` is the type of its values."""
 
     name: str
     values: type[T]
@@ -22,7 +22,7 @@ class Kind(Generic[T]):
 
 @frozen
 class Change(Generic[T]):
-    """The value under a key as it is now; ``None`` when it is gone."""
+    """The current value under a key; ``None`` if it is gone."""
 
     key: str
     value: T | None

@@ -1,4 +1,4 @@
-"""A user whose answers are refused for a while, as an administrator sees it."""
+"""A user's lock-out, as an administrator sees it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from attrs import frozen
 
 @frozen
 class Lockout:
-    """Right answers of ``user`` are refused as well until ``until`` (epoch seconds): from ``source``, an IPv4 address
-    or an IPv6 /64 (empty: it was not told); where ``source`` is ``None``, from all that are new to the user."""
+    """Until ``until`` (epoch seconds) even right answers of ``user`` are refused: from ``source``, an IPv4 address or
+    an IPv6 /64 (empty if unknown) or, if ``source`` is ``None``, from all sources that are new to the user."""
 
     user: str
     source: str | None

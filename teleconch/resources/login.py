@@ -1,4 +1,4 @@
-"""What a login, a sign-up and a signing say."""
+"""The values of logins, sign-ups and signings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from teleconch.resources.secret import Secret
 
 @frozen
 class LoginRequest:
-    """``otp`` is empty where the cluster asks for no second factor. ``ttl`` in seconds, ``None`` for the default.
+    """``otp`` is empty if the cluster asks for no second factor. ``ttl`` is in seconds, or ``None`` for the default.
     ``source`` is the address that the request came from."""
 
     user: str
@@ -49,7 +49,7 @@ class Signup:
 
 @frozen
 class SignupToken:
-    """A freshly made sign-up token (or one for a reset) and its end in epoch seconds."""
+    """A new sign-up token (also for a reset) and its expiry in epoch seconds."""
 
     user: str
     value: Secret

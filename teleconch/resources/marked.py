@@ -1,4 +1,5 @@
-"""YAML (and so JSON) read with the place of each value, so that every mistake can be told by its line, all at once."""
+"""Reads YAML (and so JSON) with the position of each value, so that all mistakes can be reported at once, each with its
+line."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _NEVER = ("", "0001-01-01T00:00:00Z")
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; ``*alias`` is refused, since a few lines of them can stand for gigabytes."""
+    """Composes nodes; ``*alias`` is refused, since a few lines of aliases can stand for gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -37,14 +38,14 @@ class _Loader(yaml.SafeLoader):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'roles'?`` or nothing."""
+    """``; did you mean 'roles'?``, or an empty string."""
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean {quoted(close[0])}?" if close else ""
 
 
 class MarkedReader:
-    """Takes values out of a composed YAML tree; collects ``problems`` instead of raising, and ``notes`` of what is left
-    out, each as file, line and sentence.
+    """Reads values from a composed YAML tree. Collects ``problems`` instead of raising, and ``notes`` about what is
+    left out, each as file, line and sentence.
 
     A method that finds a mistake adds it to the problems and returns ``None`` (or leaves the item out).
     """
@@ -55,7 +56,7 @@ class MarkedReader:
         self.notes: list[tuple[str, int, str]] = []
 
     def compose(self, text: str) -> list[yaml.Node]:
-        """The documents of ``text``; none, with a problem noted, if it cannot be read as YAML."""
+        """The documents in ``text``. If it cannot be read as YAML, there are none and a problem is noted."""
         if len(text) > TEXT_MAX:
             self.problems.append((self.filename, 1, f"the file is longer than {TEXT_MAX // 2**20} MiB."))
             return []
@@ -82,7 +83,7 @@ class MarkedReader:
             raise ConfigError(sorted(self.problems, key=lambda problem: problem[1]))
 
     def mapping(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
-        """Keys and their values. A key that is not a text, or is there twice, is a problem."""
+        """Keys and their values. A key that is not a string, or that is there twice, is a problem."""
         found: dict[str, yaml.Node] = {}
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{where} must be a mapping (lines like 'name: value'), not {_kind(node)}.")
@@ -103,12 +104,12 @@ class MarkedReader:
         required: Sequence[str] = (),
         also: Collection[str] = (),
     ) -> dict[str, yaml.Node]:
-        """A mapping with no keys but ``known`` (others are problems) and ``also``, which no message offers. All of
-        ``required`` must be there."""
+        """A mapping with only the keys in ``known`` and ``also`` (which no message suggests); others are problems. All
+        of ``required`` must be there."""
         found = self.mapping(node, where)
         if isinstance(node, yaml.MappingNode):
             keys = {key.value: key for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
-            meant: list[str] = []  # a mistyped key is not told a second time as one that is lacking
+            meant: list[str] = []  # a mistyped key is not reported again as a missing one
             for key in found:
                 if key not in known and key not in also:
                     meant += get_close_matches(key, known, n=1)
@@ -120,7 +121,7 @@ class MarkedReader:
         return {key: value for key, value in found.items() if key in known or key in also}
 
     def text(self, node: yaml.Node | None, where: str) -> str | None:
-        """A string; what YAML takes for something else (``yes``, ``12``) must be in quotes."""
+        """A string. What YAML would take for something else (``yes``, ``12``) must be in quotes."""
         if node is None:
             return None
         if not isinstance(node, yaml.ScalarNode) or node.tag != _STR:
@@ -128,14 +129,14 @@ class MarkedReader:
             self.problem(node, f"{where} must be text, not {_kind(node)}{hint}.")
             return None
         value: str = node.value
-        try:  # JSON writes a character beyond U+FFFF as two halves
+        try:  # JSON escapes a character above U+FFFF as two halves
             return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             self.problem(node, f"{where} holds half a character (a lone surrogate).")
             return None
 
     def texts(self, node: yaml.Node | None, where: str) -> tuple[str, ...] | None:
-        """A list of strings; a single string stands for a list of one, and nothing for an empty one."""
+        """A list of strings. A single string stands for a list of one, and ``null`` for an empty list."""
         if node is None:
             return None
         if is_null(node):
@@ -150,7 +151,7 @@ class MarkedReader:
         return tuple(item for item in items if item is not None)
 
     def text_map(self, node: yaml.Node | None, where: str) -> dict[str, str] | None:
-        """A mapping of strings to strings; nothing stands for an empty one."""
+        """A mapping of strings to strings; ``null`` stands for an empty one."""
         if node is None:
             return None
         if is_null(node):
@@ -159,7 +160,7 @@ class MarkedReader:
         return {key: value for key, value in read.items() if value is not None}
 
     def time(self, node: yaml.Node | None, where: str) -> float | None:
-        """Epoch seconds of an RFC 3339 time, in quotes or not; ``None`` for nothing and for Go's zero time."""
+        """Epoch seconds of an RFC 3339 time, in quotes or not; ``None`` for ``null`` and for Go's zero time."""
         if node is None or is_null(node) or (isinstance(node, yaml.ScalarNode) and node.value in _NEVER):
             return None
         try:
@@ -172,7 +173,7 @@ class MarkedReader:
 
 
 def is_null(node: yaml.Node) -> bool:
-    """Whether there is nothing (YAML's ``null``)."""
+    """Whether ``node`` is YAML's ``null``."""
     return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
 
 

@@ -1,4 +1,4 @@
-"""What may be a name. Checked when a certificate is issued and again when it is used (CVE-2026-35414)."""
+"""What may be a name. It is checked when a certificate is issued and again when it is used (CVE-2026-35414)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from teleconch.errors import BadParameter, quoted
 _LONGEST = 255
 _NAME = re.compile(r"[A-Za-z0-9._@][A-Za-z0-9._@-]*", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9._@][A-Za-z0-9._@+-]*", re.ASCII)
-# What directories have besides: DOMAIN\name (Winbind), and the $ at the end of a machine's account (Samba).
+# Directories also have DOMAIN\name (Winbind), and a $ at the end of a machine's account (Samba).
 _LOGIN = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]*\\)?[A-Za-z0-9._@][A-Za-z0-9._@+-]*\$?", re.ASCII)
 
 
@@ -21,14 +21,14 @@ def _matches(pattern: re.Pattern[str], name: object) -> bool:
 
 def is_login(name: object) -> bool:
     """Whether ``name`` may be an OS login, and so a principal of a user certificate: ``kim``, ``kim@corp.example.com``,
-    ``CORP\\kim``, ``web1$``; letters, digits and ``. _ @ + -``, 255 at most. Never a comma, a blank, a quote, a colon,
-    a slash, a wildcard, or a leading ``-`` or ``+``."""
+    ``CORP\\kim``, ``web1$``. It may have letters, digits and ``. _ @ + -``, at most 255 characters; never a comma, a
+    blank, a quote, a colon, a slash, a wildcard, or a leading ``-`` or ``+``."""
     return _matches(_LOGIN, name)
 
 
 def is_user_name(name: object) -> bool:
-    """Whether ``name`` may be a user's: ``joe+ops@example.com``; as a login, without domain and ``$``, since it is part
-    of file names, X.509 names and addresses."""
+    """Whether ``name`` may be a user's: ``joe+ops@example.com``. The rules are those of a login, but without a domain
+    and ``$``, since it becomes part of file names, X.509 names and addresses."""
     return _matches(_USER, name)
 
 
@@ -38,7 +38,7 @@ def is_name(name: object) -> bool:
 
 
 def is_host_principal(name: object) -> bool:
-    """Whether ``name`` may stand in a host certificate: a name, or an IP address literal."""
+    """Whether ``name`` may be in a host certificate: a name or an IP address literal."""
     if is_name(name):
         return True
     if not isinstance(name, str) or "%" in name:
@@ -51,12 +51,12 @@ def is_host_principal(name: object) -> bool:
 
 
 def check_name(name: object, what: str) -> str:
-    """``name`` itself, or :class:`BadParameter` naming ``what`` and the letters that are allowed."""
+    """Returns ``name``, or raises :class:`BadParameter`, which names ``what`` and the allowed characters."""
     return _checked(is_name(name), name, what, "use 1 to 255 letters, digits and . _ @ - (not - first), nothing else.")
 
 
 def check_user_name(name: object) -> str:
-    """``name`` itself, or :class:`BadParameter` with what a user may be called."""
+    """Returns ``name``, or raises :class:`BadParameter`, which says what a user may be called."""
     return _checked(
         is_user_name(name),
         name,
@@ -66,7 +66,7 @@ def check_user_name(name: object) -> str:
 
 
 def check_login(name: object) -> str:
-    """``name`` itself, or :class:`BadParameter` with what an OS login may be."""
+    """Returns ``name``, or raises :class:`BadParameter`, which says what an OS login may be."""
     return _checked(
         is_login(name),
         name,
@@ -84,7 +84,7 @@ def _checked(right: bool, name: object, what: str, rule: str) -> str:
 
 
 def check_uuid(value: object) -> str:
-    """``value`` itself if it is a UUID in its canonical lower-case form, else :class:`BadParameter`."""
+    """Returns ``value`` if it is a UUID in its canonical lower-case form, or raises :class:`BadParameter`."""
     try:
         if isinstance(value, str) and str(uuid.UUID(value)) == value:
             return value

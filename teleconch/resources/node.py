@@ -1,4 +1,4 @@
-"""A node as the cluster knows it."""
+"""A node, as the cluster knows it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from attrs import field, frozen
 
 @frozen
 class Node:
-    """What a node says of itself with each ping. ``addr`` is the ``host:port`` that proxies dial; ``None`` for a node
-    that none can dial.
+    """What a node says about itself with each ping. ``addr`` is the ``host:port`` that proxies dial; ``None`` for a
+    node that they cannot dial.
 
-    ``names`` is what the auth server adds: the names that the node owns (``resources.addresses.stem``), by which
-    alone it is reached beside its UUID and labels; ``None`` from an auth server that does not say.
+    ``names`` is added by the auth server: the names that the node owns (``resources.addresses.stem``). It is reached by
+    these, its UUID and its labels only. ``None`` if the auth server does not say.
     """
 
     uuid: str
@@ -29,7 +29,7 @@ class Node:
 
 @frozen
 class NodeStatus:
-    """A node and when it was last heard of (epoch seconds, auth server's clock)."""
+    """A node and when it last pinged (epoch seconds by the auth server's clock)."""
 
     node: Node
     last_seen: float
@@ -39,7 +39,7 @@ class NodeStatus:
 
 @frozen
 class NodePage:
-    """Some nodes in order of UUID; ``next`` is the ``after`` for the next page, ``None`` at the end."""
+    """Some nodes in order of UUID; ``next`` is the ``after`` of the next page, or ``None`` at the end."""
 
     nodes: tuple[NodeStatus, ...]
     next: str | None = None

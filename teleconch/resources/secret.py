@@ -7,7 +7,7 @@ from typing import final
 
 @final
 class Secret:
-    """Text that must not be printed or logged. ``reveal()`` gives it; every other view shows ``<secret>``."""
+    """Text that must not be printed or logged. ``reveal()`` returns it; every other view shows ``<secret>``."""
 
     __slots__ = ("_text",)
 

@@ -1,7 +1,7 @@
-"""JSON (RFC 8259) from a peer, without what Python's reader adds to it.
+"""JSON (RFC 8259) from a peer, without the extensions of Python's reader.
 
-Python also takes UTF-16, NaN, numbers without end, halves of characters, and names that stand twice: each of them is
-a value that a later step cannot write, or reads otherwise than another program. Numbers are held to 64 bits.
+Python also accepts UTF-16, NaN, numbers of any length, lone surrogates and duplicate names. Each of them makes a value
+that a later step cannot write, or that another program reads differently. Numbers are limited to 64 bits.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Final
 
 from teleconch.errors import BadParameter
 
-DEPTH_MAX: Final = 12  # of values in values; what this project says needs 6
-_DIGITS_MAX: Final = 18  # of a whole number: any that fit are less than 2**63
+DEPTH_MAX: Final = 12  # nesting of values; what this project sends needs 6
+_DIGITS_MAX: Final = 18  # of an integer: 18 digits always fit below 2**63
 
 
 class _Refused(ValueError):
-    """Why a text is not taken; never quotes it, since it may hold a secret."""
+    """Why a text is refused. It never quotes the text, which may hold a secret."""
 
 
 def read_json(data: bytes, what: str) -> Any:
-    """The value in ``data``. BadParameter, which says why ``what`` (a sentence's beginning) is not taken."""
+    """The value in ``data``. BadParameter, which says why ``what`` (the start of the sentence) is refused."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -79,7 +79,7 @@ def _inner(values: list[Any]) -> list[Any]:
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
-    """Whether lists and objects go deeper than ``limit``; without recursion."""
+    """Whether lists and objects are nested deeper than ``limit``. It does not recurse."""
     level = [value]
     for _ in range(limit):
         level = _inner(level)
@@ -89,7 +89,7 @@ def _deeper_than(value: Any, limit: int) -> bool:
 
 
 def _has_half(value: Any) -> bool:
-    """Whether any text, names included, holds a lone surrogate. ``value`` is not deep."""
+    """Whether any string, including names, holds a lone surrogate. ``value`` must not be deep."""
     level = [value]
     while level:
         texts = [each for each in level if isinstance(each, str)]

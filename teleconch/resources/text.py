@@ -1,4 +1,4 @@
-"""Plain data as YAML and JSON text. Characters that are not printable stand there escaped, and read back the same."""
+"""Plain data as YAML and JSON text. Unprintable characters are escaped, and read back unchanged."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def json_text(value: object) -> str:
 
 
 def _shows_plainly(text: str) -> bool:
-    """Whether nothing in it can steer a terminal, or be a line break to YAML only (U+0085, U+2028)."""
+    """Whether nothing in it can control a terminal, or is a line break to YAML only (U+0085, U+2028)."""
     return all(line.isprintable() for line in text.split("\n"))

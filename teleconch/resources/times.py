@@ -8,7 +8,7 @@ from teleconch.errors import BadParameter, quoted
 
 
 def rfc3339(epoch: float) -> str:
-    """``2026-11-22T20:55:07Z``, with a fraction only where the time has one (microseconds)."""
+    """``2026-11-22T20:55:07Z``, with a fraction (microseconds) only if the time has one."""
     when = datetime.fromtimestamp(epoch, UTC)
     return when.isoformat(timespec="microseconds" if when.microsecond else "seconds").replace("+00:00", "Z")
 
@@ -25,7 +25,7 @@ def from_rfc3339(text: str) -> float:
 
 
 def utc_text(epoch: float) -> str:
-    """``22 Nov 26 20:55 UTC``, as Teleport's tables have it."""
+    """``22 Nov 26 20:55 UTC``, as in Teleport's tables."""
     when = datetime.fromtimestamp(epoch, UTC)
     return f"{when.day:02d} {_MONTHS[when.month - 1]} {when:%y %H:%M} UTC"
 
