@@ -1,4 +1,4 @@
-"""All that can be asked of a node or a proxy, and what a certificate must say for it: one table.
+"""One table of everything that can be asked of a node or a proxy, and what a certificate must say for it.
 
 A kind that is not in :data:`NEEDS` is granted to nobody.
 """
@@ -13,7 +13,7 @@ from teleconch.errors import AccessDenied
 
 
 class Kind(StrEnum):
-    """The value is the name on the wire where there is one, and the name in the log."""
+    """The value is the name in the log, and on the wire if there is one."""
 
     # Sessions on a node (RFC 4254 section 6)
     SHELL = "shell"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     AGENT = "auth-agent@openssh.com"
     X11_REQUEST = "x11-req"
     X11 = "x11"
-    # Of a proxy
+    # What a proxy is asked for
     JUMP = "jump"
     AUTH_API = "auth-api"
 

@@ -1,7 +1,7 @@
-"""Permits: the only things with which a session can be opened or a node dialled.
+"""Permits: without one, no session is opened and no node is dialled.
 
-They can be made here alone, so code that holds one proves that the decision was taken (the identity was checked,
-this login on this host was allowed) before any byte flows.
+They can be made only here, so holding one proves that the decision was made (the identity was checked, and this login
+on this host was allowed) before any byte flows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from teleconch.resources.node import Node
 
 
 class _Sealed:
-    """No public constructor, so that neither a call nor ``attrs.evolve`` makes or widens a permit."""
+    """Has no public constructor, so that neither a call nor ``attrs.evolve`` can make or widen a permit."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         raise TypeError("permits are made by teleconch.access only")
@@ -53,13 +53,13 @@ class DialPermit(_Sealed):
 @final
 @frozen(init=False)
 class APIPermit(_Sealed):
-    """``identity`` may have the proxy lead it to the auth server's API."""
+    """``identity`` may have the proxy connect it to the auth server's API."""
 
     identity: SSHIdentity
 
 
 def permit_access(identity: SSHIdentity, login: str, node: str, now: float) -> AccessPermit:
-    """What ``identity`` may do as ``login`` on the host with the UUID ``node``. AccessDenied with a sentence where that
+    """What ``identity`` may do as ``login`` on the host with the UUID ``node``. AccessDenied, with a sentence, if that
     is nothing."""
     _check_alive(identity, now)
     if login not in identity.logins:
@@ -76,7 +76,7 @@ def permit_access(identity: SSHIdentity, login: str, node: str, now: float) -> A
 
 
 def permit_dial(identity: SSHIdentity, node: Node, now: float) -> DialPermit:
-    """Whether the proxy dials ``node`` for ``identity``: a live certificate of the node's own cluster."""
+    """A permit to have the proxy dial ``node``, for a valid certificate of the node's own cluster. AccessDenied."""
     _check_alive(identity, now)
     _check_granted(identity, Kind.JUMP)
     if identity.cluster != node.cluster:
@@ -87,7 +87,7 @@ def permit_dial(identity: SSHIdentity, node: Node, now: float) -> DialPermit:
 
 
 def permit_api(identity: SSHIdentity, now: float) -> APIPermit:
-    """Whether the proxy leads ``identity`` to the auth server's API: with a live certificate."""
+    """A permit to be connected to the auth server's API, for a valid certificate. AccessDenied."""
     _check_alive(identity, now)
     _check_granted(identity, Kind.AUTH_API)
     permit = APIPermit.__new__(APIPermit)

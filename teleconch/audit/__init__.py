@@ -6,5 +6,5 @@
     auth, ssh, node, proxy          handed in by service
 
 An event is a frozen value (``events``). It is made and emitted once, in the package that decided: a proxy that passes a
-login on to the auth server says nothing of its result. Log lines that only tell how things go are no events.
+login on to the auth server does not report its result. Log lines that only say how things are going are not events.
 """

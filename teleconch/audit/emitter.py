@@ -8,10 +8,10 @@ from teleconch.audit.events import Event
 
 
 class Emitter(Protocol):
-    """What the roots hand to everyone who decides."""
+    """What the roots hand to all code that decides."""
 
     def emit(self, event: Event) -> None:
-        """Take an event, at once. Raises nothing: a decision that was taken stands."""
+        """Take an event, at once. Never raises: a decision that was made stands."""
 
 
 class Memory:
@@ -25,7 +25,7 @@ class Memory:
 
 
 class Tee:
-    """Gives each event to several."""
+    """Passes each event on to several emitters."""
 
     def __init__(self, *emitters: Emitter) -> None:
         self._emitters = emitters

@@ -1,10 +1,11 @@
 """One class for each event, with the names, codes and fields of Teleport 4.2.
 
 Codes that begin with ``T`` are Teleport's: 4.2's, or those of the later version that brought the event. Codes that
-begin with ``C`` belong to events that Teleport does not have. The last letter is I (it was done), W or E (it was not).
+begin with ``C`` belong to events that Teleport does not have. The last letter is I if it was done, W or E if it was
+not.
 
-What an event holds may come from a stranger: it is text to show, escaped by whoever prints it. Secrets are never in it.
-``time``, ``uid`` and ``ei`` (its number) are added by whoever writes it down.
+An event's texts may come from a stranger; whoever prints them escapes them. An event never holds secrets. ``time``,
+``uid`` and ``ei`` (its number) are added by whoever records it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Peer:
 
 @frozen(kw_only=True)
 class Event:
-    """``error`` says why it was not done; it is empty where it was."""
+    """``error`` says why it was not done; it is empty if it was."""
 
     event: ClassVar[str]
     done: ClassVar[tuple[str, str] | None] = None
@@ -52,12 +53,12 @@ class Event:
 
     @property
     def code(self) -> str:
-        """Teleport's code, or ours."""
+        """Teleport's code, or ours if Teleport has none."""
         return self._told[0]
 
     @property
     def sentence(self) -> str:
-        """The format for people."""
+        """The sentence for people, as a format string."""
         return self._told[1]
 
     @property
@@ -67,11 +68,11 @@ class Event:
         return told
 
     def values(self) -> dict[str, Any]:
-        """All attributes, those of ``peer`` among them."""
+        """All attributes, including those of ``peer``."""
         return {attribute.name: value for attribute, value in _attributes(self)}
 
     def fields(self) -> dict[str, Any]:
-        """The event as Teleport writes it: ``event``, ``code``, ``success``, then what is not empty."""
+        """The event as Teleport writes it: ``event``, ``code``, ``success``, then all fields that are not empty."""
         told = {
             NAMES.get(each.name, each.name): held for each, held in _attributes(self) if held or held != each.default
         }
@@ -105,7 +106,7 @@ class UserLogin(Event):
 
 @frozen(kw_only=True)
 class UserSignup(Event):
-    """Someone used a sign-up link. ``user`` is empty where the link leads to nobody."""
+    """Someone used a sign-up link. ``user`` is empty if the link belongs to nobody."""
 
     event = "user.signup"
     done = ("C1000I", "{user} signed up")
@@ -238,7 +239,7 @@ class NodeJoin(Event):
 
 @frozen(kw_only=True)
 class NodeLeave(Event):
-    """A host is not a member any more: in one role, or in none where ``role`` is empty."""
+    """A host is no longer a member in ``role``; in any role, if that is empty."""
 
     event = "node.leave"
     done = ("C1007I", "host {server_id} removed")
@@ -275,7 +276,7 @@ class CACreate(Event):
 
 @frozen(kw_only=True)
 class AuthAttempt(Event):
-    """Nobody was authenticated by a request at ``service`` (node, proxy)."""
+    """An authentication request to ``service`` (node, proxy) failed."""
 
     event = "auth"
     refused = ("T3007W", "access denied: {error}")
@@ -286,7 +287,7 @@ class AuthAttempt(Event):
 
 @frozen(kw_only=True)
 class SessionRejected(Event):
-    """A user who was authenticated has too much open already; ``reason`` is what there is too much of."""
+    """An authenticated user has too much open already; ``reason`` says too much of what."""
 
     event = "session.rejected"
     refused = ("T1006W", "connection of {user} refused: {error}")
@@ -303,8 +304,8 @@ class SessionRejected(Event):
 class SessionStart(Event):
     """A process was started for a session (``sid``), or something that a session asked for was refused.
 
-    ``command`` and ``subsystem`` are empty for a shell, ``terminal`` where there is none. ``sid`` is empty where not
-    even the channel was opened.
+    ``command`` and ``subsystem`` are empty for a shell, ``terminal`` is empty if there is none, and ``sid`` is empty if
+    not even the channel was opened.
     """
 
     event = "session.start"
@@ -321,8 +322,8 @@ class SessionStart(Event):
 
 @frozen(kw_only=True)
 class SessionEnd(Event):
-    """A session that was started is over; ``error`` says why where its process did not end by itself. ``exit_code`` is
-    minus the signal's number after a signal, and ``None`` where it is not known."""
+    """A session that was started is over; ``error`` says why if its process did not end by itself. After a signal,
+    ``exit_code`` is minus the signal's number; it is ``None`` if unknown."""
 
     event = "session.end"
     done = ("T2004I", "session ended: {user} as {login}")
@@ -335,7 +336,7 @@ class SessionEnd(Event):
 
 @frozen(kw_only=True)
 class Port(Event):
-    """Forwarding, of the ``kind`` that SSH names: through the node to ``addr``, from a listener at ``addr``, of an
+    """Forwarding, by SSH's name for its ``kind``: through the node to ``addr``, from a listener at ``addr``, or of an
     agent."""
 
     event = "port"
@@ -362,7 +363,8 @@ class X11Forward(Event):
 
 @frozen(kw_only=True)
 class Sftp(Event):
-    """A file was moved, or not whole: ``action`` is ``upload`` or ``download``, ``size`` in bytes moved."""
+    """A file was transferred, completely or not: ``action`` is ``upload`` or ``download``, ``size`` the bytes
+    transferred."""
 
     event = "sftp"
     done = ("C2000I", "file {action}: {path}, {size} bytes")
@@ -377,7 +379,7 @@ class Sftp(Event):
 
 @frozen(kw_only=True)
 class Scp(Event):
-    """The same by the old scp."""
+    """The same, for scp's old protocol."""
 
     event = "scp"
     done = ("T3005I", "file {action}: {path}, {size} bytes")
@@ -391,7 +393,7 @@ class Scp(Event):
 
     @property
     def code(self) -> str:
-        """Downloads have codes of their own."""
+        """Teleport's code; downloads have codes of their own."""
         return super().code.replace("T3005", "T3004") if self.action == "download" else super().code
 
 
@@ -415,7 +417,8 @@ class NodeHeld(Event):
 
 @frozen(kw_only=True)
 class ProxyDial(Event):
-    """A user asked to be led to ``target``: a node, found to have the UUID ``node``, or the auth server's API."""
+    """A user asked to be connected to ``target``: a node (whose UUID is ``node``, if it was found) or the auth server's
+    API."""
 
     event = "proxy.dial"
     done = ("C3000I", "{user} is led to {target}")
@@ -428,7 +431,8 @@ class ProxyDial(Event):
 
 @frozen(kw_only=True)
 class ProxyDenied(Event):
-    """A user asked the proxy itself for what no proxy gives: a ``kind`` (session, channel, listener) of ``target``."""
+    """A user asked the proxy itself for something that proxies do not offer: a ``kind`` (session, channel, listener) of
+    ``target``."""
 
     event = "proxy.denied"
     refused = ("C3001W", "access denied: {error}")
@@ -443,7 +447,7 @@ EVENTS: Final[Mapping[str, type[Event]]] = {each.event: each for each in Event._
 
 
 def event_of(fields: Mapping[str, Any]) -> Event:
-    """The event that has these fields (:meth:`Event.fields`); what it does not have is left out. BadParameter."""
+    """The event with these fields (:meth:`Event.fields`); fields that it does not have are ignored. BadParameter."""
     kind = EVENTS.get(str(fields.get("event")))
     if kind is None:
         raise BadParameter("This is not an event.")

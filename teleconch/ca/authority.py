@@ -1,4 +1,4 @@
-"""Making an authority, and what the world may know of it."""
+"""Making an authority, and its public part."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.resources.authority import AuthorityType, CertAuthority, TrustedAuthority
 from teleconch.resources.names import check_name
 
-_TLS_LIFE = 3650 * defaults.DAY  # ends by rotation, not by age
+_TLS_LIFE = 3650 * defaults.DAY  # authorities end by rotation, not by age
 
 
 def utc(seconds: float) -> datetime.datetime:
-    """Epoch seconds as an aware time, without the fraction that certificates do not hold."""
+    """Epoch seconds as an aware time, without the fraction, which certificates cannot hold."""
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
 
 
 def subject(type: AuthorityType, cluster: str) -> x509.Name:
-    """The name of an authority: it binds the cluster and the kind of certificates."""
+    """The name of an authority: it binds the cluster and the kind of certificate."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.COMMON_NAME, cluster),
@@ -79,7 +79,7 @@ def new_authority(type: AuthorityType, cluster: str, now: float) -> CertAuthorit
 
 
 def trusted(authority: CertAuthority) -> TrustedAuthority:
-    """The public part."""
+    """The public part of ``authority``."""
     return TrustedAuthority(
         type=authority.type,
         cluster=authority.cluster,
@@ -95,7 +95,7 @@ def ca_pin(tls_cert: str) -> str:
 
 
 def pin_of(certificate: x509.Certificate) -> str:
-    """:func:`ca_pin` of a certificate that is loaded already."""
+    """:func:`ca_pin` of a certificate that has been loaded already."""
     info = certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

@@ -15,7 +15,7 @@ _NO_PASSWORD = serialization.NoEncryption()
 
 
 def new_ssh_key() -> tuple[Secret, str]:
-    """A new ed25519 key: private half as OpenSSH PEM, public half as one line ``ssh-ed25519 AAAA...``."""
+    """A new ed25519 key: the private half as OpenSSH PEM, the public half as one line ``ssh-ed25519 AAAA...``."""
     key = ed25519.Ed25519PrivateKey.generate()
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, _NO_PASSWORD)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
@@ -23,7 +23,7 @@ def new_ssh_key() -> tuple[Secret, str]:
 
 
 def new_tls_key() -> tuple[Secret, str]:
-    """A new ECDSA P-256 key: private half as PKCS#8 PEM, public half as SubjectPublicKeyInfo PEM."""
+    """A new ECDSA P-256 key: the private half as PKCS#8 PEM, the public half as SubjectPublicKeyInfo PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, _NO_PASSWORD)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -31,7 +31,7 @@ def new_tls_key() -> tuple[Secret, str]:
 
 
 def public_blob(line: str) -> bytes:
-    """The wire form (RFC 4253 section 6.6) inside one OpenSSH public key or certificate line. BadParameter."""
+    """The wire form (RFC 4253 section 6.6) in an OpenSSH public key or certificate line. BadParameter."""
     words = line.split()
     if len(words) < 2:
         raise BadParameter("A public key is one line like 'ssh-ed25519 AAAA...'.")
@@ -48,6 +48,6 @@ def public_blob(line: str) -> bytes:
 
 
 def blob_line(blob: bytes) -> str:
-    """One OpenSSH line ``type base64`` for a wire blob."""
+    """The OpenSSH line ``type base64`` for a wire blob."""
     length = int.from_bytes(blob[:4], "big")
     return f"{blob[4 : 4 + length].decode('ascii')} {base64.b64encode(blob).decode()}"

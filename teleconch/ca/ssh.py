@@ -1,7 +1,7 @@
 """OpenSSH certificates: issued and checked.
 
-Source: OpenSSH's PROTOCOL.certkeys. ``cryptography`` encodes, signs and verifies; what it leaves open is decided
-here: which key may sign (compared as raw blobs, never a certificate), principals, critical options, times.
+Source: OpenSSH's PROTOCOL.certkeys. ``cryptography`` encodes, signs and verifies. What it leaves open is decided here:
+which key may sign (compared as raw blobs, and never a certificate), principals, critical options and times.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PERMITS = ("permit-pty", "permit-port-forwarding", "permit-agent-forwarding", "p
 SOURCE_ADDRESS = b"source-address"
 
 _SUFFIX = b"-cert-v01@openssh.com"
-_KEY_FIELDS = {  # strings between nonce and serial
+_KEY_FIELDS = {  # the strings between nonce and serial
     b"ssh-ed25519": 1,
     b"ecdsa-sha2-nistp256": 2,
     b"ecdsa-sha2-nistp384": 2,
@@ -64,7 +64,7 @@ _BLOB_MAX = 64 * 1024
 
 def _public_key(line: str) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     try:
-        if is_certificate(public_blob(line)):  # cryptography would take the key out of it
+        if is_certificate(public_blob(line)):  # cryptography would extract the key from it
             raise ValueError("a certificate")
         key = load_ssh_public_key(line.encode())
     except (ValueError, UnsupportedAlgorithm):
@@ -124,7 +124,7 @@ def issue_user_cert(
     valid_before: float,
     serial: int,
 ) -> str:
-    """A user certificate as one line. Times in epoch seconds. BadParameter for a name that may not be a principal."""
+    """A user certificate as one line. Times are epoch seconds. BadParameter for a name that may not be a principal."""
     if authority.type != "user":
         raise BadParameter("User certificates are signed by the user authority only.")
     check_user_name(user)
@@ -146,7 +146,8 @@ def issue_user_cert(
 
 
 def host_names(uuid: str, nodename: str, cluster: str, addresses: Iterable[str]) -> tuple[str, ...]:
-    """Every name by which a host may be reached: UUID and nodename, each with and without cluster, and addresses."""
+    """Every name by which a host may be reached: its UUID and nodename, each with and without the cluster, and its
+    addresses."""
     names = [uuid, f"{uuid}.{cluster}", nodename, f"{nodename}.{cluster}", *addresses]
     return tuple(dict.fromkeys(name.lower() for name in names))
 
@@ -164,9 +165,9 @@ def issue_host_cert(
     serial: int,
     principals: tuple[str, ...] | None = None,
 ) -> str:
-    """A member host's certificate as one line. Names in lower case: that is how ssh asks for them.
+    """A member host's certificate as one line. Names are in lower case, as ssh looks for them.
 
-    ``principals`` are those of its names that it may have, all of them where it is ``None``.
+    ``principals`` are those of its names that it may have; ``None`` for all of them.
     """
     check_uuid(uuid)
     check_name(nodename, "Node name")
@@ -217,7 +218,7 @@ def _issue_host(
 
 
 def _take(blob: bytes, at: int) -> tuple[bytes, int]:
-    """One RFC 4251 string at ``at`` and the place behind it. ValueError where the blob ends early."""
+    """The RFC 4251 string at ``at``, and the position after it. ValueError if the blob ends early."""
     end = at + 4 + int.from_bytes(blob[at : at + 4], "big")
     if len(blob) < at + 4 or len(blob) < end:
         raise ValueError("truncated")
@@ -226,7 +227,7 @@ def _take(blob: bytes, at: int) -> tuple[bytes, int]:
 
 @frozen
 class _Raw:
-    """What is compared byte by byte: the key that signed and the algorithm of its signature."""
+    """What is compared byte by byte: the key that signed, and the algorithm of its signature."""
 
     signing_key: bytes
     signing_type: bytes
@@ -253,7 +254,7 @@ def _raw(blob: bytes) -> _Raw:
 
 
 def is_certificate(blob: bytes) -> bool:
-    """Whether a key blob says that it is an OpenSSH certificate."""
+    """Whether a key blob claims to be an OpenSSH certificate."""
     try:
         return _take(blob, 0)[0].endswith(_SUFFIX)
     except ValueError:
@@ -262,9 +263,10 @@ def is_certificate(blob: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def _signed(blob: bytes) -> SSHCertificate:
-    """What ``blob`` says, once it is proved that the authority named in it signed it; who that is, and what it says, is
-    for the caller to judge anew each time. Remembered, since a client shows its certificate twice in a login, first
-    without its own signature. Errors are not. ValueError, UnsupportedAlgorithm, InvalidSignature, TrustError.
+    """The certificate in ``blob``, if the authority named in it did sign it. Whether to trust that authority, and what
+    the certificate says, the caller must judge each time. Results are remembered, since a client shows its certificate
+    twice in a login, first without its own signature; errors are not. ValueError, UnsupportedAlgorithm,
+    InvalidSignature, TrustError.
     """
     certificate = load_ssh_public_identity(blob_line(blob).encode())
     if not isinstance(certificate, SSHCertificate):
@@ -274,7 +276,7 @@ def _signed(blob: bytes) -> SSHCertificate:
 
 
 def _load(blob: bytes, authorities: Iterable[TrustedAuthority], type: str) -> tuple[SSHCertificate, TrustedAuthority]:
-    """The certificate, signature verified, and the authority that signed it. TrustError otherwise."""
+    """The certificate, with its signature verified, and the authority that signed it. TrustError otherwise."""
     if len(blob) > _BLOB_MAX:
         raise TrustError("The certificate is larger than any that this cluster issues.")
     try:
@@ -341,7 +343,7 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _attributes(extensions: Mapping[bytes, bytes]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Roles and traits. ValueError (json's included) where they are not what :func:`issue_user_cert` writes."""
+    """Roles and traits. ValueError (json's included) if they are not what :func:`issue_user_cert` writes."""
     roles = json.loads(extensions.get(ROLES, b'{"roles": []}'))
     traits = json.loads(extensions.get(TRAITS, b"{}"))
     if not isinstance(roles, dict) or not isinstance(traits, dict):
@@ -352,9 +354,9 @@ def _attributes(extensions: Mapping[bytes, bytes]) -> tuple[tuple[str, ...], dic
 def check_user_certificate(
     blob: bytes, *, authorities: Iterable[TrustedAuthority], login: str, now: float, source_ip: str | None
 ) -> SSHIdentity:
-    """Who presents this certificate to log in as ``login``. AccessDenied with a sentence for any flaw.
+    """The identity that this certificate proves, for a login as ``login``. AccessDenied, with a sentence, for any flaw.
 
-    That the peer owns the certificate's key is for the caller to verify (RFC 4252 section 7).
+    The caller must verify that the peer owns the certificate's key (RFC 4252 section 7).
     """
     try:
         certificate, authority = _load(blob, authorities, "user")
@@ -399,7 +401,7 @@ def check_user_certificate(
 
 
 def check_host_certificate(blob: bytes, *, authorities: Iterable[TrustedAuthority], host: str, now: float) -> None:
-    """That a server with this host certificate is ``host``. TrustError with a sentence otherwise."""
+    """TrustError, with a sentence, unless a server with this host certificate is ``host``."""
     if not is_certificate(blob):
         raise TrustError(
             f"{host} shows a plain host key, not a certificate of this cluster: it is not a member, or"
@@ -423,7 +425,7 @@ def check_host_certificate(blob: bytes, *, authorities: Iterable[TrustedAuthorit
 
 @frozen
 class CertificateSummary:
-    """What a certificate says, unchecked: for display only. Times in epoch seconds."""
+    """What a certificate says, unchecked: for display only. Times are epoch seconds."""
 
     valid_after: float
     valid_before: float
@@ -433,7 +435,7 @@ class CertificateSummary:
 
 
 def certificate_summary(blob: bytes) -> CertificateSummary:
-    """Read a certificate for display. BadParameter if it is none."""
+    """Read a certificate for display. BadParameter if it is not one."""
     try:
         certificate = load_ssh_public_identity(blob_line(blob).encode())
     except (ValueError, UnsupportedAlgorithm):

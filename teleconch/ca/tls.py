@@ -1,7 +1,8 @@
 """TLS certificates of hosts and users: issued and checked.
 
-Subject: CN is the user name or the host UUID, one O per role. The issuer (:func:`teleconch.ca.authority.subject`)
-says cluster and kind, so an identity's cluster is that of the authority that signed, never one that the peer claims.
+In the subject, CN is the user name or the host UUID, with one O per role. The issuer
+(:func:`teleconch.ca.authority.subject`) names the cluster and the kind, so an identity's cluster is that of the
+authority that signed, never one that the peer claims.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.identity import ApiIdentity
 from teleconch.resources.names import check_name, check_user_name, check_uuid
 
-# The roles that serve TLS. A node names its own addresses when it joins: were its certificate one for servers, it could
-# name a proxy's and be believed by whoever types a password there.
+# The roles that serve TLS. A node names its own addresses when it joins. If its certificate were valid for servers, it
+# could name a proxy's address, and whoever types a password there would trust it.
 _SERVERS: Final = frozenset(("auth", "proxy"))
 
 
@@ -113,9 +114,9 @@ def issue_host_tls(
     valid_before: float,
     serial: int,
 ) -> str:
-    """A host's certificate in PEM: for clients, and where it has a role that serves TLS (auth, proxy) for servers.
+    """A host's certificate in PEM: for clients and, if it has a role that serves TLS (auth, proxy), also for servers.
 
-    ``dns_names`` may hold IP addresses. Epoch seconds.
+    ``dns_names`` may hold IP addresses. Times are epoch seconds.
     """
     if authority.type != "host":
         raise BadParameter("Host certificates are signed by the host authority only.")
@@ -133,7 +134,7 @@ def issue_user_tls(
     valid_before: float,
     serial: int,
 ) -> str:
-    """A user's client certificate in PEM. Epoch seconds."""
+    """A user's client certificate in PEM. Times are epoch seconds."""
     if authority.type != "user":
         raise BadParameter("User certificates are signed by the user authority only.")
     check_user_name(user)
@@ -185,7 +186,8 @@ def _names(certificate: x509.Certificate) -> tuple[str, tuple[str, ...]]:
 
 
 def identity_of(cert_der: bytes, authorities: Iterable[TrustedAuthority], now: float) -> ApiIdentity:
-    """Who owns a peer's TLS certificate. TrustError unless one of ``authorities`` signed it and it is valid now."""
+    """The owner of a peer's TLS certificate. TrustError unless one of ``authorities`` signed it and it is valid at
+    ``now``."""
     try:
         certificate = x509.load_der_x509_certificate(cert_der)
         issuer = certificate.issuer
@@ -222,8 +224,8 @@ def identity_of(cert_der: bytes, authorities: Iterable[TrustedAuthority], now: f
 def verify_auth_server(chain: Sequence[bytes], pins: Sequence[str], now: float) -> tuple[str, str]:
     """First contact: the cluster's name and its host authority (PEM), from the DER chain that a server showed.
 
-    With ``pins``, the authority's public key must match one of them; without, it is believed (the caller warns).
-    TrustError for another pin or a broken chain; ClockSkew where the certificate's life says that this clock is off.
+    With ``pins``, the authority's public key must match one of them; without, it is trusted (and the caller warns).
+    TrustError for another pin or a broken chain; ClockSkew if the certificate's lifetime shows that this clock is off.
     """
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
