@@ -1,4 +1,4 @@
-"""What every store offers: keys such as ``/users/alice`` with bytes, an optional end, and a revision."""
+"""What every store offers: keys such as ``/users/alice``, each with bytes, an optional expiry and a revision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._@:+-]+)*/", re.ASCII)
 
 @frozen
 class Item:
-    """``expires`` in epoch seconds: from then on the item does not exist. ``revision`` grows with each commit."""
+    """``expires`` is in epoch seconds: from then on the item does not exist. ``revision`` grows with each commit."""
 
     key: str
     value: bytes = field(repr=False)
@@ -35,7 +35,7 @@ class Item:
 
 @frozen
 class Event:
-    """One change: ``item`` as it is now, or ``None`` when it is gone (deleted or expired)."""
+    """One change: ``item`` as it is now, or ``None`` if it is gone (deleted or expired)."""
 
     key: str
     item: Item | None
@@ -44,7 +44,7 @@ class Event:
 
 @frozen
 class Put:
-    """Write an item whole. ``expect``: ``None`` for any state, :data:`ABSENT`, :data:`EXISTS`, or a revision."""
+    """Write an item as a whole. ``expect``: ``None`` for any state, :data:`ABSENT`, :data:`EXISTS`, or a revision."""
 
     key: str
     value: bytes = field(repr=False)
@@ -54,7 +54,7 @@ class Put:
 
 @frozen
 class Delete:
-    """Remove an item; one that is not there is no error unless ``expect`` says so."""
+    """Remove an item. It is not an error if there is none, unless ``expect`` says so."""
 
     key: str
     expect: int | None = None
@@ -62,7 +62,7 @@ class Delete:
 
 @frozen
 class Check:
-    """Change nothing, but let the commit fail unless the item is as expected."""
+    """Change nothing, but make the commit fail unless the item is as expected."""
 
     key: str
     expect: int
@@ -72,37 +72,37 @@ Change = Put | Delete | Check
 
 
 class Watch(Protocol):
-    """Changes below a prefix, in order, from the moment it was made."""
+    """Changes below a prefix, in order, from the moment the watch was made."""
 
     async def events(self) -> tuple[Event, ...]:
-        """Waits for at least one change. Unavailable when the watch has ended: this watcher was too slow and missed
-        something, or the store was closed. One caller at a time."""
+        """Wait for at least one change. Unavailable if the watch has ended: this watcher was too slow and missed
+        something, or the store was closed. Only one caller at a time."""
 
     def stop(self) -> None:
-        """Tell nothing more; a waiting :meth:`events` ends with Unavailable. Idempotent."""
+        """End the watch; a waiting :meth:`events` raises Unavailable. Idempotent."""
 
 
 class Backend(Protocol):
-    """A store. Unavailable (with a sentence) from any method when the store cannot do its work.
+    """A store. Any method raises Unavailable (with a sentence) when the store cannot do its work.
 
-    A change that was answered survives ``kill -9``; one that was answered with an error did not happen, except that
+    A change whose method has returned survives ``kill -9``. A change whose method raised did not happen, except that
     after Unavailable it may have.
     """
 
     async def commit(self, *changes: Change) -> int:
-        """All the changes or none, at one revision, which it gives. CompareFailed where an ``expect`` is not met."""
+        """Make all the changes or none. Returns their one revision. CompareFailed if an ``expect`` is not met."""
 
     async def create(self, key: str, value: bytes, expires: float | None = None) -> int:
-        """A new item. Gives its revision. AlreadyExists."""
+        """Write a new item. Returns its revision. AlreadyExists."""
 
     async def put(self, key: str, value: bytes, expires: float | None = None) -> int:
-        """Write an item, new or not."""
+        """Write an item, new or not. Returns its revision."""
 
     async def update(self, key: str, value: bytes, expires: float | None = None) -> int:
-        """Write an item that exists. NotFound."""
+        """Write an item that exists. Returns its revision. NotFound."""
 
     async def compare_and_swap(self, key: str, revision: int, value: bytes, expires: float | None = None) -> int:
-        """Write an item that is still as it was read (``revision``). CompareFailed."""
+        """Write an item if it is still at ``revision``, as it was read. Returns the new revision. CompareFailed."""
 
     async def get(self, key: str) -> Item:
         """One item. NotFound."""
@@ -111,27 +111,28 @@ class Backend(Protocol):
         """One item, or ``None``."""
 
     async def range(self, prefix: str, after: str = "", limit: int = RANGE_MAX) -> tuple[Item, ...]:
-        """Items in order of key, below ``prefix`` (which ends in ``/``) and behind the key ``after``; at most
-        ``limit``, and never more than :data:`RANGE_MAX`."""
+        """Items below ``prefix`` (which ends in ``/``) and after the key ``after``, in order of key; at most ``limit``,
+        and never more than :data:`RANGE_MAX`."""
 
     def all(self, prefix: str) -> AsyncIterator[Item]:
-        """Every item below ``prefix``, read in several ranges: each is current, all together no snapshot."""
+        """Every item below ``prefix``, read in several ranges. Each range is current; together they are not a
+        snapshot."""
 
     async def delete(self, key: str) -> None:
         """Remove an item. NotFound."""
 
     async def watch(self, prefix: str, limit: int = 4096) -> Watch:
-        """Changes below ``prefix`` from now on; at most ``limit`` wait, then the watch ends."""
+        """Watch the changes below ``prefix`` from now on. When more than ``limit`` changes wait, the watch ends."""
 
     async def sweep(self) -> int:
-        """Remove what has expired, and tell the watchers. Gives how many."""
+        """Remove what has expired, and tell the watchers. Returns how many items that were."""
 
     async def close(self) -> None:
-        """Finish what was begun, refuse what comes later. Idempotent."""
+        """Finish what has begun, and refuse what comes later. Idempotent."""
 
 
 def check_changes(changes: tuple[Change, ...]) -> None:
-    """BadParameter for changes that no store takes."""
+    """BadParameter for changes that no store accepts."""
     if not 0 < len(changes) <= CHANGES_MAX:
         raise BadParameter(f"A commit holds 1 to {CHANGES_MAX} changes, not {len(changes)}.")
     if len({change.key for change in changes}) != len(changes):
@@ -157,7 +158,7 @@ def check_prefix(prefix: str) -> None:
 
 
 def is_met(expect: int | None, revision: int) -> bool:
-    """Whether an expectation holds for the revision found (:data:`ABSENT` where there is no item)."""
+    """Whether an expectation holds for the revision found (:data:`ABSENT` if there is no item)."""
     if expect is None:
         return True
     if expect == EXISTS:

@@ -1,4 +1,4 @@
-"""The store that forgets: for tests, and the model that the others are compared with."""
+"""A store in memory: for tests, and the model that the others are compared with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from teleconch.errors import Unavailable
 
 
 class MemoryBackend(Store):
-    """A dictionary and its keys in order. ``now`` gives epoch seconds."""
+    """A dictionary and its keys in order. ``now`` returns epoch seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -1,7 +1,7 @@
-"""The store on one SQLite file: WAL, ``synchronous=FULL``, one thread that writes and one that reads.
+"""A store in one SQLite file: WAL, ``synchronous=FULL``, one thread that writes and one that reads.
 
-Writes that wait for the disk are grouped: the next transaction takes all of them, and each is answered after that
-transaction is durable. A lock file keeps a second process away.
+Writes that wait for the disk are grouped: the next transaction takes all of them, and each is answered once that
+transaction is durable. A locked file keeps other processes out.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ _Read = Callable[[sqlite3.Connection], tuple[Item, ...]]
 
 
 class SqliteBackend(Store):
-    """State in the file ``path`` (0600; its folder is made with 0700). ``now`` gives epoch seconds.
+    """State in the file ``path`` (0600; its folder is made with 0700). ``now`` returns epoch seconds.
 
-    Unavailable when the file cannot be opened: used by another process, damaged, of a newer version, read-only.
+    Unavailable if the file cannot be used: another process uses it, or it is damaged, of a newer version, or read-only.
     """
 
     def __init__(self, path: str | os.PathLike[str], reactor: IReactorFromThreads, now: Callable[[], float]) -> None:
@@ -120,7 +120,7 @@ class SqliteBackend(Store):
 
     async def range(self, prefix: str, after: str = "", limit: int = RANGE_MAX) -> tuple[Item, ...]:
         check_prefix(prefix)
-        # "0" follows "/" in the order of keys, so [prefix, end) is just what begins with the prefix.
+        # "0" follows "/" in the order of keys, so [prefix, end) holds exactly the keys that begin with the prefix.
         bounds = (prefix, prefix[:-1] + "0", after, self._now(), max(0, min(limit, RANGE_MAX)))
 
         def read(db: sqlite3.Connection) -> tuple[Item, ...]:
@@ -160,7 +160,8 @@ class SqliteBackend(Store):
     # In the writer's thread
 
     def _write(self, jobs: Sequence[_Write | _Sweep]) -> Sequence[_Written | Exception]:
-        """All the jobs in one transaction. A job whose expectations fail changes nothing and does not harm others."""
+        """Do all the jobs in one transaction. A job whose expectations fail changes nothing and does not affect the
+        others."""
         before = self._revision
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -179,7 +180,7 @@ class SqliteBackend(Store):
 
     def _roll_back(self, revision: int) -> None:
         self._revision = revision
-        with contextlib.suppress(sqlite3.Error):  # there may be no transaction any more
+        with contextlib.suppress(sqlite3.Error):  # there may no longer be a transaction
             self._db.execute("ROLLBACK")
 
     def _apply(self, job: _Write | _Sweep) -> _Written | Exception:

@@ -10,7 +10,7 @@ from typing import Final
 
 from teleconch.errors import Unavailable
 
-SCHEMA_VERSION: Final = 1  # as PRAGMA user_version; raise it with each change of the tables
+SCHEMA_VERSION: Final = 1  # in PRAGMA user_version; raise it with each change of the tables
 _APPLICATION_ID: Final = 0x7E1EC04C
 BUSY_MILLISECONDS: Final = 5000  # a backup program may hold the file for a moment
 _TABLES: Final = """
@@ -22,7 +22,7 @@ INSERT INTO counter VALUES (0);
 
 
 def unusable(name: str, path: Path) -> str:
-    """What an SQLite error (its name, ``SQLITE_FULL``) means for who runs the auth server."""
+    """What an SQLite error (by its name, such as ``SQLITE_FULL``) means for whoever runs the auth server."""
     if name == "SQLITE_FULL":
         return f"The state in {path} cannot be written: the disk is full. Free some space; then try again."
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN")):
@@ -35,7 +35,7 @@ def unusable(name: str, path: Path) -> str:
 
 
 def lock(path: Path) -> int:
-    """An exclusive lock that ends with this process, however it ends. BlockingIOError."""
+    """Take an exclusive lock, which ends with this process, however that ends. BlockingIOError if it is taken."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,7 +46,8 @@ def lock(path: Path) -> int:
 
 
 def make_private(path: Path) -> None:
-    """The file itself, before SQLite makes it with the umask's mode: its ``-wal`` and ``-shm`` copy that mode."""
+    """Make the file itself private, before SQLite makes it with the umask's mode: its ``-wal`` and ``-shm`` get that
+    mode."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
@@ -60,7 +61,7 @@ def make_private(path: Path) -> None:
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> int:
-    """Set up the connection, and the tables where the file is new. Gives the last revision. Unavailable."""
+    """Set up the connection and, in a new file, the tables. Returns the last revision. Unavailable."""
     db.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()

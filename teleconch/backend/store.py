@@ -1,4 +1,4 @@
-"""What the stores share: the simple operations, each made of one commit or one range."""
+"""What the stores share: the simple operations, each made of one commit or one read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teleconch.errors import AlreadyExists, CompareFailed, NotFound
 
 
 class Store:
-    """Base of the stores. A store itself has ``commit``, ``find``, ``range``, ``watch``, ``sweep`` and ``close``."""
+    """The base of the stores. Each store adds ``commit``, ``find``, ``range``, ``watch``, ``sweep`` and ``close``."""
 
     async def commit(self, *changes: Change) -> int:
         raise NotImplementedError

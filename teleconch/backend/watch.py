@@ -1,4 +1,4 @@
-"""Watches: each has a bounded queue of changes; one that falls behind is ended rather than fed."""
+"""Watches: each has a bounded queue of changes; a watch that falls behind is ended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class QueuedWatch:
             self._wake()
 
     def end(self, sentence: str) -> None:
-        """Nothing more will come, for this reason. What waits is dropped."""
+        """End the watch, for the reason in ``sentence``. Waiting changes are dropped."""
         if self._ended is None:
             self._ended = sentence
             self._events.clear()
@@ -80,12 +80,12 @@ class Watches:
         return watch
 
     def tell(self, events: Iterable[Event]) -> None:
-        """Some changes, oldest first."""
+        """Queue some changes for every watch, oldest first."""
         events = tuple(events)
         for watch in tuple(self._watches):
             watch.tell(events)
 
     def close(self) -> None:
-        """End all of them."""
+        """End all watches."""
         for watch in tuple(self._watches):
             watch.end(_CLOSED)
