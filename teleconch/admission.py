@@ -1,9 +1,9 @@
-"""Who may connect: counts of connections in total, by source, and by identity once it is known.
+"""Who may connect: counts connections in total, by source, and by identity once that is known.
 
-The listeners of SSH, HTTPS and the auth API share this. A connection of which nobody knows whose it is waits at a step:
-it has said nothing, or it speaks, or it has keys. Each step has a queue of its own, so a crowd that says nothing cannot
-push out anyone who has come further. In a queue that is full, the source that has most connections loses its oldest
-one: people who mean to log in are done within a second, and one source cannot push out another.
+The listeners of SSH, HTTPS and the auth API share this. A connection whose owner is unknown waits at a step: it has
+said nothing, or it speaks, or it has keys. Each step has its own queue, so a crowd that says nothing cannot push out
+anyone who has come further. When a queue is full, the source with the most connections loses its oldest one: a real
+login is done within a second, and one source cannot push out another.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from attrs import frozen
 from twisted.logger import Logger
 
-_QUIET_SECONDS: Final = 60.0  # between two log lines about refused connections
+_QUIET_SECONDS: Final = 60.0  # between log lines about refused connections
 
 
 class Connecting(Protocol):
-    """A connection, as far as it concerns admission."""
+    """What admission needs of a connection."""
 
     def abortConnection(self) -> None: ...
 
@@ -29,8 +29,8 @@ _C = TypeVar("_C")
 
 
 def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, or the /64 from which an IPv6 host can take as many addresses as it
-    likes; empty for all that is neither."""
+    """What counts as one source: an IPv4 address, or an IPv6 /64, in which one host can have as many addresses as it
+    likes; empty for anything else."""
     try:
         parsed = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -48,7 +48,7 @@ def _source(address: Any) -> str:
 
 @frozen
 class Room:
-    """How many may be in one queue, and how many of one source among them."""
+    """How many may be in one queue in total, and how many of one source."""
 
     total: int
     per_source: int
@@ -56,10 +56,11 @@ class Room:
 
 @frozen
 class Bounds:
-    """``steps`` are those of connections that nobody is known to own, the first one first.
+    """``steps`` are those of connections whose owner is unknown, in order.
 
-    0 for ``per_source`` or ``per_identity``: no bound. With ``oldest_goes`` an identity that has too many loses its
-    oldest one, and the one that has most does where all are too many; otherwise the new one is refused.
+    0 for ``per_source`` or ``per_identity`` means no bound. With ``oldest_goes``, an identity with too many loses its
+    oldest connection; if there are too many in all, the identity with the most does. Otherwise the new connection is
+    refused.
     """
 
     connections: int
@@ -70,13 +71,13 @@ class Bounds:
 
 
 class Queue(Generic[_C]):
-    """Those that wait at one step, by source, oldest first."""
+    """The connections that wait at one step, by source, oldest first."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._source_of: dict[_C, str] = {}
         self._by_source: dict[str, dict[_C, None]] = {}
-        self._crowds: dict[int, dict[str, None]] = {}  # so many -> the sources that have so many
+        self._crowds: dict[int, dict[str, None]] = {}  # count -> the sources with that count
         self._most = 0
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class Queue(Generic[_C]):
         return self._source_of[one]
 
     def add(self, one: _C, source: str) -> _C | None:
-        """``one`` waits from now on. Returns the one that has to go for it, which stays until it is removed."""
+        """``one`` waits from now on. Returns the one that has to make room, which stays until it is removed."""
         self._source_of[one] = source
         here = self._by_source.setdefault(source, {})
         here[one] = None
@@ -101,7 +102,7 @@ class Queue(Generic[_C]):
         return next(iter(here))
 
     def remove(self, one: _C) -> str | None:
-        """``one`` waits no more. Returns its source, or ``None`` where it did not wait here."""
+        """``one`` no longer waits. Returns its source, or ``None`` if it did not wait here."""
         source = self._source_of.pop(one, None)
         if source is not None:
             here = self._by_source[source]
@@ -124,7 +125,7 @@ class Queue(Generic[_C]):
 
 
 class Admission:
-    """Counts one listener's connections against its :class:`Bounds`. ``service`` is whose they are, for the log."""
+    """Counts one listener's connections against its :class:`Bounds`. ``service`` names the listener in the log."""
 
     log = Logger()
 
@@ -135,11 +136,12 @@ class Admission:
         self._sources: dict[Connecting, str] = {}
         self._by_source: Counter[str] = Counter()
         self._steps: tuple[Queue[Connecting], ...] = tuple(Queue(room) for room in bounds.steps)
-        self._step: dict[Connecting, int] = {}  # of those that wait
+        self._step: dict[Connecting, int] = {}  # of the connections that wait
         known = bounds.connections
         if bounds.oldest_goes:
-            known = max(1, known - sum(room.total for room in bounds.steps))  # so that they never keep others out
-        # Those whose owner is known: what a source is to the steps, an identity is to them.
+            # Less what may wait, so that waiting connections cannot keep these out.
+            known = max(1, known - sum(room.total for room in bounds.steps))
+        # The connections whose owner is known, by identity instead of by source.
         self._known: Queue[Connecting] = Queue(Room(known, bounds.per_identity or known))
         self._silent_until = float("-inf")
         self._unlogged = 0
@@ -148,11 +150,11 @@ class Admission:
         return len(self._sources)
 
     def waiting(self) -> int:
-        """How many connections are nobody's yet."""
+        """How many connections have no known owner yet."""
         return len(self._step)
 
     def may_connect(self, address: Any) -> bool:
-        """Whether a new connection from ``address`` is taken at all."""
+        """Whether a new connection from ``address`` is accepted at all."""
         bounds = self._bounds
         if len(self._sources) >= bounds.connections:
             return self._refuse("there are too many connections", _source(address))
@@ -161,14 +163,14 @@ class Admission:
         return True
 
     def connected(self, connection: Connecting, address: Any) -> None:
-        """A new connection, which waits at the first step."""
+        """Add a new connection, which waits at the first step."""
         source = _source(address)
         self._sources[connection] = source
         self._by_source[source] += 1
         self._wait(connection, 0, source)
 
     def advanced(self, connection: Connecting, step: int) -> None:
-        """``connection`` waits at this step from now on, unless it does not wait any more."""
+        """``connection`` waits at this step from now on, unless it no longer waits."""
         before = self._step.get(connection)
         if before is not None and before != step:
             source = self._steps[before].remove(connection)
@@ -185,7 +187,8 @@ class Admission:
             leaving.abortConnection()
 
     def authenticated(self, connection: Connecting, identity: str) -> bool:
-        """``connection`` is ``identity``'s; False where that has too many and the oldest does not make room."""
+        """``connection`` belongs to ``identity``. Returns False if there are too many and no older one makes
+        room."""
         self._stop_waiting(connection)
         leaving = self._known.add(connection, identity)
         if leaving is None:
@@ -199,7 +202,7 @@ class Admission:
         return True
 
     def used(self, connection: Connecting) -> None:
-        """``connection`` counts as its identity's newest: those that do nothing go first."""
+        """``connection`` counts as its identity's newest from now on, so that idle ones go first."""
         identity = self._known.remove(connection)
         if identity is not None:
             self._known.add(connection, identity)

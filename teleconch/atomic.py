@@ -1,7 +1,7 @@
-"""Files that are whole or not there: written aside, synced, and renamed into place.
+"""Files that are complete or not there at all: written under another name, synced, and renamed into place.
 
-``kill -9``, a full disk or a lost machine leave the old file or the new one. What was written aside may be left, as
-``.aside-*`` in the same folder, open to its owner only as far as the file would be.
+``kill -9``, a full disk or a lost machine leave either the old file or the new one. The file in progress may be left as
+``.aside-*`` in the same folder, readable to no more people than the file would be.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ ASIDE: Final = ".aside-"
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace ``path`` by a new file of ``mode``, less the umask, from its first moment; on disk when this returns.
+    """Replace ``path`` with a new file, which has ``mode``, less the umask, from the start. It is on disk when this
+    returns.
 
-    A link at ``path`` is replaced, not followed. OSError with ``path``: then what was there before is there still.
+    A link at ``path`` is replaced, not followed. OSError, with ``path``: then the old file is still there.
     """
     with _about(path):
         aside = _write_aside(path, data, mode)
@@ -32,7 +33,8 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def write_first(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """The same, where there is no file yet. FileExistsError where another was first; a rename would take its place."""
+    """The same if there is no file yet. FileExistsError if somebody else was first; a rename would replace their
+    file."""
     with _about(path):
         aside = _write_aside(path, data, mode)
         try:
@@ -43,7 +45,7 @@ def write_first(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def write_link(path: Path, target: str) -> None:
-    """Make ``path`` a symbolic link to ``target``, in one step; what was there before is replaced. OSError."""
+    """Make ``path`` a symbolic link to ``target``, in one step, replacing what was there. OSError."""
     with _about(path):
         aside = _aside(path)
         os.symlink(target, aside)
@@ -56,7 +58,8 @@ def write_link(path: Path, target: str) -> None:
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:
-    """``path`` and what is missing above it. A folder that is there stays as it is. FileExistsError where a file is."""
+    """Make ``path`` and any missing parents. A folder that is already there stays as it is. FileExistsError if a file
+    is there."""
     if path.is_dir():
         return
     make_directory(path.parent, mode)
@@ -69,7 +72,7 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Remove what writers that were killed have left aside. Call it where nobody else writes. OSError."""
+    """Remove what killed writers have left behind. Call it only when nobody else is writing. OSError."""
     for left in directory.glob(f"{ASIDE}*"):
         left.unlink(missing_ok=True)
 
@@ -93,20 +96,20 @@ def _write_aside(path: Path, data: bytes, mode: int) -> Path:
 
 
 def _remove(aside: Path) -> None:
-    with suppress(OSError):  # what went wrong before is what is told
+    with suppress(OSError):  # the first error is the one to report
         os.unlink(aside)
 
 
 def _sync_directory(path: Path) -> None:
-    """So that the new name is on disk, too."""
+    """Make sure that the new name is on disk, too."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # a folder that may be written, and not be read
+    except PermissionError:  # a folder that may be written but not read
         return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that does not sync folders
+        if error.errno != errno.EINVAL:  # EINVAL: a file system that does not sync folders
             raise
     finally:
         os.close(descriptor)
@@ -114,7 +117,7 @@ def _sync_directory(path: Path) -> None:
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Errors are about ``path``: nobody knows the name aside."""
+    """Make errors name ``path``: nobody knows the temporary name."""
     try:
         yield
     except OSError as error:

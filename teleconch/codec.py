@@ -10,7 +10,7 @@ uint32 = _U32.pack
 
 
 def string(data: bytes) -> bytes:
-    """``data`` behind its length."""
+    """``data`` preceded by its length (uint32)."""
     return _U32.pack(len(data)) + data
 
 
@@ -19,7 +19,7 @@ def boolean(value: object) -> bytes:
 
 
 def mpint(magnitude: bytes) -> bytes:
-    """A number that is not negative, from its big-endian bytes, as ``mpint``."""
+    """The ``mpint`` of a number that is not negative, given as big-endian bytes."""
     magnitude = magnitude.lstrip(b"\0")
     if magnitude and magnitude[0] & 0x80:
         magnitude = b"\0" + magnitude
@@ -31,11 +31,11 @@ def name_list(names: tuple[bytes, ...]) -> bytes:
 
 
 class Malformed(Exception):
-    """Bytes are not what their format says."""
+    """Bytes do not follow their format."""
 
 
 class Reader:
-    """Reads fields from front to back; bytes that do not fit raise :attr:`problem`."""
+    """Reads fields in order; bytes that do not fit raise :attr:`problem`."""
 
     __slots__ = ("_at", "_data")
 
@@ -91,6 +91,6 @@ class Reader:
         return value
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Raise unless everything has been read."""
         if self._at != len(self._data):
             raise self.problem("a message is longer than its fields")

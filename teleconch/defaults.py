@@ -14,11 +14,11 @@ MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86400
 
-HOST_CERT_TTL: Final = 30 * DAY  # renewed at half of it
+HOST_CERT_TTL: Final = 30 * DAY  # renewed at half of this
 USER_CERT_TTL: Final = 12 * HOUR
 USER_CERT_TTL_MIN: Final = MINUTE
 USER_CERT_TTL_MAX: Final = 30 * HOUR  # what a login may ask for; `tctl auth sign` may go further
-BACKDATE: Final = MINUTE  # certificates begin this long before they were issued, for clocks that are late
+BACKDATE: Final = MINUTE  # certificates begin this long before they are issued, for clocks that are behind
 
 JOIN_TOKEN_TTL: Final = 30 * MINUTE
 SIGNUP_TOKEN_TTL: Final = HOUR
@@ -28,9 +28,9 @@ CLOCK_SKEW_MAX: Final = MINUTE
 PING_INTERVAL: Final = 60
 OFFLINE_AFTER_PINGS: Final = 2.5
 PRESENCE_TTL: Final = 10 * MINUTE
-FIRST_PING_WITHIN: Final = 6 * HOUR  # of the join; the membership of a node that stays silent ends
-JOINS_AT_ONCE: Final = 256  # with one token from one address ...
-JOINS_PER_SECOND: Final = 1.0  # ... and then at this pace; hosts that have to wait try again by themselves
+FIRST_PING_WITHIN: Final = 6 * HOUR  # of the join; otherwise the node's membership ends
+JOINS_AT_ONCE: Final = 256  # hosts with one token from one address ...
+JOINS_PER_SECOND: Final = 1.0  # ... and then at this rate; hosts that have to wait retry by themselves
 
 LOCKOUT_ATTEMPTS: Final = 5
 LOCKOUT_WINDOW: Final = 30 * MINUTE
@@ -38,7 +38,7 @@ LOCKOUT_DURATION: Final = 20 * MINUTE
 PASSWORD_MIN: Final = 8
 PASSWORD_MAX: Final = 72  # bcrypt reads no more
 
-BACKOFF_FIRST: Final = 0.5  # first wait before trying again; doubles, with full jitter
+BACKOFF_FIRST: Final = 0.5  # the first wait before a retry; it doubles, with full jitter
 BACKOFF_MAX: Final = 30.0
 
 MAX_CONNECTIONS: Final = 15000  # per listener

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 
 
 def quoted(value: object) -> str:
-    """``value`` in quotation marks, for a sentence that a person reads: text as they typed it, a backslash as one; what
-    is not printable as an escape. Anything but text is shown as Python does."""
+    """``value`` in quotation marks, for a sentence that a person reads. A string is shown as it was typed, with a
+    single backslash for a backslash and escapes for unprintable characters. Anything else is shown as Python does."""
     if not isinstance(value, str):
         return repr(value)
     mark = '"' if "'" in value and '"' not in value else "'"
     if not value.isprintable():
-        from teleconch.text import shown  # rare; programs that start with each session import this module
+        from teleconch.text import shown  # rarely needed, and programs that start with each session import this module
 
         value = shown(value)
     return f"{mark}{value}{mark}"
 
 
 class TeleconchError(Exception):
-    """Something was refused or failed. ``str(error)`` is a whole sentence for the person who reads it."""
+    """Something was refused or failed. ``str(error)`` is a complete sentence for the person who reads it."""
 
     code = "error"
 
@@ -34,19 +34,19 @@ class NotFound(TeleconchError):
 
 
 class AlreadyExists(TeleconchError):
-    """What was to be made exists already."""
+    """The thing to be made exists already."""
 
     code = "already-exists"
 
 
 class CompareFailed(TeleconchError):
-    """The stored value changed since it was read: read again and decide again."""
+    """The stored value has changed since it was read: read again and decide again."""
 
     code = "compare-failed"
 
 
 class BadParameter(TeleconchError):
-    """A given value is not one that can be used."""
+    """A value that was given cannot be used."""
 
     code = "bad-parameter"
 
@@ -58,7 +58,7 @@ class AccessDenied(TeleconchError):
 
 
 class LimitExceeded(TeleconchError):
-    """Too many or too much; what was asked for may work later."""
+    """Too many or too much; the request may work later."""
 
     code = "limit-exceeded"
 
@@ -70,7 +70,7 @@ class ClockSkew(TeleconchError):
 
 
 class TrustError(TeleconchError):
-    """A peer could not prove that it is who it says: wrong pin, unknown authority, bad certificate."""
+    """A peer could not prove who it is: wrong pin, unknown authority, bad certificate."""
 
     code = "trust"
 
@@ -82,7 +82,7 @@ class AlreadyJoined(TeleconchError):
 
 
 class ConnectionProblem(TeleconchError):
-    """A peer could not be reached, or the connection broke. Trying again can help."""
+    """A peer could not be reached, or the connection broke. Another attempt may succeed."""
 
     code = "connection"
 
@@ -94,8 +94,8 @@ class Unavailable(TeleconchError):
 
 
 class ConfigError(TeleconchError):
-    """A configuration file has errors. ``problems`` holds each as ``(file, line, sentence)``, and so does
-    ``warnings`` what is only odd."""
+    """A configuration file has errors. ``problems`` holds them as ``(file, line, sentence)``; ``warnings`` holds what
+    is only odd, in the same form."""
 
     code = "config"
 
@@ -110,7 +110,7 @@ def _kinds(base: type[TeleconchError]) -> list[type[TeleconchError]]:
 
 
 def from_code(code: str, message: str) -> TeleconchError:
-    """The error that a peer told by ``code``; an unknown code is a plain :class:`TeleconchError`."""
+    """The error that a peer reported by ``code``; an unknown code becomes a plain :class:`TeleconchError`."""
     for kind in _kinds(TeleconchError):
         if kind.code == code and kind is not ConfigError:
             return kind(message)

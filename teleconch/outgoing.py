@@ -1,15 +1,16 @@
-"""From which of its addresses this machine speaks. Nothing is sent."""
+"""Which of its addresses this machine speaks from. Nothing is sent."""
 
 from __future__ import annotations
 
 import socket
 from typing import Any, Final
 
-_DISCARD: Final = 9  # any port does
+_DISCARD: Final = 9  # any port will do
 
 
 def source_toward(host: str, port: int = _DISCARD) -> str | None:
-    """This machine's own address on the way to ``host``, a literal; ``None`` where there is no way, or no such host."""
+    """This machine's own address on the route to ``host``, an IP address literal; ``None`` if there is no route or
+    ``host`` is not one."""
     try:
         target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
     except (OSError, ValueError):
@@ -18,8 +19,8 @@ def source_toward(host: str, port: int = _DISCARD) -> str | None:
 
 
 def ways_to(host: str, port: int) -> list[tuple[str, str]]:
-    """The own address and the other's, for each address of ``host`` to which there is a way. Names are looked up, so
-    this belongs in a thread."""
+    """Pairs of this machine's address and the other's, for each address of ``host`` that has a route. Names are looked
+    up, so call this in a thread."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError:

@@ -1,4 +1,4 @@
-"""Places that are few, for which very many may wait."""
+"""A small number of places that very many may wait for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from twisted.internet.defer import DeferredSemaphore
 
 
 class Places(DeferredSemaphore):
-    """A semaphore whose :meth:`release` does not nest: of those who wait, many may get a place, find that there is
-    nothing to do, and release it within the same call."""
+    """A semaphore whose :meth:`release` does not recurse, even if many waiters in turn get a place, find nothing to do,
+    and release it within the same call."""
 
     def __init__(self, places: int) -> None:
         super().__init__(places)
@@ -15,7 +15,7 @@ class Places(DeferredSemaphore):
         self._releasing = False
 
     def release(self) -> None:
-        """A place is free: the first who waits has it."""
+        """Free a place; the first waiter gets it."""
         self._released += 1
         if self._releasing:
             return

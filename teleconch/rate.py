@@ -1,4 +1,4 @@
-"""How often something may happen: so many times at once, and one more after each while. The clock is passed in."""
+"""Limits how often something may happen: a number of times at once, and one more per period. The clock is passed in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROUNDING: Final = 1e-9
 
 @frozen
 class Bucket:
-    """How much was spent at ``when`` (seconds); it fills again by the clock."""
+    """How much was spent at ``when`` (seconds); it refills with time."""
 
     spent: float = 0.0
     when: float = 0.0
@@ -21,33 +21,33 @@ class Bucket:
 
 @frozen
 class Rate:
-    """``most`` at once, one more after each ``refill`` seconds."""
+    """``most`` at once, and one more every ``refill`` seconds."""
 
     most: int
     refill: float
 
     def at(self, bucket: Bucket, now: float) -> Bucket:
-        """``bucket`` as it is now. A clock that goes back fills nothing."""
+        """``bucket`` as it is at ``now``. A clock that goes back refills nothing."""
         return Bucket(max(0.0, bucket.spent - max(0.0, now - bucket.when) / self.refill), now)
 
     def spend(self, bucket: Bucket, now: float) -> tuple[Bucket, bool]:
-        """The bucket after one more, and whether there was room; without room nothing is spent."""
+        """The bucket after spending one, and whether there was room; if not, nothing is spent."""
         bucket = self.at(bucket, now)
         room = bucket.spent + 1 <= self.most + _ROUNDING
         return (Bucket(bucket.spent + 1, now) if room else bucket), room
 
     def reserve(self, bucket: Bucket, now: float) -> tuple[Bucket, float]:
-        """The bucket after one more, which may begin after so many seconds."""
+        """The bucket after reserving one, and the seconds after which that one may begin."""
         bucket = Bucket(self.at(bucket, now).spent + 1, now)
         return bucket, max(0.0, (bucket.spent - self.most) * self.refill)
 
     def give_back(self, bucket: Bucket) -> Bucket:
-        """The bucket where one that was reserved did not begin."""
+        """The bucket after a reserved one did not begin."""
         return Bucket(max(0.0, bucket.spent - 1), bucket.when)
 
 
 class Buckets:
-    """One for each key, all of one rate: the ``kept`` that were used last."""
+    """One bucket for each key, all with the same rate. Only the ``kept`` buckets that were used last are kept."""
 
     def __init__(self, rate: Rate, kept: int) -> None:
         self._rate = rate
@@ -58,7 +58,7 @@ class Buckets:
         return len(self._buckets)
 
     def spend(self, key: Hashable, now: float) -> bool:
-        """Whether there was room for one more of ``key``, which is spent."""
+        """Spend one for ``key``. Returns whether there was room."""
         bucket, room = self._rate.spend(self._buckets.pop(key, Bucket(0.0, now)), now)
         self._buckets[key] = bucket
         if len(self._buckets) > self._kept:

@@ -1,14 +1,14 @@
-"""Text that a peer chose, made fit for a terminal, a log and a sentence."""
+"""Makes text that a peer chose fit for a terminal, a log and a sentence."""
 
 from __future__ import annotations
 
 
 def shown(text: str, *, keep: str = "", mark: str = "", longest: int | None = None) -> str:
-    """``text`` with nothing in it that steers a terminal, breaks a line, or reorders or hides what follows.
+    """``text`` without anything that controls a terminal, breaks a line, or reorders or hides what follows.
 
-    Each character that is not printable (controls C0, C1 and DEL, line and paragraph separators, format characters such
-    as those of bidirectional text, surrogates, spaces but the plain one) stands as an escape such as ``\\x1b``, or as
-    ``mark``, unless it is in ``keep``. Of a longer text, the first ``longest`` characters are looked at.
+    Each unprintable character (C0 and C1 controls, DEL, line and paragraph separators, format characters such as those
+    for bidirectional text, surrogates, all spaces except the plain one) becomes an escape such as ``\\x1b``, or
+    ``mark``, unless it is in ``keep``. Only the first ``longest`` characters of a longer text are used.
     """
     if longest is not None:
         text = text[:longest]

@@ -1,8 +1,8 @@
-"""Turns at work that takes long: a few at a time, one source after the other, so that a crowd keeps nobody out.
+"""Turns at work that takes long: a few at a time, one source after the other, so that a crowd cannot keep anyone out.
 
-Within a source the names take turns as well, and what one source asks about one name is done in a row. Pairs of which
-somebody has logged in before go first. The queue is bounded: where it is full, whoever has most in it gives way, and a
-stranger does to a pair that is known and does not wait yet.
+Within a source the names take turns as well, and what one source asks about one name is done in sequence. Known pairs
+of source and name, which have logged in before, go first. The queue is bounded. When it is full, whoever has most in it
+gives way, and a stranger gives way to a known pair that is not waiting yet.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class _Waiter:
     overdue: IDelayedCall | None = None
 
 
-_Line = OrderedDict[str, OrderedDict[str, deque[_Waiter]]]  # source -> name -> who waits
+_Line = OrderedDict[str, OrderedDict[str, deque[_Waiter]]]  # source -> name -> waiters
 
 
 def _waits(line: _Line, source: str) -> int:
-    """How many of ``source`` wait."""
+    """How many from ``source`` wait."""
     return sum(map(len, line.get(source, {}).values()))
 
 
 class Turns:
-    """At most ``at_once`` turns run, at most ``waiting_max`` wait, each for ``patience`` seconds of ``clock``."""
+    """At most ``at_once`` turns run and at most ``waiting_max`` wait, each for ``patience`` seconds by ``clock``."""
 
     def __init__(self, clock: IReactorTime, at_once: int, patience: float, waiting_max: int = WAITING_MAX) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class Turns:
         self._patience = patience
         self._waiting_max = waiting_max
         self._running: set[tuple[str, str]] = set()
-        # The next turn is of the first source, and of its first name.
+        # The next turn goes to the first source, and its first name.
         self._first: _Line = OrderedDict()
         self._waiting: _Line = OrderedDict()
         self._count = 0
@@ -59,8 +59,8 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, source: str, name: str, known: bool = False) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it; ``known`` pairs go first. LimitExceeded where there are too many, or it takes
-        too long."""
+        """Wait for a turn, and hold it; ``known`` pairs go first. LimitExceeded if too many wait, or it takes too
+        long."""
         pair = (source, name)
         if self._count >= self._waiting_max:
             self._make_room(pair, known)
@@ -79,7 +79,7 @@ class Turns:
             self._admit()
 
     def _admit(self) -> None:
-        if self._admitting:  # a turn has ended within its beginning: the loop below goes on
+        if self._admitting:  # a turn ended while it was beginning: the loop below goes on
             return
         self._admitting = True
         try:
@@ -102,7 +102,8 @@ class Turns:
         waiter.admitted.callback(None)
 
     def _next(self) -> _Waiter | None:
-        """Whose turn it is. Few are passed over: only pairs that run at this moment."""
+        """The waiter whose turn it is. Only pairs that are running at this moment are passed over, and those are
+        few."""
         return next(
             (
                 queue[0]
@@ -115,10 +116,10 @@ class Turns:
         )
 
     def _make_room(self, pair: tuple[str, str], known: bool) -> None:
-        """Refuse the last of whoever has most in the queue. LimitExceeded where that is the newcomer."""
+        """Refuse the last waiter of whoever has most in the queue. LimitExceeded if that is the newcomer."""
         source, name = pair
         line = self._first if known else self._waiting
-        first = known and bool(self._waiting) and name not in line.get(source, ())  # however many strangers there are
+        first = known and bool(self._waiting) and name not in line.get(source, ())  # before any number of strangers
         if first:
             line = self._waiting
         largest = max(line, key=lambda each: _waits(line, each), default=source)
@@ -148,7 +149,7 @@ class Turns:
 
 
 class AtOnce:
-    """Counts what is under way, and refuses with ``sentence`` more than ``each`` of one key, or ``total`` in all."""
+    """Counts what is in progress, and refuses, with ``sentence``, more than ``each`` of one key or ``total`` in all."""
 
     def __init__(self, sentence: str, each: int, total: int | None = None) -> None:
         self._sentence = sentence
@@ -158,7 +159,7 @@ class AtOnce:
 
     @contextmanager
     def one(self, key: Hashable) -> Iterator[None]:
-        """Around one of them. LimitExceeded."""
+        """Counts one of ``key`` while the context lasts. LimitExceeded."""
         count = self._under_way
         if count[key] >= self._each or (self._total is not None and count.total() >= self._total):
             raise LimitExceeded(self._sentence)

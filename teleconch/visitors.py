@@ -1,9 +1,10 @@
-"""Connections to a port of TLS, up to their handshake.
+"""Connections to a TLS port, up to the end of their handshake.
 
-A stranger opens connections, and begins handshakes, faster than this process can complete them, and the process has
-others to serve, whose sessions it may relay. So a connection costs no TLS until something came over it. After that,
-until its handshake is complete, what it sends is given to TLS in its turn: one connection in each turn of the reactor.
-The sources of the connections take turns. A handshake that was begun with one byte waits like any other for its next.
+A stranger can open connections and begin handshakes faster than this process can complete them, and the process has
+others to serve, whose sessions it may relay. So a connection costs no TLS until it has sent something. From then until
+its handshake is complete, what it sends waits for a turn to be given to TLS: one connection in each turn of the
+reactor. The sources of the connections take turns. A handshake that began with a single byte waits for its next turn
+like any other.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ HANDSHAKE: Final = 1  # the step of admission after the first
 
 
 class Visitor(ProtocolWrapper):
-    """Below TLS: one connection, which admission counts until it is lost."""
+    """One connection, below TLS. Admission counts it until it is lost."""
 
     factory: Visitors
     transport: Any
-    wrappedProtocol: Any = None  # before its handshake begins
+    wrappedProtocol: Any = None  # until its handshake begins
     _address: IAddress | None
     _deadline: IDelayedCall | None = None
     _said = b""
@@ -48,18 +49,18 @@ class Visitor(ProtocolWrapper):
         self._deadline = self.factory.clock.callLater(self.factory.patience, self.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:
-        """What comes before the handshake is complete; all after that goes straight to TLS."""
+        """Take what comes before the handshake is complete. Everything after that goes straight to TLS."""
         if self.wrappedProtocol is None:
             self.factory.admission.advanced(self, HANDSHAKE)
         self._said += data
         self.factory.handshakes.wait(self, source_of(getattr(self._address, "host", "")))
 
     def pauses(self) -> None:
-        """Its turn has not come."""
+        """Wait: its turn has not come."""
         self.transport.pauseProducing()
 
     def proceeds(self) -> None:
-        """Its turn has come, at once or after it paused."""
+        """Go on: its turn has come, at once or after a pause."""
         if self.wrappedProtocol is None:
             self._begin()
         self.transport.resumeProducing()
@@ -73,7 +74,7 @@ class Visitor(ProtocolWrapper):
         self._cancel_deadline()
 
     def handshaken(self) -> None:
-        """The handshake is complete: whoever is told so by TLS says it here."""
+        """The handshake is complete. Whoever learns that from TLS calls this."""
         self.dataReceived = self.wrappedProtocol.dataReceived  # type: ignore[method-assign]  # a layer less for each record
 
     def abortConnection(self) -> None:
@@ -85,7 +86,7 @@ class Visitor(ProtocolWrapper):
         self.factory.handshakes.leave(self)
         if self.wrappedProtocol is not None:
             super().connectionLost(reason)  # type: ignore[no-untyped-call]
-            self.__dict__.pop("dataReceived", None)  # it holds the wrapped protocol
+            self.__dict__.pop("dataReceived", None)  # it refers to the wrapped protocol
             return
         self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
 
@@ -95,11 +96,11 @@ class Visitor(ProtocolWrapper):
 
 
 class Handshakes:
-    """Who waits to begin one or to go on with it, by source. ``reactor`` is that of the connections."""
+    """The visitors that wait to begin or continue a handshake, by source. ``reactor`` is the connections' reactor."""
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        self._taken = False  # this turn of the reactor
+        self._taken = False  # whether this turn of the reactor is taken
         self._source_of: dict[Visitor, str] = {}
         self._waiting: OrderedDict[str, dict[Visitor, None]] = OrderedDict()
 
@@ -116,7 +117,7 @@ class Handshakes:
         visitor.pauses()
 
     def leave(self, visitor: Visitor) -> None:
-        """``visitor`` has gone, whether it waited or not."""
+        """``visitor`` has gone, whether it was waiting or not."""
         source = self._source_of.pop(visitor, None)
         if source is not None:
             here = self._waiting[source]
@@ -144,10 +145,10 @@ class Handshakes:
 
 
 class Visitors(WrappingFactory):
-    """What listens: visitors, and TLS for each whose handshake begins.
+    """The listening factory: makes visitors, and adds TLS to each one whose handshake begins.
 
-    ``patience`` is in seconds: for its first byte and for its turn. ``reactor`` is that of the connections, where
-    ``clock``, which times them, is another.
+    ``patience`` is in seconds: for a visitor's first byte and for its turn. ``reactor`` is the connections' reactor, if
+    it differs from ``clock``, which times them.
     """
 
     protocol = Visitor
@@ -171,7 +172,7 @@ class Visitors(WrappingFactory):
         return Visitor(self, addr) if self.admission.may_connect(addr) else None
 
     def turn_away(self) -> None:
-        """End those whose handshake has not begun."""
+        """End the connections whose handshake has not begun."""
         for visitor in tuple(self.protocols):
             if visitor.wrappedProtocol is None:
                 visitor.abortConnection()

@@ -1,4 +1,4 @@
-"""One thread that does the jobs which wait, several at a time, and answers on the reactor's thread."""
+"""One thread that does waiting jobs, several at a time, and answers on the reactor's thread."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Waiting(Generic[Job, Answer]):
 
 
 class Worker(Generic[Job, Answer]):
-    """Runs ``work(jobs)`` in its own thread with the jobs that wait, in order, up to 512 at a time.
+    """Runs ``work(jobs)`` in its own thread with the waiting jobs, in order, up to 512 at a time.
 
-    ``work`` gives an answer or an exception for each job, in the same order. Answers are given on the reactor's
-    thread, after ``told(answers)`` was called there. When 20,000 jobs wait, more are refused.
+    ``work`` returns an answer or an exception for each job, in the same order. Answers are delivered on the reactor's
+    thread, after ``told(answers)`` has been called there. When 20,000 jobs wait, more are refused.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Worker(Generic[Job, Answer]):
         self._condition = threading.Condition()
         self._closing = False
         self._closed: Deferred[None] = Deferred()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)  # what is unanswered may be lost
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)  # unanswered jobs may be lost
         self._thread.start()
 
     def submit(self, job: Job) -> Deferred[Answer]:
-        """Have a job done. Unavailable when too many wait, or after :meth:`close`."""
+        """Have a job done. Unavailable if too many wait, or after :meth:`close`."""
         with self._condition:
             if self._closing:
                 raise Unavailable("The store was closed; start the auth server again.")
@@ -67,7 +67,7 @@ class Worker(Generic[Job, Answer]):
         return waiting.answer
 
     async def close(self) -> None:
-        """Do what waits, then end the thread. Called once."""
+        """Do the waiting jobs, then end the thread. Call it once."""
         with self._condition:
             self._closing = True
             self._condition.notify()
@@ -85,7 +85,7 @@ class Worker(Generic[Job, Answer]):
             answers: Sequence[Answer | Exception]
             try:
                 answers = self._work([waiting.job for waiting in batch])
-            except Exception:  # noqa: BLE001 - the thread's boundary: it must live, and each job be answered
+            except Exception:  # noqa: BLE001 - the thread's boundary: it must live on, and answer each job
                 log.failure("the store's thread failed")
                 answers = [
                     Unavailable("The state could not be read or written; the auth server's log says why.")
@@ -95,7 +95,7 @@ class Worker(Generic[Job, Answer]):
     def _answer(self, batch: Sequence[_Waiting[Job, Answer]], answers: Sequence[Answer | Exception]) -> None:
         self._told(answers)
         for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.answer.called:  # given up by who asked
+            if waiting.answer.called:  # the caller gave up
                 continue
             if isinstance(answer, Exception):
                 waiting.answer.errback(answer)
