@@ -5,6 +5,7 @@ The protocol and the reasons for a process of its own are in :mod:`teleconch.nod
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -18,7 +19,7 @@ from typing import Final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,7 +36,12 @@ EARLY_SIGNALS: Final = 16
 END_LIMIT: Final = 3.0  # seconds that the launcher gets to end by itself; nothing holds it up
 OWN_DESCRIPTORS: Final = 3  # of a start, beside the process's: what is asked, and both ends of the answer
 NOT_STARTED: Final = 255 << 8  # as from wait()
+AGAIN_AFTER: Final = 0.05  # seconds
 COMMAND_MAX: Final = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, less the final zero
+
+# The system has no room for a message now. ETOOMANYREFS: more descriptors are under way than an ordinary user may have
+# open (unix(7)); the launcher takes them out, and then there is room again.
+_NO_ROOM: Final = frozenset((errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS))
 
 _CODE = "import sys; sys.path.append(sys.argv[1]); from teleconch.node.launched import main; main()"
 _ROOT = str(Path(teleconch.__file__).resolve().parents[1])
@@ -121,6 +127,7 @@ class Launcher:
         self._processes: dict[int, Process] = {}
         self._starts = Starts()
         self._outgoing: OrderedDict[bytes, _Waiting | None] = OrderedDict()  # messages, and what goes with them
+        self._again: IDelayedCall | None = None  # while the system has no room for a message
         self._last_id = 0
         self.uids: dict[str, int] = {}  # of logins that have had a process
         self.held: Callable[[str, int], None] = lambda user, seconds: None  # see held_up
@@ -169,6 +176,8 @@ class Launcher:
         self._reactor.removeWriter(self)
         self._control.close()
         self._control = None
+        if self._again is not None and self._again.active():
+            self._again.cancel()
         if why is not None:
             log.critical("the launcher of user processes was lost: {error}", error=why)
             if self._popen is not None:
@@ -243,6 +252,8 @@ class Launcher:
     # --- the socket --------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
+        if self._again is not None and self._again.active():
+            return
         while self._outgoing and self._control is not None:
             message, waiting = next(iter(self._outgoing.items()))
             descriptors = () if waiting is None else waiting.descriptors
@@ -252,7 +263,11 @@ class Launcher:
                 self._reactor.addWriter(self)
                 return
             except OSError as error:
-                self._drop(str(error))
+                if error.errno in _NO_ROOM:
+                    self._reactor.removeWriter(self)
+                    self._again = self._reactor.callLater(AGAIN_AFTER, self._flush)
+                else:
+                    self._drop(str(error))
                 return
             del self._outgoing[message]
             if waiting is not None:

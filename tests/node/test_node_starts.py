@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -108,6 +110,32 @@ async def test_a_held_launcher_costs_a_share(held: Launcher, waiting: bool) -> N
     process = spawn(held, users[0])
     await process.started
     await process.ended
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS])
+@pytest_twisted.ensureDeferred
+async def test_no_room_for_a_message(held: Launcher, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """When the system has no room for a message to the launcher, it goes later: no session is lost for it."""
+    os.kill(held.pid or 0, signal.SIGCONT)
+    really, refusals = socket.send_fds, [3]
+
+    def send_fds(*arguments: Any) -> int:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return really(*arguments)
+
+    running = spawn(held, Account(1 << 30), b"sleep 60")
+    await running.started
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    process = spawn(held, Account(1 << 30))
+    assert (await process.started).pid
+    assert await process.ended == 3 << 8
+    refusals[0] = 3
+    running.signal(signal.SIGTERM)
+    assert await running.ended == signal.SIGTERM
+    refusals[0] = 1 << 30  # and one that is still waiting when the launcher is stopped
+    spawn(held, Account(1 << 30)).started.addErrback(lambda failure: failure.trap(Unavailable))
 
 
 @pytest_twisted.ensureDeferred
