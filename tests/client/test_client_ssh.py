@@ -171,7 +171,7 @@ def test_shell_at_a_terminal(world):
         write(b"x\r")
         expect(rb"Y\r*\n")  # it runs
         write(b"\x03")
-        expect(rb"\^C")
+        expect(rb"\^C[^$#]*[#$] ")  # what is typed before the prompt is back may be lost
         write(b"exit 9\r")
 
     assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk, size=(33, 101)) == 9
