@@ -1,1 +1,1 @@
-"""Composition roots: one per role. The only places that build listeners, backends and clients."""
+"""Composition roots, one per role: the only places that build listeners, backends and clients."""

@@ -54,7 +54,7 @@ _RENEW_LOOK: Final = defaults.HOUR
 
 
 class AuthRole(Role):
-    """After ``start``, ``server`` is the auth server and ``join`` tells other roles of this process how to join."""
+    """After ``start``, ``server`` is the auth server, and ``join`` tells this process's other roles how to join."""
 
     name = "auth"
 
@@ -122,19 +122,19 @@ class AuthRole(Role):
             await self._backend.close()
 
     async def join_token(self) -> JoinHow:
-        """How roles in this very process join: a token of some minutes for them alone, and the pin."""
+        """How roles in this process join: with a token for them alone that lasts some minutes, and the pin."""
         token = await self.server.tokens.create_token(("node", "proxy"), 10 * defaults.MINUTE, None)
         return JoinHow(
             (str(self._config.auth_service.listen_addr.local),), token.value, (await self.server.facts.status()).ca_pins
         )
 
     async def forget_token(self, how: JoinHow) -> None:
-        """The roles have joined: the token of :meth:`join_token` ends."""
+        """The roles have joined: revoke the token of :meth:`join_token`."""
         if how.token is not None:
             await self.server.tokens.delete_token(how.token)
 
     async def forget_member(self, role: str) -> None:
-        """A role of this process may join anew under this host's UUID."""
+        """Forget a role of this process, so that it may join again under this host's UUID."""
         await self.server.forget_host(self._uuid, role)
 
     # -- the auth server's own certificates
@@ -149,7 +149,7 @@ class AuthRole(Role):
             self._renew()
 
     def _renew(self) -> None:
-        """New keys and certificates for the API's listener and for ``tctl`` on this host."""
+        """Make new keys and certificates for the API's listener and for ``tctl`` on this host."""
         self._own = own = self.server.own_identity(self._uuid, self._names)
         self._credentials = server_credentials(own.certificate, own.private_key, own.authorities)
         admin = self.server.admin_identity(self._uuid)
@@ -164,7 +164,7 @@ class AuthRole(Role):
 
 
 def auth_settings(config: Config, cluster: str) -> AuthSettings:
-    """Those of the configuration, for the auth server of ``cluster``."""
+    """The settings in the configuration, for the auth server of ``cluster``."""
     auth = config.auth_service
     return AuthSettings(
         cluster=cluster,
@@ -184,8 +184,8 @@ def auth_server(
     randomness: Callable[[int], bytes] = os.urandom,
     in_thread: InThread = deferToThread,
 ) -> AuthServer:
-    """An auth server of which every part is made here. ``clock.seconds()`` returns epoch seconds, ``randomness(n)``
-    n random bytes; ``in_thread`` runs a function in a thread. BadParameter."""
+    """Build an auth server with all its parts. ``clock.seconds()`` returns epoch seconds; ``randomness(n)`` returns n
+    random bytes; ``in_thread`` runs a function in a thread. BadParameter."""
     now, cluster, second_factor = clock.seconds, settings.cluster, settings.second_factor
     state = State(backend)
     passwords = Passwords(in_thread, settings.password_rounds)

@@ -1,8 +1,8 @@
-"""Twisted's epoll loop without what it does anew for each event, though it changes seldom.
+"""Twisted's epoll loop, without the work that it repeats for each event although little of it ever changes.
 
-One is the context that ``twisted.python.log`` writes in front of a line; ours come from ``twisted.logger`` and have
-none. The other is the search for timed calls and for calls from threads: here the loop looks whether there is any, and
-goes on waiting where there is none. Both together cost more than reading a small packet and passing it on.
+One part is the context that ``twisted.python.log`` puts in front of a line; our lines come from ``twisted.logger`` and
+have none. The other is the search for timed calls and for calls from threads: here the loop checks whether there are
+any, and goes on waiting if not. Together they cost more than reading a small packet and passing it on.
 docs/performance.rst has what this gains.
 """
 
@@ -17,15 +17,15 @@ from twisted.logger import Logger
 
 import twisted
 
-KNOWN: Final = ("26.4.0", "26.10.0")  # the Twisted whose loop is the one that was read for this (and tests compare it)
+KNOWN: Final = ("26.4.0", "26.10.0")  # the versions whose loop was read for this; tests compare it
 _LONGEST: Final = 2147483.0  # seconds that epoll_wait(2) can wait
-_EVENTS: Final = 64  # of one wait; room for more is taken from the heap each time
+_EVENTS: Final = 64  # from one wait; room for more would be allocated on the heap each time
 _log = Logger()
 
 
 def straighten(reactor: Any) -> None:
-    """From now on, this reactor calls what is ready by itself. Reactors of other kinds stay as they are, and so do
-    those of a Twisted that is not :data:`KNOWN`, since this relies on names that are private there. While it runs,
+    """Make this reactor call ready descriptors directly from now on. Reactors of other kinds stay as they are, and so
+    do those of a Twisted that is not :data:`KNOWN`, since this relies on its private names. While the reactor runs,
     nothing may call its ``iterate``."""
     if type(reactor) is not EPollReactor:
         return
@@ -36,13 +36,13 @@ def straighten(reactor: Any) -> None:
 
 
 def _poll(reactor: Any, timeout: float | None) -> None:
-    """As ``EPollReactor.doPoll``: wait, and let each ready descriptor read or write. While the reactor runs, that
-    goes on until the main loop has something to do besides."""
+    """As ``EPollReactor.doPoll`` does: wait, then let each ready descriptor read or write. While the reactor runs, this
+    goes on until the main loop has something else to do."""
     selectables, poll, act = reactor._selectables, reactor._poller.poll, reactor._doReadOrWrite
     wait = -1 if timeout is None else timeout
     while True:
         for fd, event in poll(wait, _EVENTS):
-            found = selectables.get(fd)  # gone, where one before it has closed it
+            found = selectables.get(fd)  # None if an earlier one has closed it
             if found is None:
                 continue
             if event != EPOLLIN:
@@ -56,7 +56,7 @@ def _poll(reactor: Any, timeout: float | None) -> None:
                 continue
             if why:
                 reactor._disconnectSelectable(found, why, True)
-        found = None  # what is gone is not to live on while nothing happens
+        found = None  # do not keep a closed descriptor alive while nothing happens
         if not reactor.running or reactor.threadCallQueue or reactor._newTimedCalls or reactor._justStopped:
             return
         if timed := reactor._pendingTimedCalls:

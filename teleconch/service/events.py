@@ -1,4 +1,4 @@
-"""Audit events in the log: one line each, information where it was done and a warning where it was not."""
+"""Audit events in the log: one line each, at level info if it was done, and a warning if not."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ log = Logger()
 
 
 class LogEmitter:
-    """Each event becomes a log event with the attributes of the event, and the event itself as ``audit``."""
+    """Turns each event into a log event with the event's attributes, and the event itself as ``audit``."""
 
     def emit(self, event: Event) -> None:
-        """Log ``event``. Its texts are values of a constant format; :func:`teleconch.service.log.format_line` escapes
+        """Log ``event``. Its texts are values for a constant format; :func:`teleconch.service.log.format_line` escapes
         them."""
         values = {name: ", ".join(held) if type(held) is tuple else held for name, held in event.values().items()}
         told = {"event": event.event, "code": event.code, "success": event.success, "audit": event}

@@ -1,7 +1,8 @@
-"""A daemon that is PID 1, as in a container without an init: whoever loses their parent there becomes its child.
+"""A daemon that is PID 1, as in a container without an init: every process there that loses its parent becomes its
+child.
 
-To reap them in the daemon would take the ends of its own children from those who wait for them. So PID 1 forks: the
-child is the daemon, and what stays passes signals on, reaps whatever ends, and ends as the daemon does.
+If the daemon reaped them, it would take the exit statuses of its own children from those who wait for them. So PID 1
+forks. The child is the daemon; the parent passes signals on, reaps whatever ends, and exits as the daemon does.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ import os
 import signal
 from typing import Final, NoReturn
 
-_OWN: Final = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}  # those that cannot, or need not, be passed on
-_KEPT: Final = 3  # descriptors below: the streams
+_OWN: Final = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}  # these cannot, or need not, be passed on
+_KEPT: Final = 3  # descriptors below this: the streams
 
 
 def leave_first_place() -> None:
-    """Returns at once where this process is not PID 1; else in its child. To be called before there are threads."""
+    """Returns at once if this process is not PID 1, otherwise in its child. Call it before there are threads."""
     if os.getpid() != 1:
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN | {signal.SIGCHLD})
     daemon = os.fork()
     if daemon:
         _serve(daemon)
-    os.setpgid(0, 0)  # Ctrl-C reaches it once, and not a second time from PID 1
+    os.setpgid(0, 0)  # so that Ctrl-C reaches it once, and not again through PID 1
     _take_terminal()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -30,7 +31,7 @@ def leave_first_place() -> None:
 def _take_terminal() -> None:
     try:
         os.tcsetpgrp(0, os.getpgid(0))  # SIGTTOU is blocked
-    except OSError:  # no terminal, or not this session's
+    except OSError:  # there is no terminal, or it is not this session's
         pass
 
 

@@ -1,7 +1,7 @@
-"""Where log lines go and how they look: time, level, sentence, then the fields of the audit event that it is.
+"""Where log lines go and what they look like: time, level, sentence, then an audit event's fields.
 
-Text that peers chose is escaped and cut here, in one place: a line stays one line of some length, and a terminal stays
-itself.
+Text that peers chose is escaped and cut in this one place, so that a line stays one line of bounded length and cannot
+control a terminal.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from teleconch.service.log_file import LogFile
 from teleconch.text import shown
 
 LEVELS = {"DEBUG": LogLevel.debug, "INFO": LogLevel.info, "WARN": LogLevel.warn, "ERROR": LogLevel.error}
-# Of a line that is not an audit event's, what is shown after the sentence unless it stands there already.
+# What is shown after the sentence of a line that is not an audit event's, unless the sentence has it already.
 FIELDS = ("user", "login", "server_id", "sid", "addr_remote", "addr_local", "method", "target", "role")
-SENTENCE_MAX = 4096  # characters; what a stranger sends in one request must not fill a disk
+SENTENCE_MAX = 4096  # characters; one request from a stranger must not fill a disk
 FIELD_MAX = 512
 log = Logger()
 
-_ELSEWHERE = ("event", "code", "success", "error")  # the level and the sentence tell of success and error
+_ELSEWHERE = ("event", "code", "success", "error")  # the level and the sentence show success and error
 _AMBIGUOUS = re.compile(r'[ "=\\]')
 
 
@@ -47,7 +47,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _value(value: object) -> str:
-    """Quoted where a reader could take its words for other fields."""
+    """The value as text, quoted if a reader could mistake its words for other fields."""
     text = _cut(", ".join(map(str, value)) if isinstance(value, tuple) else str(value), FIELD_MAX)
     if text and not _AMBIGUOUS.search(text):
         return shown(text)
@@ -55,12 +55,12 @@ def _value(value: object) -> str:
 
 
 def _sentence(event: LogEvent) -> str:
-    """What ``formatEvent`` makes of an event, without its own parser where Python's gives the same."""
+    """What ``formatEvent`` makes of an event; without its own parser if Python's gives the same result."""
     form = event.get("log_format")
     if type(form) is str and "(" not in form:
         try:
             return form.format_map(event)
-        except Exception:  # noqa: BLE001 - formatEvent makes a sentence of what is wrong
+        except Exception:  # noqa: BLE001 - formatEvent turns the error into a sentence
             return formatEvent(event)
     return formatEvent(event)
 
@@ -71,7 +71,7 @@ def _time(second: int) -> str:
 
 
 def _fields(event: LogEvent) -> Iterator[tuple[str, object]]:
-    """Names, as Teleport has them, and values of what follows the sentence."""
+    """The names, as in Teleport, and values of the fields after the sentence."""
     audited = event.get("audit")
     if isinstance(audited, Event):
         told = audited.fields()
@@ -86,7 +86,7 @@ def _fields(event: LogEvent) -> Iterator[tuple[str, object]]:
 
 
 def format_line(event: LogEvent) -> str:
-    """One line for one event; a failure's traceback follows, indented."""
+    """The line for an event; a failure's traceback follows, indented."""
     level = event.get("log_level")
     fields = "".join(f" {name}={_value(value)}" for name, value in _fields(event))
     sentence = shown(_cut(_sentence(event), SENTENCE_MAX))
@@ -98,14 +98,15 @@ def format_line(event: LogEvent) -> str:
 
 
 class Output(NamedTuple):
-    """Where lines go. ``reopen`` opens a file anew, and says where it cannot; otherwise it does nothing."""
+    """Where lines go. ``reopen`` reopens a log file, and logs a failure to do so; if there is no file it does
+    nothing."""
 
     observer: ILogObserver
     reopen: Callable[[], None]
 
 
 def reopen(file: Any) -> None:
-    """Open a log file anew; where that fails, the log says so and goes on where it was."""
+    """Reopen a log file. If that fails, the log says so and goes on in the old file."""
     try:
         file.reopen()
     except OSError as error:
@@ -130,7 +131,7 @@ def _stream(output: str) -> TextIO | LogFile:
 
 
 def opened(output: str, severity: str) -> Output:
-    """Writes events of ``severity`` and above to ``stdout``, ``stderr``, ``syslog`` or a file. BadParameter."""
+    """An output for events of ``severity`` and above: ``stdout``, ``stderr``, ``syslog`` or a file. BadParameter."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[severity])
     predicates: list[Any] = [predicate, _no_factories]
     for noisy in ("twisted.web", "twisted.internet", "twisted.conch", "klein", "log_legacy"):
@@ -155,11 +156,11 @@ def opened(output: str, severity: str) -> Output:
 
 
 def _nothing() -> None:
-    """There is no file."""
+    """There is no file to reopen."""
 
 
 def _no_factories(event: LogEvent) -> Any:
-    """Twisted's own lines about each factory say nothing to an administrator."""
+    """Drop Twisted's own lines about factories, which mean nothing to an administrator."""
     noise = str(event.get("log_format", "")).startswith(("Starting factory", "Stopping factory"))
     return PredicateResult.no if noise else PredicateResult.maybe
 
@@ -169,7 +170,7 @@ def _order(level: object) -> int:
 
 
 def begin(output: str, severity: str) -> Callable[[], None]:
-    """Log from now on; what opens the log anew. Call once per process."""
+    """Log from now on. Returns a function that reopens the log. Call it once per process."""
     made = opened(output, severity)
     globalLogBeginner.beginLoggingTo([made.observer], redirectStandardIO=False, discardBuffer=False)
     return made.reopen

@@ -1,4 +1,4 @@
-"""A log file that can be opened anew, after logrotate or an administrator has renamed what was written to."""
+"""A log file that can be reopened after logrotate or an administrator has renamed it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOC
 
 
 class LogFile:
-    """Text is written line by line, at the end. OSError where the file cannot be opened."""
+    """Text is appended line by line. OSError if the file cannot be opened."""
 
     encoding = "utf-8"
 
@@ -28,9 +28,9 @@ class LogFile:
         self._file.close()
 
     def reopen(self) -> None:
-        """Go on in the file that the path names now. A new one gets the old one's owner and permissions.
+        """Go on in the file that the path names now. A new file gets the old one's owner and permissions.
 
-        OSError, and then the old one is written to as before. A FIFO without a reader is not waited for.
+        OSError; then the old file is still written to. Does not wait for a FIFO without a reader.
         """
         old = os.fstat(self._file.fileno())
         fd, made = self._open()
@@ -47,11 +47,11 @@ class LogFile:
         self._file, before = new, self._file
         try:
             before.close()
-        except OSError:  # a full disk: what was not written was told when it was to be
+        except OSError:  # a full disk: the failure was reported when the text was written
             pass
 
     def _open(self) -> tuple[int, bool]:
-        """The file, and whether it was made."""
+        """Open the file. Returns its descriptor, and whether the file is new."""
         try:
             return os.open(self.path, _FLAGS | os.O_NONBLOCK | os.O_EXCL, 0o600), True
         except FileExistsError:

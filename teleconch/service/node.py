@@ -73,7 +73,8 @@ class NodeRole(MemberRole):
         await self._server.heartbeat.first
 
     async def _dialled_address(self) -> str | None:
-        """Where proxies reach this node: advertise_ip, or where it listens, or its address toward the auth server."""
+        """The address at which proxies reach this node: advertise_ip, or where it listens, or its own address toward
+        the auth server."""
         advertised, listen = self._config.teleport.advertise_ip, self._config.ssh_service.listen_addr
         if advertised is not None:
             return str(advertised)
@@ -97,7 +98,7 @@ class NodeRole(MemberRole):
 
 
 class NodeMember(Member, Protocol):
-    """What a node needs besides: the auth server that it pings, and someone to tell what became of the pings."""
+    """What a node needs in addition: the auth server that it pings, and someone to report the outcome of pings to."""
 
     @property
     def client(self) -> Hosts: ...
@@ -106,7 +107,7 @@ class NodeMember(Member, Protocol):
 
 
 def node_settings(config: Config, addr: str | None) -> NodeSettings:
-    """Those of the configuration, for a node that proxies dial at ``addr``."""
+    """The settings in the configuration, for a node that proxies dial at ``addr``."""
     ssh = config.ssh_service
     return NodeSettings(
         nodename=config.teleport.nodename,
@@ -131,9 +132,8 @@ def node_server(
     now: Callable[[], float] = time.time,
     refused: Callable[[str], None] = lambda sentence: None,
 ) -> NodeServer:
-    """A node of which every part is made here. ``member`` has joined already; its auth server may be down. ``refused``
-    is called with a sentence when the auth server refuses a ping, and with an empty one when it accepts a ping.
-    BadParameter."""
+    """Build a node with all its parts. ``member`` has joined already; its auth server may be down. ``refused`` is
+    called with a sentence when the auth server refuses a ping, and with "" when it accepts one. BadParameter."""
     if settings.rules.pam_service is not None and os.geteuid() != 0:
         raise BadParameter("PAM needs a node that runs as root: run it so, or set ssh_service.pam.enabled to no.")
     launcher = Launcher(reactor, settings.rules)
@@ -175,6 +175,6 @@ def node_server(
 
 
 def _alone_at(addr: str | None) -> str | None:
-    """The host of an address that proxies are to dial, where it is the host's alone."""
+    """The host in an address that proxies dial, if it belongs to this host alone."""
     host = host_of(addr or "")
     return host if host and not no_other_machine(host) else None

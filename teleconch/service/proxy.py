@@ -103,11 +103,11 @@ def proxy_server(
     now: Callable[[], float] = time.time,
     refused: Callable[[str], None] = lambda sentence: None,
 ) -> ProxyServer:
-    """A proxy of which every part is made here, and which leads users to the nodes of ``nodes``.
+    """Build a proxy, with all its parts, that connects users to the nodes that ``nodes`` reports.
 
-    ``auth_addresses`` are ``host:port``, ``own_ports`` those of other services of this host: none is dialled as a node.
-    ``refused`` is called with the auth server's sentence when it refuses this host, and with an empty one when it does
-    not.
+    ``auth_addresses`` are ``host:port``; ``own_ports`` are those of other services on this host. None of them is
+    dialled as a node. ``refused`` is called with the auth server's sentence when it refuses this host, and with "" when
+    it does not.
     """
     directory = Directory(now)
     watcher = Watcher(reactor, nodes, NODES, directory, refused=refused)

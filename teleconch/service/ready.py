@@ -1,4 +1,4 @@
-"""Telling that everything is up: one log line, systemd's notification, and ``/readyz`` on ``--diag-addr``."""
+"""Reports that everything is up: one log line, systemd's notification, and ``/readyz`` on ``--diag-addr``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = Logger()
 
 
 def notify_systemd(state: str) -> None:
-    """sd_notify(3): one datagram to ``$NOTIFY_SOCKET``, nothing where there is none."""
+    """sd_notify(3): one datagram to ``$NOTIFY_SOCKET``, if that is set."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
@@ -32,7 +32,7 @@ def notify_systemd(state: str) -> None:
 
 
 class Readiness:
-    """Which roles are still on their way. Ready once every one of them has said so."""
+    """Which roles are still starting. Ready once every one of them has said so."""
 
     def __init__(self, roles: tuple[str, ...]) -> None:
         self.waiting = set(roles)
@@ -42,14 +42,14 @@ class Readiness:
         self._then: list[Callable[[], None]] = []
 
     def then(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called once everything is ready."""
+        """Call ``call`` once everything is ready."""
         self._then.append(call)
 
     def role_ready(self, role: str) -> None:
         self.waiting.discard(role)
         if not self.waiting and not self.ready:
             self.ready = True
-            # Also where the cluster refuses this host: its users still get in, and a restart would not help.
+            # Even if the cluster refuses this host: its users still get in, and a restart would not help.
             notify_systemd("READY=1")
             for sentence in self._refusals.values():
                 log.error("teleport runs, but the auth server refuses this host: {error}", error=sentence)
@@ -58,7 +58,7 @@ class Readiness:
                 call()
 
     def refused(self, role: str, sentence: str) -> None:
-        """The auth server refuses a role of this host; with an empty ``sentence``, it does not any more."""
+        """The auth server refuses a role of this host or, if ``sentence`` is empty, no longer does."""
         if sentence:
             self._refusals[role] = sentence
         elif self._refusals.pop(role, None) is not None:
@@ -66,7 +66,8 @@ class Readiness:
 
     @property
     def in_service(self) -> bool:
-        """Whether everything runs and the cluster takes this host. While the auth server is away, it is not asked."""
+        """Whether everything runs and the cluster accepts this host. While the auth server is unreachable, the last
+        answer counts."""
         return self.ready and not self._refusals
 
     def _tell(self) -> None:

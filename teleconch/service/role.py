@@ -1,4 +1,4 @@
-"""What the three roles share: a start that takes a while, a stop that waits, and parts made of the configuration."""
+"""What the three roles share: a start that takes a while, a stop that waits, and parts made from the configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from teleconch.ssh.hostkey import CurrentKeys
 from teleconch.ssh.limits import Limits
 from teleconch.ssh.server import ServerOptions, SSHServerFactory
 
-BACKLOG = 1024  # connections that wait to be accepted
+BACKLOG = 1024  # connections waiting to be accepted
 
 
 class Role(ABC):
@@ -40,22 +40,22 @@ class Role(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """TeleconchError with a sentence where it cannot run. May be cancelled."""
+        """Start. TeleconchError, with a sentence, if the role cannot run. May be cancelled."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Let go of everything, also after a start that failed or was cancelled."""
+        """Release everything, even after a start that failed or was cancelled."""
 
     def be_patient(self) -> None:  # noqa: B027 - most roles wait for nothing
-        """The stop that comes is to wait for what users do, without a limit, where the role knows of such a thing."""
+        """Make the coming stop wait, without a limit, for what users are doing, if the role has such a thing."""
 
     def hurry(self) -> None:  # noqa: B027
-        """The stop that comes, or that is under way, is to wait for nothing that users do."""
+        """Make the coming or current stop wait for nothing that users are doing."""
 
 
 @frozen
 class JoinHow:
-    """Where the auth server is and what a new member shows it; without a token, maybe why there is none."""
+    """Where the auth server is and what a new member shows it; without a token, possibly why there is none."""
 
     auth_servers: tuple[str, ...]
     token: Secret | None
@@ -64,7 +64,7 @@ class JoinHow:
 
 
 def join_how(config: Config) -> JoinHow:
-    """As the configuration says, for a role whose auth server runs elsewhere."""
+    """How a role whose auth server runs elsewhere joins, according to the configuration."""
     teleport = config.teleport
     return JoinHow(
         tuple(str(address.local) for address in teleport.auth_servers),
@@ -87,7 +87,8 @@ class MemberRole(Role):
     async def _join(
         self, listen: Iterable[Address], public: Iterable[Address], found_at: str | None = None
     ) -> Membership:
-        """Become a member that is reached at these addresses (see ``host_names``). As ``Membership.start``."""
+        """Become a member that is reached at these addresses (see ``host_names``). Raises what ``Membership.start``
+        raises."""
         config, how = self._config, self._how
         here = await deferToThread(auth_is_here, how.auth_servers)
         self._membership = Membership(
@@ -132,7 +133,7 @@ def ssh_server(
     emitter: Emitter,
     now: Callable[[], float],
 ) -> SSHServerFactory:
-    """An SSH server for the users of the member's cluster, who become avatars of ``realm``."""
+    """An SSH server for the users of the member's cluster; ``realm`` makes their avatars."""
     checker = CertificateChecker(lambda: user_authorities(member.authorities(), member.cluster), now)
     return SSHServerFactory(
         reactor,
@@ -146,20 +147,20 @@ def ssh_server(
 
 
 def listener(reactor: Any, address: Address) -> IStreamServerEndpoint:
-    """Where to listen; both families for ``[::]``."""
+    """The endpoint to listen on; both address families for ``[::]``."""
     if ":" in address.host:
         return TCP6ServerEndpoint(reactor, address.port, BACKLOG, address.host)
     return TCP4ServerEndpoint(reactor, address.port, BACKLOG, address.host)
 
 
 def cannot_listen(error: CannotListenError, address: Address, key: str) -> BadParameter:
-    """The sentence for a listener that did not open."""
+    """The error for a listener that did not open."""
     reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
     return BadParameter(f"Cannot listen on {address}: {reason}. Stop what uses that address, or change {key}.")
 
 
 def server_options(config: Config) -> ServerOptions:
-    """The SSH servers' algorithms, limits and keep-alives."""
+    """The SSH servers' algorithms, limits and keep-alives from the configuration."""
     teleport, auth = config.teleport, config.auth_service
     return ServerOptions(
         ciphers=teleport.ciphers,
@@ -175,8 +176,9 @@ def server_options(config: Config) -> ServerOptions:
 
 
 def host_names(config: Config, listen: Iterable[Address], public: Iterable[Address], here: bool) -> tuple[str, ...]:
-    """The hosts, beside UUID and nodename, by which this role is reached: its certificates name them. ``localhost`` is
-    one of them only on the auth server's own machine (``here``): elsewhere every host would be called so."""
+    """The hosts, in addition to UUID and nodename, by which this role is reached; its certificates name them. They
+    include ``localhost`` only on the auth server's own machine (``here``): elsewhere every host would have that
+    name."""
     names = [address.host for address in public]
     if config.teleport.advertise_ip is not None:
         names.append(config.teleport.advertise_ip.host)
@@ -189,17 +191,18 @@ def host_names(config: Config, listen: Iterable[Address], public: Iterable[Addre
 
 
 def auth_is_here(auth_servers: Iterable[str]) -> bool:
-    """Whether every auth server named is on this machine: the way there begins where it ends. Nothing is sent; names
-    are looked up, so this belongs in a thread."""
+    """Whether every auth server named is on this machine: then the route to it begins and ends at the same address.
+    Nothing is sent. Names are looked up, so call this in a thread."""
     return all(any(begin == end for begin, end in _ways(server)) for server in auth_servers)
 
 
 def address_toward(auth_servers: Iterable[str]) -> str | None:
-    """This machine's own address on the way to an auth server; nothing is sent. ``None`` where none can be told."""
+    """This machine's own address on the route to an auth server; ``None`` if none can be found. Nothing is sent."""
     return next((begin for server in auth_servers for begin, _ in _ways(server)), None)
 
 
 def _ways(server: str) -> Iterable[tuple[str, str]]:
-    """The own address and the server's, for each address of ``server`` (``host:port``) to which there is a way."""
+    """Pairs of this machine's address and the server's, for each address of ``server`` (``host:port``) that has a
+    route."""
     host, port = split_address(server) or ("", None)
     return ways_to(host, port) if port else ()

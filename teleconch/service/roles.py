@@ -1,4 +1,4 @@
-"""All roles of one process: started in order, stopped in the reverse one, ready together or not at all."""
+"""All roles of one process: started in order, stopped in reverse order, ready together or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = Logger()
 
 
 class Roles(Service):
-    """Runs the roles that ``config`` enables. ``failed(error)`` is called once when one of them cannot start."""
+    """Runs the roles that ``config`` enables. ``failed(error)`` is called once if one of them cannot start."""
 
     def __init__(
         self, reactor: Any, config: Config, readiness: Readiness, failed: Callable[[BaseException], None]
@@ -65,11 +65,11 @@ class Roles(Service):
             await self.auth.forget_token(how)
         _raise_file_limit()
         gc.collect()
-        gc.freeze()  # later collections, for which all connections wait, leave alone what was loaded until now
+        gc.freeze()  # later collections, which make all connections wait, skip what has been loaded so far
         self._readiness.role_ready("start")
 
     def _member(self, name: str, how: JoinHow) -> Role:
-        # Each role's packages are imported only where it runs: memory, and start-up time.
+        # Each role's packages are imported only if it runs, to save memory and start-up time.
         if name == "node":
             from teleconch.service.node import NodeRole
 
@@ -86,8 +86,8 @@ class Roles(Service):
         except AlreadyJoined:
             if self.auth is None:
                 raise
-            # The configuration gave this very host other names: who owns the auth server's data may do that, and
-            # could not run `tctl rm` meanwhile, since without this the auth server would not stay up either.
+            # The configuration gave this very host other names. Whoever owns the auth server's data may do that, and
+            # could not run `tctl rm` first: if this failed, the auth server would not stay up either.
             await self.auth.forget_member(role.name)
             await role.stop()
             await role.start()
@@ -95,10 +95,10 @@ class Roles(Service):
 
     def _not_started(self, failure: Failure) -> None:
         error = failure.value
-        if isinstance(error, FirstError):  # of gatherResults, around what the first role raised
+        if isinstance(error, FirstError):  # from gatherResults, around what the first role raised
             error = error.subFailure.value
         if isinstance(error, CancelledError) and not self.running:
-            return  # told to stop while it was still waiting, say for the auth server
+            return  # told to stop while still waiting, for example for the auth server
         if not isinstance(error, TeleconchError):
             log.failure("the start failed", failure=failure)
         assert error is not None
@@ -109,12 +109,12 @@ class Roles(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def be_patient(self) -> None:
-        """At the stop that comes, let sessions end by themselves."""
+        """Let sessions end by themselves at the coming stop."""
         for role in self._started:
             role.be_patient()
 
     def hurry(self) -> None:
-        """Stop without waiting for what users do, from now on."""
+        """From now on, stop without waiting for what users are doing."""
         self._hurried = True
         for role in self._stopping:
             role.hurry()
@@ -131,17 +131,17 @@ class Roles(Service):
                 role.hurry()
             try:
                 await role.stop()
-            except Exception:  # noqa: BLE001 - the other roles are to be stopped all the same
+            except Exception:  # noqa: BLE001 - the other roles must still be stopped
                 log.failure("the role {role} did not stop in good order", role=role.name)
 
 
 def _raise_file_limit() -> None:
-    """As many open files as the system allows, one per connection. Done last: the node's launcher runs already, and
-    its sessions keep the usual soft limit, which programs that use select() count on."""
+    """Allow as many open files as the system does, since each connection needs one. This is done last: the node's
+    launcher is already running, so its sessions keep the usual soft limit, which programs that use select() rely on."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def readiness_of(config: Config) -> Readiness:
-    """Waits for each role, and for the start as a whole."""
+    """A Readiness that waits for each role, and for the start as a whole."""
     return Readiness((*config.roles, "start"))

@@ -36,10 +36,10 @@ def run(
     when_ready: Callable[[Roles], None] | None = None,
     terminal_lost: Callable[[], bool] | None = None,
 ) -> int:
-    """Runs until it is told to stop; gives the exit status. Raises the TeleconchError for which it could not start.
+    """Run until told to stop. Returns the exit status. Raises the TeleconchError that kept it from starting.
 
-    ``insecure`` is taken for the sake of old command lines: nothing that this program verifies can be left out.
-    ``terminal_lost`` is asked at a hang-up, by a program that is to end with its terminal.
+    ``insecure`` is accepted for the sake of old command lines: no check can be turned off. ``terminal_lost`` is called
+    after a hang-up, for a program that should end with its terminal.
     """
     leave_first_place()
     from twisted.internet import reactor
@@ -102,7 +102,7 @@ def _pid_file(path: str | None) -> Iterator[None]:
         yield
         return
     try:
-        write_file(Path(path), f"{os.getpid()}\n".encode())  # as a new file: a link that waits there is not followed
+        write_file(Path(path), f"{os.getpid()}\n".encode())  # a new file, so that a link there is not followed
     except OSError as error:
         raise BadParameter(f"The PID file {path} cannot be written: {error.strerror}.") from None
     try:

@@ -1,10 +1,10 @@
-"""What signals do to a daemon. None of those that service managers, logrotate and administrators send ends it silently.
+"""What signals do to a daemon. No signal that service managers, logrotate or administrators send ends it silently.
 
 - ``TERM`` and ``INT`` stop it: sessions get some seconds to end. A second one hangs them up at once. Whatever happens,
   the process ends after :data:`STOP_LIMIT`.
-- ``QUIT`` stops it, too, but sessions may end by themselves, however long they take; ``TERM`` hurries that.
-- ``HUP`` opens the log file anew.
-- ``USR1``, ``USR2`` and the other deadly ones that carry no fault are a line in the log.
+- ``QUIT`` stops it too, but lets sessions end by themselves, however long they take; ``TERM`` hurries that. - ``HUP``
+reopens the log file. - ``USR1``, ``USR2`` and the other deadly ones that do not report a fault only make a line in the
+log.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-STOP_LIMIT: Final = 25.0  # seconds; less than the units' TimeoutStopSec, more than all that a stop waits for
-LAST_WORD: Final = 2.0  # and more, in which the log may be written
+STOP_LIMIT: Final = 25.0  # seconds; less than the units' TimeoutStopSec, more than anything that a stop waits for
+LAST_WORD: Final = 2.0  # seconds more, in which the log may be written
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 IDLE: Final = (
     *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
@@ -36,8 +36,8 @@ class Stoppable(Protocol):
 
 
 class Signals:
-    """:meth:`listen` for all but those that stop, as early as there is a log; :meth:`take_stops` once the reactor runs,
-    which has taken them meanwhile."""
+    """Call :meth:`listen`, which handles all signals except those that stop, as soon as there is a log. Call
+    :meth:`take_stops` once the reactor runs, which handles those until then."""
 
     def __init__(
         self,
@@ -46,16 +46,16 @@ class Signals:
         reopen: Callable[[], None],
         terminal_lost: Callable[[], bool] | None = None,
     ) -> None:
-        """``reopen`` opens the log anew, and says itself where it cannot. ``terminal_lost``: whether a hang-up means
-        that the terminal is gone with which this program was meant to end."""
+        """``reopen`` reopens the log, and reports failures itself. ``terminal_lost`` says whether a hang-up means that
+        the terminal is gone and the program should end with it."""
         self._reactor = reactor
         self._roles = roles
         self._reopen = reopen
         self._terminal_lost = terminal_lost
-        self._told: list[int] = []  # to stop, by which
+        self._told: list[int] = []  # the signals that told it to stop
 
     def listen(self, also: Callable[[], None] | None = None) -> None:
-        """``also`` is what USR1 does, where it means something."""
+        """``also`` is what USR1 does, if it means something."""
         self._on(signal.SIGHUP, self._hung_up)
         for number in IDLE:
             self._on(number, self._nothing)
@@ -63,7 +63,7 @@ class Signals:
             self._on(signal.SIGUSR1, lambda number: also())
 
     def take_stops(self) -> None:
-        """Instead of the reactor's own handlers, which know one stop and no hurry."""
+        """Replace the reactor's own handlers, which know only one kind of stop and no hurry."""
         for number in STOPPING:
             self._on(number, self._stop)
 
@@ -102,13 +102,13 @@ class Signals:
 
     def _bound(self) -> None:
         for after, act in ((STOP_LIMIT, _say_late), (STOP_LIMIT + LAST_WORD, _give_up)):
-            timer = threading.Timer(after, act)  # in threads: the reactor's may be what does not go on
+            timer = threading.Timer(after, act)  # in a thread: the reactor's may be the one that hangs
             timer.daemon = True
             timer.start()
 
 
 def stop(reactor: Any) -> None:
-    """As ``reactor.stop``, also where it stops already."""
+    """As ``reactor.stop``, even if the reactor is already stopping."""
     try:
         reactor.stop()
     except ReactorNotRunning:

@@ -1,4 +1,4 @@
-"""The store that the configuration names: the only place that knows which there are."""
+"""The store that the configuration names. This is the only place that knows which stores there are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATE_FILE: Final = "teleconch.db"
 
 
 def open_store(storage: Storage, reactor: Any) -> Backend:
-    """Opened, and made where it is not there yet. Unavailable."""
+    """Open the store, which is made if it does not exist yet. Unavailable."""
     from teleconch.backend.sqlite import SqliteBackend
 
     assert storage.type == "sqlite", storage.type
@@ -24,7 +24,7 @@ def open_store(storage: Storage, reactor: Any) -> Backend:
 
 
 def private_folder(path: Path) -> None:
-    """A folder that is its owner's alone. Unavailable."""
+    """Make a folder that only its owner can use. Unavailable."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(path, 0o700)

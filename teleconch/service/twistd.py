@@ -29,14 +29,15 @@ DEFAULT_FILE = "/etc/teleport.yaml"
 
 
 class Options(usage.Options):
-    """Twistd's options of each role."""
+    """The options that twistd has for each role."""
 
     optParameters: ClassVar[list[Any]] = [["config", "c", DEFAULT_FILE, "Configuration file (teleport.yaml)."]]
 
 
 def role_service(options: Options, role: str) -> IService:
-    """The service that runs ``role``. A configuration that is wrong ends the process with status 1: its problems on
-    stderr, nothing started. (Twistd would end with 0 for wrong usage, and show a traceback for anything else.)"""
+    """The service that runs ``role``. If the configuration is wrong, its problems go to stderr and the process exits
+    with status 1 before anything starts. (Twistd would exit with 0 for wrong usage, and show a traceback for anything
+    else.)"""
     from twisted.internet import reactor
 
     try:
@@ -55,7 +56,7 @@ def role_service(options: Options, role: str) -> IService:
     if not any(elsewhere.get(given) for given in ("logfile", "syslog", "logger")):
         roles.log_observer, reopen = logs.opened(config.teleport.log.output, config.teleport.log.severity)
     elif elsewhere.get("logfile") not in (None, "", "-") and not (elsewhere.get("syslog") or elsewhere.get("logger")):
-        file = LogFile.fromFullPath(elsewhere["logfile"])  # as twistd makes it, but known here
+        file = LogFile.fromFullPath(elsewhere["logfile"])  # as twistd would make it, but known here
         roles.log_observer, reopen, rotate = textFileLogObserver(file), partial(logs.reopen, file), file.rotate
     signals = Signals(reactor, roles, reopen)
     signals.listen(rotate)
@@ -64,7 +65,7 @@ def role_service(options: Options, role: str) -> IService:
 
 
 def _no_file() -> None:
-    """Twistd logs elsewhere."""
+    """Twistd logs elsewhere, so there is no file to reopen."""
 
 
 class _TwistdRoles(Roles):
@@ -79,7 +80,7 @@ class _TwistdRoles(Roles):
 
 
 def _failed(error: BaseException) -> None:
-    """Say why, stop the reactor, and have twistd end with status 1 (it has no other way to be told)."""
+    """Say why, stop the reactor, and make twistd exit with status 1 (there is no other way to tell it)."""
     from twisted.internet import reactor
 
     log.critical("teleport cannot start: {error}", error=str(error))

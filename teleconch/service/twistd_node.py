@@ -10,5 +10,5 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """For twistd."""
+    """The service, for twistd."""
     return role_service(options, "node")
