@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import random
 import signal
+import socket
 
 import pytest
 import pytest_twisted
@@ -13,6 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound, TeleconchError
 from teleconch.node.forward import errands as module
+from teleconch.node.forward.child import Work
 from teleconch.node.forward.errands import Errands
 from teleconch.ssh.account import Account
 from tests.worlds.forward import agent_folders, children, free_port, listens, master, program, until, upper
@@ -129,3 +133,30 @@ async def test_what_a_held_child_does_not_read(world: World, monkeypatch: pytest
         (await errands.dial(b"127.0.0.1", port)).close()
     errands.close()
     await until(lambda: not children(world))
+
+
+def test_no_room_for_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system has no room for a listener's descriptors, that one errand fails, and the next is done."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    really = socket.send_fds
+
+    def send_fds(sock: socket.socket, buffers: list[bytes], fds: list[int]) -> int:
+        if fds and full:
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return really(sock, buffers, fds)
+
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    with ours, theirs:
+        work = Work(theirs)
+        for full in (True, False):
+            ours.send(json.dumps({"id": 7, "do": "listen", "hosts": ["127.0.0.1"], "port": 0}).encode())
+            assert work._obey()
+            message, descriptors, _, _ = socket.recv_fds(ours, 4096, 8)
+            answer = json.loads(message)
+            if full:
+                assert answer == {"id": 7, "error": os.strerror(errno.ETOOMANYREFS), "short": True}
+            for descriptor in descriptors:
+                os.close(descriptor)
+        assert answer["port"]
+        assert len(descriptors) == 1
+        work.clean()

@@ -37,7 +37,7 @@ from teleconch.node.forward.dialling import Address, Dial
 
 MESSAGE_MAX: Final = 16 * 1024
 LOOKUPS: Final = 16  # names that are looked up at the same time
-NO_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+NO_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 
 
 class Work:
@@ -116,6 +116,10 @@ class Work:
         """Answer, and let go of the sockets, which are the daemon's now."""
         try:
             socket.send_fds(self._control, [json.dumps(answer).encode()], [sock.fileno() for sock in sockets])
+        except OSError as error:  # an ordinary user's descriptors under way are limited: this errand fails, no other
+            if not sockets:
+                raise
+            self._fail(answer["id"], error.errno or errno.EINVAL)
         finally:
             listening.close_all(sockets)
 
