@@ -1,4 +1,4 @@
-"""The readable beginning of what an SSH client sends: its version line, then packets up to NEWKEYS (RFC 4253)."""
+"""The unencrypted beginning of what an SSH client sends: its version line, then packets up to NEWKEYS (RFC 4253)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _NEWKEYS_MAX = 1 + 1 + 255  # padding length, message number, padding
 
 
 class Beginning:
-    """``speaks`` once a version line came, ``has_keys`` once NEWKEYS did. Keeps a line at the most."""
+    """``speaks`` is set once a version line has come, ``has_keys`` once NEWKEYS has. Keeps at most one line."""
 
     def __init__(self) -> None:
         self.speaks = self.has_keys = False
         self._kept = b""
-        self._skip = 0  # bytes of a packet that are yet to come
-        self._astray = False  # what comes is not SSH; the node will say so
+        self._skip = 0  # bytes of the current packet that are still to come
+        self._astray = False  # this is not SSH; the node will say so
 
     def heard(self, data: bytes) -> None:
-        """``data`` comes next."""
+        """Take ``data``, which comes next."""
         if self._astray or self.has_keys:
             return
         if self._skip >= len(data):
@@ -40,7 +40,7 @@ class Beginning:
             if not 2 <= length <= PACKET_MAX_EARLY:
                 self._astray = True
                 return
-            if data[at + 5] == NEWKEYS:  # counts once it is whole: before, the other side waits for the rest
+            if data[at + 5] == NEWKEYS:  # counts once it is complete: until then, the other side waits for the rest
                 self._astray = length > _NEWKEYS_MAX
                 if self._astray or len(data) - at < 4 + length:
                     break

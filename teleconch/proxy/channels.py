@@ -24,13 +24,13 @@ _STDERR: Final = 1  # SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2
 
 
 class ChannelOwner(Protocol):
-    """The user whose channels they are: where these may lead. Each error is a sentence for the user."""
+    """The user who owns the channels, and where these may lead. Each error is a sentence for the user."""
 
     @property
     def clock(self) -> IReactorTime: ...
 
     async def dial(self, asked: Target) -> Turn:
-        """A turn that has the end of the node that ``asked`` means, ready to relay."""
+        """A turn with an end at the node that ``asked`` means, ready to relay."""
 
     async def auth_api(self) -> End:
         """An end at the auth server."""
@@ -47,7 +47,7 @@ def jump(turn: Turn) -> RelayChannel:
 
 
 class ProxySession(RelayChannel):
-    """A session that can ask for one of two subsystems. There is no shell here, no command and no file."""
+    """A session that can ask for one of two subsystems. There are no shells, commands or files here."""
 
     name = b"session"
 
@@ -92,7 +92,7 @@ class ProxySession(RelayChannel):
         relay(self, led)
 
     def request_pty_req(self, data: bytes) -> bool:
-        # Granted to keep the client from a complaint of its own; there is no terminal, only the sentence.
+        # Granted so that the client does not add a complaint of its own; there is no terminal, only the sentence.
         self._pty = True
         return True
 
@@ -119,13 +119,13 @@ class ProxySession(RelayChannel):
         super().loseConnection()
 
     def _later(self, act: Callable[[_T], None], argument: _T) -> None:
-        """Do it behind the answer to the request that is being answered, and behind the data that waited for it."""
+        """Act after the current request has been answered, and after the data that waited for that."""
         self._user.clock.callLater(0, act, argument)
 
     def _end(self, sentence: str) -> None:
-        """What the user sees is this sentence, and an exit status of 1.
+        """End the session: the user sees ``sentence`` and an exit status of 1.
 
-        A failed request would have OpenSSH print that the request failed, which says less, so it is not used.
+        If the request were refused instead, OpenSSH would print only that it failed, which says less.
         """
         if not self.localClosed and not self.closing:
             self._say(sentence)
@@ -140,12 +140,12 @@ class ProxySession(RelayChannel):
 
 
 def _drop(led: End | Turn) -> None:
-    """Nobody waits for it any more."""
+    """Close an end that nobody waits for any more."""
     (led if isinstance(led, End) else led.end).abort()
 
 
 def _string(data: bytes) -> bytes | None:
-    """The one string that a request carries, or ``None``."""
+    """The only string in a request; ``None`` if the request is anything else."""
     try:
         reader = Reader(data)
         value = reader.string()

@@ -1,7 +1,8 @@
-"""Opens TCP connections: to a node for which there is a permit, and to the auth server's API. Nothing else is dialled.
+"""Opens TCP connections to nodes, for which there must be a permit, and to the auth server's API. Nothing else is
+dialled.
 
-What a node registers is a name or an address; what counts is the address that is dialled in the end, since a name leads
-today here and tomorrow there. See :meth:`Dialler._forbidden`.
+A node registers a name or an address. What counts is the address that is finally dialled, since a name can lead
+elsewhere tomorrow. See :meth:`Dialler._forbidden`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _RTM_NEWROUTE, _RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 24, 26, 1, 2  # linux/rtnet
 
 
 class _Forbidden(ConnectError):
-    """An address that is not dialled for a node. ``why`` is part of a sentence."""
+    """An address that is never dialled for a node. ``why`` is part of a sentence."""
 
     def __init__(self, why: str) -> None:
         super().__init__(string=why)  # type: ignore[no-untyped-call]
@@ -45,8 +46,8 @@ class _Forbidden(ConnectError):
 
 
 class _Careful:
-    """The reactor, with a word to say on each address before it is connected to. ``ask(host, port)`` returns the source
-    address to take, or raises."""
+    """The reactor, except that ``ask(host, port)`` is called before each connection: it returns the source address to
+    use, or raises."""
 
     def __init__(self, reactor: Any, ask: Callable[[str, int], tuple[str, int] | None]) -> None:
         self._reactor = reactor
@@ -61,7 +62,7 @@ class _Careful:
 
 
 class Dialler:
-    """Opens the connections of one proxy. ``auth_addresses`` are ``host:port``; ``own_ports`` those on which this
+    """Opens the connections of one proxy. ``auth_addresses`` are ``host:port``; ``own_ports`` are those on which this
     proxy's machine listens for the cluster."""
 
     def __init__(self, reactor: Any, auth_addresses: Iterable[str], own_ports: Iterable[int] = ()) -> None:
@@ -74,8 +75,8 @@ class Dialler:
         return node.addr is not None
 
     async def open(self, permit: DialPermit) -> SocketEnd:
-        """The end at what the permitted node's address leads to, paused. ConnectionProblem, whose
-        part of a sentence is for the log."""
+        """A paused end at whatever the permitted node's address leads to. ConnectionProblem, whose message is part of a
+        sentence for the log."""
         assert permit.node.addr is not None
         host, registered = host_and_port(permit.node.addr)
         port = registered or NODE_PORT
@@ -83,7 +84,7 @@ class Dialler:
         auth: frozenset[str] = frozenset()
         if loopback or port in {auth_port or AUTH_PORT for _, auth_port in self._auth}:
             auth = await self._auth_literals()
-        beside = all(is_own(each) for each in auth)  # no auth server is elsewhere
+        beside = all(is_own(each) for each in auth)  # every auth server is on this machine
         end = SocketEnd()
 
         def ask(literal: str, to_port: int) -> None:
@@ -95,7 +96,7 @@ class Dialler:
         return end
 
     def _forbidden(self, literal: str, port: int, auth: frozenset[str], loopback: bool) -> str:
-        """Why this address cannot be a node's, as part of a sentence; empty where it can."""
+        """Why this address cannot be a node's, as part of a sentence; empty if it can."""
         why = no_other_machine(literal)
         if why and not (why == "loopback" and loopback):
             return f"it leads to the {why} address {literal}"
@@ -107,7 +108,7 @@ class Dialler:
         return ""
 
     async def _auth_literals(self) -> frozenset[str]:
-        """The addresses of the auth servers as of now."""
+        """The current addresses of the auth servers."""
         found: set[str] = set()
         for host, _ in self._auth:
             literal = plain_ip(host)
@@ -119,18 +120,18 @@ class Dialler:
                     self._reactor, self._reactor.getThreadPool(), socket.getaddrinfo, host, None
                 )
             except OSError:
-                found.add(host)  # not known, so not this machine
+                found.add(host)  # unknown, so not this machine
             else:
                 found.update(str(plain_ip(str(answer[4][0]))) for answer in answers)
         return frozenset(found)
 
     async def auth(self, permit: APIPermit, gone: Callable[[], None]) -> SocketEnd:
-        """An end for a permitted user at the first auth server that can be reached; ``gone`` is called when it closed.
-        ConnectionProblem."""
+        """An end for a permitted user at the first auth server that can be reached; ``gone`` is called when it has
+        closed. ConnectionProblem."""
         for host, port in self._auth:
             end = SocketEnd(gone=gone)
             if str(plain_ip(host)) == _LOOPBACK_6:
-                host = "127.0.0.1"  # what listens on [::] is there as well
+                host = "127.0.0.1"  # a listener on [::] is there as well
             try:
                 await self._connect(end, host, port or AUTH_PORT, _relay_source)
             except ConnectionProblem as error:
@@ -154,17 +155,17 @@ class Dialler:
     def _endpoint(
         self, host: str, port: int, ask: Callable[[str, int], tuple[str, int] | None]
     ) -> HostnameEndpoint | TCP4ClientEndpoint | TCP6ClientEndpoint:
-        """What leads to ``host``. _Forbidden, now or when it connects."""
+        """The endpoint for ``host``. _Forbidden, now or when it connects."""
         literal = plain_ip(host)
         if literal is None or str(literal) != host:
             return HostnameEndpoint(_Careful(self._reactor, ask), host, port, timeout=CONNECT_TIMEOUT)
-        # Most nodes register an address, which no thread has to look up.
+        # Most nodes register an address, which needs no look-up in a thread.
         kind = TCP4ClientEndpoint if literal.version == 4 else TCP6ClientEndpoint
         return kind(self._reactor, host, port, CONNECT_TIMEOUT, ask(host, port))
 
 
 def is_own(literal: str) -> bool:
-    """Whether an address is one of this machine. Nothing is sent."""
+    """Whether an address belongs to this machine. Nothing is sent."""
     address = plain_ip(literal)
     if address is None:
         return False
@@ -177,26 +178,26 @@ def is_own(literal: str) -> bool:
 
 
 def _is_delivered_here(address: IPv4Address | IPv6Address) -> bool:
-    """What the kernel's routes say (rtnetlink(7)). The second address of one network is the machine's, too, and has
-    the first one for its source."""
+    """Whether the kernel's routes say so (rtnetlink(7)). A machine's second address in a network is its own, too, but
+    has the first one as its source."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     route = struct.pack("=8BL", family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     attribute = struct.pack("=HH", 4 + len(address.packed), _RTA_DST) + address.packed
     header = struct.pack("=LHHLL", 16 + len(route + attribute), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as kernel:
         kernel.send(header + route + attribute)
-        answer = kernel.recv(4096, socket.MSG_DONTWAIT)  # it is there when send returns
+        answer = kernel.recv(4096, socket.MSG_DONTWAIT)  # the answer is there when send returns
     return struct.unpack_from("=H", answer, 4)[0] == _RTM_NEWROUTE and answer[23] == _RTN_LOCAL
 
 
 def _relay_source(literal: str, port: int) -> tuple[str, int] | None:
-    """On the auth server's own machine, what is relayed for users comes from an address of its own: whoever calls
-    from there is somebody else, and not a host of that machine (``api.server`` tells them apart)."""
+    """On the auth server's own machine, what is relayed for users comes from an address of its own, so that
+    ``api.server`` can tell it from calls by hosts on that machine."""
     if not is_own(literal):
         return None
     if ":" not in literal:
         return RELAY_SOURCE, 0
-    if literal == _LOOPBACK_6:  # there is no second one
+    if literal == _LOOPBACK_6:  # IPv6 has no second loopback address
         raise _Forbidden("users are not relayed to ::1; let auth_service.listen_addr be an IPv4 address or [::]")
     return (f"::ffff:{RELAY_SOURCE}" if isinstance(plain_ip(literal), IPv4Address) else _LOOPBACK_6), 0
 

@@ -1,6 +1,6 @@
 """The proxy's copy of the node directory, indexed by everything that a user may type.
 
-A lookup costs the same with one node and with ten thousand: each is one look into a dictionary, never a walk.
+A lookup costs the same with one node and with ten thousand: each looks into a dictionary and never walks the nodes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _addresses(node: Node) -> tuple[str, ...]:
 
 
 class _Index:
-    """A multi-valued index: key -> UUIDs, in the order in which they came."""
+    """A multi-valued index: key -> UUIDs, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._uuids: dict[object, dict[str, None]] = {}
@@ -52,9 +52,9 @@ class _Index:
 
 
 class Directory(Copy[NodeStatus]):
-    """Every node that the auth server has told of. ``now`` gives epoch seconds.
+    """Every node that the auth server has reported. ``now`` returns epoch seconds.
 
-    While the auth server cannot be reached, what it told last stays usable; :meth:`age` says how old that is.
+    While the auth server cannot be reached, what it last reported stays usable; :meth:`age` says how old that is.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -70,7 +70,7 @@ class Directory(Copy[NodeStatus]):
     def __iter__(self) -> Iterator[NodeStatus]:
         return iter(tuple(self.values.values()))
 
-    # What is told
+    # What is reported
 
     def whole(self) -> None:
         super().whole()
@@ -97,16 +97,16 @@ class Directory(Copy[NodeStatus]):
     # What is asked
 
     def by_uuid(self, uuid: str) -> NodeStatus | None:
-        """The node with this UUID, in any case of letters."""
+        """The node with this UUID, in upper or lower case."""
         return self.values.get(uuid.lower())
 
     def by_owned(self, name: str, cluster: str) -> tuple[NodeStatus, ...]:
-        """The node that owns a name, or an address, in whatever spelling. Several only where the auth server does not
-        tell who owns what."""
+        """The node that owns a name or an address, in any spelling. There are several only if the auth server does not
+        say who owns what."""
         return self._found(self._owned.get(stem(name, cluster)))
 
     def by_name(self, name: str) -> tuple[NodeStatus, ...]:
-        """The nodes with this nodename, in any case of letters (``ssh`` lower-cases what the user typed)."""
+        """The nodes with this nodename, in upper or lower case (``ssh`` lower-cases what the user typed)."""
         return self._found(self._names.get(name.lower()))
 
     def by_host(self, host: str) -> tuple[NodeStatus, ...]:
@@ -118,7 +118,7 @@ class Directory(Copy[NodeStatus]):
         return self._found(self._endpoints.get((str(plain_ip(host) or host.lower()), port)))
 
     def by_label(self, key: str, value: str) -> tuple[NodeStatus, ...]:
-        """The nodes with this label: those that match letter by letter, else those that match in any case."""
+        """The nodes with this label: those that match exactly, or else those that match if case is ignored."""
         found = self._found(self._labels.get((key.lower(), value.lower())))
         return tuple(status for status in found if status.node.labels.get(key) == value) or found
 

@@ -1,4 +1,4 @@
-"""Chooses the road to a node. Whatever the road, a user's bytes go along it only when what is at its end speaks SSH."""
+"""Chooses the road to a node. Whatever the road, a user's bytes take it only once the far end has spoken SSH."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Road(Protocol):
     """One way to nodes, such as TCP to the address that a node registered."""
 
     def leads_to(self, node: Node) -> bool:
-        """Whether ``node`` can be looked for here."""
+        """Whether ``node`` may be found on this road."""
 
     async def open(self, permit: DialPermit) -> End:
-        """The end at the permitted node, paused, of which nothing has been heard. ConnectionProblem, with a part of a
-        sentence, which is for the log: told to a user, it would tell them what listens where."""
+        """A paused end at the permitted node, from which nothing has been heard. ConnectionProblem, whose message is
+        part of a sentence for the log: it would show users what listens where."""
 
 
 class Roads:
@@ -39,7 +39,7 @@ class Roads:
         return any(road.leads_to(node) for road in self._roads)
 
     async def open(self, permit: DialPermit) -> End:
-        """The permitted node's end, which spoke SSH and is paused. ConnectionProblem, as :meth:`Road.open`."""
+        """A paused end at the permitted node, which has spoken SSH. ConnectionProblem, as :meth:`Road.open`."""
         for road in self._roads:
             if road.leads_to(permit.node):
                 end = await road.open(permit)

@@ -1,9 +1,9 @@
-"""Finds the one registered node that a user means, or says in a sentence why there is none. Nothing is dialled here.
+"""Finds the one registered node that a user means, or raises a sentence that says why there is none. Nothing is dialled
+here.
 
-What may be asked for, the first that fits: a UUID; a name or an address that a node owns (the auth server says which,
-so NAME and NAME.CLUSTER lead to the same node, whatever others call themselves); an address with its registered port;
-a label ``key=value``, or several with commas between them, that exactly one node has. Each may carry ``.CLUSTER`` after
-it.
+The first of these that fits counts: a UUID; a name or an address that a node owns (the auth server says which, so NAME
+and NAME.CLUSTER lead to the same node, whatever others call themselves); an address with its registered port; a label
+``key=value``, or several separated by commas, that exactly one node has. Each may be followed by ``.CLUSTER``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from teleconch.resources.times import duration_text
 
 SSH_PORT: Final = 22
 _SHOWN_CANDIDATES: Final = 8
-_LABELS_MAX: Final = 8  # of one target
-# What ssh and tsh send when the user gave no port. They are fine for any node, so they choose between none.
+_LABELS_MAX: Final = 8  # in one target
+# What ssh and tsh send when the user gave no port. These fit any node, so they do not choose between nodes.
 _ANY_PORT: Final = frozenset({0, SSH_PORT, NODE_PORT})
 
 
@@ -63,7 +63,8 @@ class Router:
         return found
 
     def _by_labels(self, text: str) -> tuple[NodeStatus, ...]:
-        """``key=value``, whose value may have commas; else ``key=value,key=value``: the nodes that have all of them."""
+        """The nodes with the label ``key=value``, whose value may have commas, or else with all of
+        ``key=value,key=value``."""
         key, _, value = text.partition("=")
         found = self._directory.by_label(key, value)
         labels = [part.partition("=") for part in text.split(",")]
@@ -74,8 +75,8 @@ class Router:
         return tuple(status for status in several[0] if all(status.node.uuid in each for each in others))
 
     def _by_address(self, host: str, port: int, here: bool) -> tuple[NodeStatus, ...]:
-        # An address literal, or a name for this machine, means what listens there:
-        # only with its exact port is it a node.
+        # An address literal, or a name for this machine, means what listens there: it is a node only with its exact
+        # port.
         owners = self._directory.by_owned(host, self._cluster)
         if not port:
             return self._directory.by_host(host) if here else owners
@@ -83,13 +84,13 @@ class Router:
         return listening if here else tuple(status for status in listening if status in owners)
 
     def _namesakes(self, host: str) -> tuple[NodeStatus, ...]:
-        """The nodes that call themselves so without owning the name."""
+        """The nodes that use the name without owning it."""
         bare = self._bare(host)
         found = self._directory.by_name(host) + (self._directory.by_name(bare) if bare != host else ())
         return tuple({status.node.uuid: status for status in found}.values())
 
     def _bare(self, host: str) -> str:
-        """The host without the cluster's name after it."""
+        """The host without a trailing cluster name."""
         suffix = f".{self._cluster}".lower()
         host = host.rstrip(".") or host
         return host[: -len(suffix)] if host.lower().endswith(suffix) and len(host) > len(suffix) else host
@@ -133,12 +134,12 @@ def _is_address(host: str) -> bool:
 
 
 def _named(target: Target) -> str:
-    """The target as its user knows it: without a port that only the client has added."""
+    """The target as the user knows it, without a port that only the client added."""
     return str(target) if _is_address(target.host) or target.port not in _ANY_PORT else brief(target.host)
 
 
 def _nameless(found: tuple[NodeStatus, ...], target: Target) -> str:
-    """The sentence for a name that no node here owns, though some are called so."""
+    """The sentence for a name that no node owns, though some use it."""
     return (
         f"No node that is here owns the name {_named(target)}: it is that of a proxy, or of a host that is away."
         f" Called so as well, use the UUID: {_listed(found)}. (`tctl rm node/UUID` of a host that is gone frees its"
@@ -147,7 +148,7 @@ def _nameless(found: tuple[NodeStatus, ...], target: Target) -> str:
 
 
 def _several(found: tuple[NodeStatus, ...], target: Target) -> str:
-    """The sentence with the candidates, each with what tells it from the others."""
+    """The sentence with the candidates, each with what distinguishes it from the others."""
     return f"{len(found)} nodes match {_named(target)}; use the UUID of the one you mean: {_listed(found)}."
 
 

@@ -35,14 +35,14 @@ from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import End
 
-API_AT_ONCE: Final = 32  # connections of one user to the auth server, whose peer for all users is this proxy
-_ASKED_MAX: Final = 512  # letters that an event tells of what was asked for
+API_AT_ONCE: Final = 32  # connections of one user to the auth server, which sees this proxy as the peer of all users
+_ASKED_MAX: Final = 512  # characters of what was asked for that an event records
 _T = TypeVar("_T")
 
 
 @frozen
 class ProxyParts:
-    """What every user of one proxy shares. ``now`` gives epoch seconds; ``cluster`` is this cluster's name,
+    """What every user of one proxy shares. ``now`` returns epoch seconds; ``cluster`` is this cluster's name,
     ``server_id`` this host's UUID."""
 
     clock: IReactorTime
@@ -55,18 +55,18 @@ class ProxyParts:
     shares: Shares
     emitter: Emitter
     server_id: str
-    api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, those on their way among them
+    api_ends: Counter[str] = field(factory=Counter, eq=False, repr=False)  # by user, including those being dialled
 
     async def auth_api(self, permit: APIPermit) -> End:
-        """An end at the auth server. LimitExceeded for a user who holds too many: the auth server counts them all as
-        this proxy's, and would end those of others."""
+        """An end at the auth server. LimitExceeded for a user who holds too many: the auth server counts all of them as
+        this proxy's, and would end other users'."""
         user = permit.identity.user
         if self.api_ends[user] >= API_AT_ONCE:
             raise LimitExceeded("You have too many connections to the auth server open: end some of them.")
         self.api_ends[user] += 1
         held = True
 
-        def gone() -> None:  # once: a dial that was given up may tell of its end as well
+        def gone() -> None:  # counts once: a dial that was given up may report its end as well
             nonlocal held
             if held:
                 held = False
@@ -83,7 +83,7 @@ class ProxyParts:
 
 
 class ProxyUser:
-    """The avatar: one user on one connection."""
+    """The avatar: a user on one connection."""
 
     conn: Connection | None = None
 
@@ -120,20 +120,20 @@ class ProxyUser:
             raise ChannelRefused(code, str(error)) from error
 
     def global_request(self, name: bytes, data: bytes) -> bool:
-        """None is granted: the proxy listens for nobody (no ``tcpip-forward``)."""
+        """Nothing is granted: the proxy listens for nobody (no ``tcpip-forward``)."""
         if b"forward" in name:
             self._denied("listener", name.decode("ascii", "replace"), "the proxy listens for nobody")
         return False
 
     def logout(self) -> None:
-        """The connection is gone: dials on the way are given up."""
+        """The connection is gone: give up dials in progress."""
         for dialling in tuple(self._dialling):
             dialling.cancel()
 
     # Where it leads
 
     async def dial(self, asked: Target) -> Turn:
-        """A turn that has the end of the node that ``asked`` means, ready to relay. The error is a sentence for the
+        """A turn with an end at the node that ``asked`` means, ready to relay. Each error is a sentence for the
         user."""
         try:
             await self._parts.first_picture()  # of the directory: until then a name may be unknown, or seem unambiguous
@@ -164,7 +164,7 @@ class ProxyUser:
             raise
 
     def no_shell(self, asked: str) -> str:
-        """What someone reads who asked the proxy itself for a shell, a command or files. Logged as a refusal."""
+        """The sentence for a user who asked the proxy itself for a shell, a command or files. Reports a refusal."""
         self._denied("session", asked, "no shell, command or files on the proxy")
         host = self._parts.cluster
         return (
@@ -173,7 +173,7 @@ class ProxyUser:
         )
 
     async def _waiting(self, dial: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
-        """Dial; give up when the user goes away."""
+        """Dial, but give up when the user goes away."""
         deferred = Deferred.fromCoroutine(dial())
         self._dialling.add(deferred)
         try:
@@ -184,7 +184,8 @@ class ProxyUser:
             self._dialling.discard(deferred)
 
     def _unreachable(self, status: NodeStatus) -> str:
-        """One sentence for every reason, which is in the log: users are not to learn what listens where."""
+        """The same sentence for every reason, so that users do not learn what listens where. The reason is in the
+        log."""
         node = status.node
         if not self._parts.roads.lead_to(node):
             return f"The proxy has no road to {node.nodename}, which has registered no address: set advertise_ip there."
@@ -203,7 +204,7 @@ class ProxyUser:
 
 @implementer(IRealm)
 class ProxyRealm:
-    """Makes the avatar of whom the checker let in."""
+    """Makes the avatar of a user whom the checker let in."""
 
     def __init__(self, parts: ProxyParts) -> None:
         self._parts = parts
@@ -217,7 +218,7 @@ class ProxyRealm:
 
 
 def _jump_target(data: bytes) -> Target:
-    """RFC 4254 section 7.2: host to connect, port to connect, originator host and port."""
+    """RFC 4254 section 7.2: parse host to connect, port to connect, originator host and port."""
     reader = Reader(data)
     host, port = reader.string(), reader.uint32()
     reader.string()

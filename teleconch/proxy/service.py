@@ -22,10 +22,11 @@ _STEP: Final = 0.05
 
 
 class ProxyServer(Service):
-    """``endpoint`` is where ``factory`` listens; its port is one that ``dialler`` does not dial as a node's.
+    """``factory`` listens on ``endpoint``, whose port ``dialler`` does not dial as a node's.
 
-    ``await server.listening()`` opens the port and returns its address, or raises what hindered it. ``watcher`` keeps
-    the directory while the service runs; users who ask for a node before it is whole (:meth:`first_picture`) wait.
+    ``await server.listening()`` opens the port and returns its address, or raises what prevented it. ``watcher`` keeps
+    the directory up to date while the service runs; users who ask for a node before it is complete
+    (:meth:`first_picture`) wait.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class ProxyServer(Service):
         return self._port.getHost()
 
     async def stopService(self) -> None:
-        """Listen no more, tell the connected, and let go of them."""
+        """Stop listening, tell the connected clients, and close their connections."""
         super().stopService()  # type: ignore[no-untyped-call]
         port, self._port = self._port, None
         if port is not None:

@@ -1,9 +1,10 @@
-"""What one user may have under way through a proxy, on all connections together, and what all may have at one node.
+"""How much one user may have in progress through a proxy, on all connections together, and how much all may at one
+node.
 
-A node, and the auth server, see a proxy as one source of connections. So that no user fills what they hold for it, a
-dial waits for its turn: a user has so many *young* connections (being dialled, or through which the user's side has not
-got to the keys of a key exchange), and begins so many a second. At one node, the user with the most young ones loses
-the oldest where there are too many. A connection over which the user's side says nothing at all is ended.
+Nodes and the auth server see a proxy as one source of connections. So that no user fills up what they hold for it, a
+dial waits for its turn: a user may have only so many *young* connections (those being dialled, or whose user's side has
+not finished a key exchange), and may begin only so many a second. When one node has too many young ones, the user with
+the most loses their oldest. A connection whose user's side says nothing at all is ended.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from teleconch.ssh.relay import End
 log = Logger()
 
 YOUNG_PER_USER: Final = 256
-YOUNG_AT_NODE: Final = Room(400, YOUNG_PER_USER)  # fewer than a node takes from one source before keys are there
+YOUNG_AT_NODE: Final = Room(400, YOUNG_PER_USER)  # fewer than a node accepts from one source before the keys
 DIALS_PER_SECOND: Final = 200.0
-DIALS_AT_ONCE: Final = 500  # that may begin faster than that
+DIALS_AT_ONCE: Final = 500  # dials that may begin faster than that
 DIALS: Final = Rate(DIALS_AT_ONCE, 1 / DIALS_PER_SECOND)
-LINE: Final = 1000  # dials of one user that wait for their turn
-LINE_SECONDS: Final = 30.0  # that one waits
-CONNECTIONS_PER_USER: Final = 4096  # young or not: each is a file of this process
-SILENT_SECONDS: Final = 15.0  # until the user's side sends its version line, which no client waits to send
+LINE: Final = 1000  # dials of one user that may wait for their turn
+LINE_SECONDS: Final = 30.0  # that a dial waits
+CONNECTIONS_PER_USER: Final = 4096  # young or not: each takes a descriptor of this process
+SILENT_SECONDS: Final = 15.0  # until the user's side sends its version line, which clients send at once
 _T = TypeVar("_T")
 _TOO_MANY: Final = "Too many connections are being opened at once: wait for some of them."
 
@@ -56,12 +57,13 @@ class Turn:
 
     @property
     def end(self) -> End:
-        """The node's end, once it was dialled."""
+        """The node's end, once it has been dialled."""
         assert self._end is not None
         return self._end
 
     async def dial(self, dial: Coroutine[Deferred[Any], Any, End]) -> None:
-        """Have ``dial`` lead to :attr:`end`. LimitExceeded where others had to come first; what ``dial`` raises."""
+        """Await ``dial``, whose result becomes :attr:`end`. LimitExceeded if the connection had to make room; also what
+        ``dial`` raises."""
         self._dialling = Deferred.fromCoroutine(dial)
         try:
             self._end = await self._dialling
@@ -81,7 +83,7 @@ class Turn:
         self._silent = self._shares.clock.callLater(SILENT_SECONDS, self._said_nothing)
 
     def heard(self, data: bytes) -> bool:
-        """The user's side sends ``data``; False once that need not be told any more."""
+        """The user's side sends ``data``. Returns False once this need not be called any more."""
         beginning = self._beginning
         if beginning is None:
             return False
@@ -93,7 +95,7 @@ class Turn:
         return self._beginning is not None
 
     def abortConnection(self) -> None:
-        """End it: another one needs the room."""
+        """End the connection: another one needs the room."""
         log.debug("a connection of {user} to {node} makes room for another", user=self.user, node=self.node)
         dialling, end = self._dialling, self._end
         self.gone()
@@ -112,7 +114,7 @@ class Turn:
         self.end.abort()
 
     def gone(self) -> None:
-        """It is closed, or came to nothing."""
+        """The connection has closed, or was never made."""
         self._grown()
         self._stop_waiting()
         if not self._over:
@@ -128,7 +130,7 @@ class Turn:
         if self._beginning is not None:
             self._beginning = None
             self._shares.left(self)
-            self._shares.free(self._share)  # last: whoever waits for the place may take it within this call
+            self._shares.free(self._share)  # last: a waiter may take the place within this call
 
 
 class _Share:
@@ -145,7 +147,7 @@ class _Share:
 
 
 class Shares:
-    """Those of every user of one proxy."""
+    """The shares of every user of one proxy."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
@@ -182,7 +184,7 @@ class Shares:
             try:
                 await self._in_line(share, lambda: deferLater(self.clock, seconds))
             except BaseException:
-                share.dials = DIALS.give_back(share.dials)  # those who come later do not wait for it
+                share.dials = DIALS.give_back(share.dials)  # so that later dials do not wait for it
                 raise
 
     async def _in_line(self, share: _Share, wait: Callable[[], Deferred[_T]]) -> _T:
@@ -198,14 +200,15 @@ class Shares:
             share.line -= 1
 
     def left(self, turn: Turn) -> None:
-        """``turn`` is young no more."""
+        """``turn`` is no longer young."""
         queue = self._nodes[turn.node]
         queue.remove(turn)
         if not queue:
             del self._nodes[turn.node]
 
     def free(self, share: _Share) -> None:
-        """One of the user's places is free. Whoever takes it may free another: a loop, since very many may wait."""
+        """Free one of the user's places. A waiter that takes it may free another; very many may wait, so this is a
+        loop."""
         self._freed.append(share)
         if self._freeing:
             return
@@ -218,7 +221,7 @@ class Shares:
 
     def _share(self, user: str) -> _Share:
         now = self.clock.seconds()
-        for name, share in tuple(islice(self._users.items(), 2)):  # forget by and by who has been gone for a while
+        for name, share in tuple(islice(self._users.items(), 2)):  # bit by bit, forget users who have long been gone
             if share.idle(now):
                 del self._users[name]
             else:

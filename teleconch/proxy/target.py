@@ -1,4 +1,4 @@
-"""What a user asked for: parsed from the subsystem ``proxy:host:port[@cluster]`` and from ``direct-tcpip``."""
+"""What a user asked for, parsed from the subsystem ``proxy:host:port[@cluster]`` and from ``direct-tcpip``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TARGET = re.compile(r"(?P<host>.+?)(?::(?P<port>[0-9]{0,5}))?(?:@(?:default@)?(
 
 @frozen
 class Target:
-    """``port`` is 0 where the user gave none, ``cluster`` is empty where none was named."""
+    """``port`` is 0 if the user gave none; ``cluster`` is empty if none was named."""
 
     host: str
     port: int = 0
@@ -35,7 +35,7 @@ def brief(text: str) -> str:
 
 
 def parse_host(raw: bytes) -> str:
-    """A host as a peer sent it. BadParameter when it can be no name of a node or label."""
+    """A host, as a peer sent it. BadParameter if it cannot be a node's name or a label."""
     try:
         host = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -55,7 +55,7 @@ def parse_subsystem(name: bytes) -> Target:
 
 
 def target(host: str, port: int, cluster: str = "") -> Target:
-    """A target with a port that can be one. BadParameter."""
+    """A target with a valid port. BadParameter."""
     if not 0 <= port <= 65535:
         raise BadParameter(f"{port} is not a port: leave it out, or give the node's own.")
     return Target(host, port, cluster)
