@@ -22,14 +22,3 @@ class Memory:
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
-
-
-class Tee:
-    """Passes each event on to several emitters."""
-
-    def __init__(self, *emitters: Emitter) -> None:
-        self._emitters = emitters
-
-    def emit(self, event: Event) -> None:
-        for emitter in self._emitters:
-            emitter.emit(event)

@@ -16,8 +16,6 @@ from typing import Any, ClassVar, Final
 import attrs
 from attrs import frozen
 
-from teleconch.errors import BadParameter
-
 NAMES: Final = {"addr_local": "addr.local", "addr_remote": "addr.remote", "exit_code": "exitCode", "size": "len"}
 """Attributes whose field has another name in Teleport."""
 
@@ -444,29 +442,3 @@ class ProxyDenied(Event):
 
 EVENTS: Final[Mapping[str, type[Event]]] = {each.event: each for each in Event.__subclasses__()}
 """All types, by the event's name."""
-
-
-def event_of(fields: Mapping[str, Any]) -> Event:
-    """The event with these fields (:meth:`Event.fields`); fields that it does not have are ignored. BadParameter."""
-    kind = EVENTS.get(str(fields.get("event")))
-    if kind is None:
-        raise BadParameter("This is not an event.")
-    made: Event = _made(kind, fields)
-    if (made.code, made.success) != (fields.get("code"), fields.get("success")):
-        raise BadParameter("This event's code is another one's.")
-    return made
-
-
-def _made(kind: type[Any], fields: Mapping[str, Any]) -> Any:
-    given = {}
-    for attribute in attrs.fields(kind):
-        name = NAMES.get(attribute.name, attribute.name)
-        if attribute.name == "peer":
-            given["peer"] = _made(Peer, fields)
-        elif name in fields:
-            value = fields[name]
-            given[attribute.name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return kind(**given)
-    except TypeError:
-        raise BadParameter("This event lacks a field.") from None

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import teleconch
 from teleconch.audit import events
-from teleconch.audit.emitter import Memory, Tee
-from teleconch.audit.events import EVENTS, NAMES, Event, Peer, Scp, SessionEnd, UserLogin, event_of
-from teleconch.errors import BadParameter
+from teleconch.audit.events import EVENTS, NAMES, Event, Peer, Scp, SessionEnd, UserLogin
 
 ROOT = Path(teleconch.__file__).parent
 KINDS = list(EVENTS.values())
@@ -71,8 +68,10 @@ ANY = st.sampled_from(KINDS).flatmap(made)
 
 @given(ANY)
 def test_round_trip(event: Event) -> None:
-    """What is written as JSON is the same event when it is read again, whatever its texts are."""
-    assert event_of(json.loads(json.dumps(event.fields()))) == event
+    """What is written as JSON says the same when it is read again, whatever its texts are."""
+    told = event.fields()
+    again = json.loads(json.dumps(told))
+    assert again == {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
 
 
 @given(ANY)
@@ -120,34 +119,6 @@ def test_fields() -> None:
     told = SessionEnd(peer=peer, sid="5", exit_code=0).fields()
     assert (told["exitCode"], told["addr.local"], told["login"]) == (0, "a:1", "root")
     assert "exitCode" not in SessionEnd(peer=peer, sid="5").fields()
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"event": "user.login"},
-        {"event": "user.sudo", "code": "T1000I", "success": True},
-        {"event": "user.login", "code": "T1000I", "success": True},
-        {"event": "user.login", "code": "T1000W", "success": True, "user": "joe"},
-        {"event": "user.login", "code": "T1000I", "success": True, "user": "joe", "error": "no"},
-        {"event": ["user.login"]},
-    ],
-)
-def test_not_an_event(fields: dict[str, Any]) -> None:
-    """A line that says one thing by its name and another by its code is not taken for an event."""
-    with pytest.raises(BadParameter):
-        event_of(fields)
-
-
-def test_tee() -> None:
-    """Each of several gets every event, in order."""
-    first, second = Memory(), Memory()
-    tee = Tee(first, second)
-    told = [UserLogin(user=name) for name in ("joe", "eve")]
-    for each in told:
-        tee.emit(each)
-    assert first.events == second.events == told
 
 
 def test_field_names_are_plain() -> None:
