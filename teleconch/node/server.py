@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import IConchUser
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
@@ -35,13 +34,12 @@ from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 NO_MORE_SESSIONS: Final = b"no-more-sessions@openssh.com"  # OpenSSH's PROTOCOL, section 2.2
 
 
-class NodeUser(ConchUser):
+class NodeUser:
     """One authenticated connection (Conch calls it an avatar)."""
 
     conn: Connection
 
     def __init__(self, identity: SSHIdentity, login: str, peer: IAddress, parts: NodeParts) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
         self.user = identity.user
         self.login = login
