@@ -20,7 +20,6 @@ USER_CERT_TTL_MIN: Final = MINUTE
 USER_CERT_TTL_MAX: Final = 30 * HOUR  # what a login may ask for; `tctl auth sign` may go further
 BACKDATE: Final = MINUTE  # certificates begin this long before they are issued, for clocks that are behind
 
-JOIN_TOKEN_TTL: Final = 30 * MINUTE
 SIGNUP_TOKEN_TTL: Final = HOUR
 TOKEN_TTL_MAX: Final = 48 * HOUR
 CLOCK_SKEW_MAX: Final = MINUTE

@@ -26,14 +26,12 @@ class _Sealed:
 @final
 @frozen(init=False)
 class AccessPermit(_Sealed):
-    """``identity`` may ask for ``kinds`` as the OS user ``login`` on the host with the UUID ``node``, until ``expires``
-    (epoch seconds)."""
+    """``identity`` may ask for ``kinds`` as the OS user ``login`` on the host with the UUID ``node``."""
 
     identity: SSHIdentity
     login: str
     node: str
     kinds: frozenset[Kind]
-    expires: float
 
     def check(self, kind: Kind) -> None:
         """AccessDenied, with a sentence for the user, unless ``kind`` is granted."""
@@ -70,7 +68,6 @@ def permit_access(identity: SSHIdentity, login: str, node: str, now: float) -> A
         login=login,
         node=node,
         kinds=granted(identity.extensions),
-        expires=identity.valid_before,
     )
     return permit
 

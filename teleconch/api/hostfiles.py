@@ -65,7 +65,6 @@ class HostFiles:
 
     def __init__(self, data_dir: str | os.PathLike[str], role: str) -> None:
         self._data_dir = Path(data_dir)
-        self._role = role
         self.directory = self._data_dir / role
         self.tls_certificate = self.directory / "tls_cert.pem"
         self.tls_key = self.directory / "tls_key.pem"

@@ -87,7 +87,6 @@ def _listen_on(config: Config, host: str) -> Config:
         proxy_service=evolve(
             proxy,
             listen_addr=evolve(proxy.listen_addr, host=host),
-            tunnel_listen_addr=evolve(proxy.tunnel_listen_addr, host=host),
             web_listen_addr=evolve(proxy.web_listen_addr, host=host),
         ),
     )

@@ -132,7 +132,6 @@ def read_proxy(section: Section) -> ProxySection:
     return ProxySection(
         enabled=section.boolean("enabled", True),
         listen_addr=listen,
-        tunnel_listen_addr=tunnel,
         web_listen_addr=web,
         public_addr=section.addresses("public_addr", web.port or defaults.WEB_PORT),
         ssh_public_addr=section.addresses("ssh_public_addr", listen.port or defaults.PROXY_PORT),

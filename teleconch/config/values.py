@@ -129,7 +129,6 @@ class ProxySection:
 
     enabled: bool
     listen_addr: Address
-    tunnel_listen_addr: Address
     web_listen_addr: Address
     public_addr: tuple[Address, ...]
     ssh_public_addr: tuple[Address, ...]

@@ -11,8 +11,8 @@ from teleconch.errors import BadParameter
 from teleconch.text import shown
 
 SUBSYSTEM_PREFIX: Final = "proxy:"
-DEFAULT_NAMESPACE: Final = "default"  # Teleport 4.2's clients send proxy:host:port@default@cluster
 _LONGEST: Final = 512
+# Teleport 4.2's clients send proxy:host:port@default@cluster: "default" is a namespace.
 _TARGET = re.compile(r"(?P<host>.+?)(?::(?P<port>[0-9]{0,5}))?(?:@(?:default@)?(?P<cluster>[^:@]*))?", re.ASCII)
 
 

@@ -143,7 +143,6 @@ def test_a_port_alone_is_where_to_listen(written: str) -> None:
         ("ssh_service", "listen_addr"),
         ("proxy_service", "listen_addr"),
         ("proxy_service", "web_listen_addr"),
-        ("proxy_service", "tunnel_listen_addr"),
     ):
         config = load(f"{section}: {{{key}: {written}}}\n")
         assert getattr(getattr(config, section), key) == Address("0.0.0.0", 443)
