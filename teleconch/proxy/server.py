@@ -29,8 +29,8 @@ from teleconch.resources.node import NodeStatus
 from teleconch.resources.times import utc_text
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
+from teleconch.ssh.conch import named_end
 from teleconch.ssh.connection import Connection
-from teleconch.ssh.framing import named_end
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.relay import End

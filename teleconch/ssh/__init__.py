@@ -3,7 +3,7 @@
 ::
 
     server, client ── userauth, auth_client ── connection ── channel ── relay
-                              transport (kex, states) ── framing (packet) ── wire
+                       conch: transport (kex, states) ── framing (packet) ── wire
 
 ``docs/ssh.rst`` tells how the parts work together.
 """

@@ -13,10 +13,11 @@ Channel = TypeVar("Channel", contravariant=True)
 class Log(Protocol):
     """Twisted's Logger, or what stands in its place where there is no Twisted."""
 
+    def debug(self, format: str, **fields: Any) -> None: ...
     def info(self, format: str, **fields: Any) -> None: ...
     def warn(self, format: str, **fields: Any) -> None: ...
 
-    def failure(self, format: str) -> None:
+    def failure(self, format: str, **fields: Any) -> None:
         """The exception that is being handled was not expected."""
 
 

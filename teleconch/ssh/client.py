@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from teleconch.codec import string
-from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
-from teleconch.ssh import algorithms, kex, limits, messages, states
+from teleconch.errors import ConnectionProblem
+from teleconch.ssh import algorithms, limits
 from teleconch.ssh.auth_client import Agent, Signer, UserAuthClient
 from teleconch.ssh.channel import Channel
+from teleconch.ssh.client_transport import ClientTransport
+from teleconch.ssh.conch import ConchTransport
 from teleconch.ssh.connection import Connection
-from teleconch.ssh.problems import HostKeyProblem, NegotiationProblem, ProtocolProblem, SSHProblem
-from teleconch.ssh.reader import Reader
-from teleconch.ssh.transport import VERSION, SSHTransport
+from teleconch.ssh.problems import SSHProblem
+from teleconch.ssh.transport import VERSION
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
@@ -58,11 +57,8 @@ class ClientOptions:
     rekey_seconds: float = limits.REKEY_SECONDS
 
 
-class SSHClientTransport(SSHTransport):
+class SSHClientTransport(ConchTransport, ClientTransport):
     """One connection to a server. ``ready`` fires with the :class:`ClientConnection` once the user is logged in."""
-
-    isClient: ClassVar[bool] = True
-    legal = states.CLIENT
 
     def __init__(
         self,
@@ -78,56 +74,12 @@ class SSHClientTransport(SSHTransport):
             mac_algos=options.mac_algos,
             host_keys=options.host_key_algorithms,
         )
-        super().__init__(reactor, offered, version=options.version)
+        super().__init__(reactor, offered, verify_host, version=options.version)
         self.rekey_bytes, self.rekey_seconds = options.rekey_bytes, options.rekey_seconds
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abortConnection())
-        self._user, self._signers, self._verify_host, self._options = user, signers, verify_host, options
-        self._exchange: kex.ClientExchange | None = None
-        self._host_blob: bytes | None = None
-        self._why: TeleconchError | None = None
-
-    def kex_agreed(self, agreed: kex.Agreed) -> None:
-        self._exchange = kex.ClientExchange(agreed.kex)
-        self.seal(bytes((messages.KEX_INIT,)), string(self._exchange.init))
-
-    def _got_kex_reply(self, body: bytes) -> None:
-        if self._wrong_guess():
-            return
-        assert self._exchange is not None
-        assert self._agreed is not None
-        from teleconch.ssh import signatures
-
-        reader = Reader(body)
-        blob, reply, signature = reader.string(), reader.string(), reader.string()
-        reader.end()
-        exchange, self._exchange = self._exchange, None
-        secret = exchange.secret(reply)
-        digest = self._hash(blob, exchange.init, reply, secret)
-        if not signatures.verify(blob, signature, digest, self._agreed.host_key):
-            raise NegotiationProblem("the server's signature is wrong")
-        if blob != self._host_blob:  # a renewed certificate may come with a later key exchange
-            try:
-                self._verify_host(blob)
-            except TeleconchError as error:
-                self._why = error
-                raise HostKeyProblem("the host key was not accepted") from error
-            self._host_blob = blob
-        self._keys_made(secret, digest)
-
-    @property
-    def host_key(self) -> bytes | None:
-        """The blob of the key or certificate that the server has proved."""
-        return self._host_blob
-
-    def connectionSecure(self) -> None:
-        self.sendPacket(messages.SERVICE_REQUEST, string(b"ssh-userauth"))
-
-    def _got_service_accept(self, body: bytes) -> None:
-        reader = Reader(body)
-        if reader.string() != b"ssh-userauth":
-            raise ProtocolProblem("a service was given that nobody asked for")
-        self.state = states.AUTH
-        self.setService(UserAuthClient(self._user, self._signers, self._logged_in, self._refused))
+        self._options = options
+        denied = f"The server did not let {user} in; log in again with tsh login, with {user} among your logins."
+        self.auth = UserAuthClient(user, signers, self._logged_in, self._refused, denied)
 
     def _logged_in(self) -> None:
         options = self._options
@@ -136,29 +88,14 @@ class SSHClientTransport(SSHTransport):
             max_channels=options.max_channels,
             keepalive=(options.keepalive_interval, options.keepalive_count_max),
         )
-        self.account.widen(limits.CONNECTION_BUDGET, None)
-        self.authenticated(connection)
+        self.let_in(connection)
         self.ready.callback(connection)
 
-    def _refused(self, error: TeleconchError) -> None:
-        self._why = error
-        self.loseConnection()
-
-    def problem(self, problem: SSHProblem) -> None:
-        if self._why is None:
-            self._why = ConnectionProblem(f"The SSH connection ended: {problem}.")
-        super().problem(problem)
-
-    def peerDisconnected(self, code: int, text: str) -> None:
-        if self._why is None:
-            kind = AccessDenied if code == messages.DISCONNECT_NO_MORE_AUTH_METHODS else ConnectionProblem
-            self._why = kind(f"The server closed the connection: {text}.")
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
+    def lost(self) -> None:
+        super().lost()
         if not self.ready.called:
             self.ready.errback(
-                Failure(self._why or ConnectionProblem("The server closed the connection before anyone was logged in."))
+                Failure(self.why or ConnectionProblem("The server closed the connection before anyone was logged in."))
             )
 
 

@@ -164,16 +164,7 @@ class Connection(SSHConnection):
         return self._requests.answered()
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
-        Deferred.fromCoroutine(work).addErrback(self._broken)
-
-    def _broken(self, failure: Failure) -> None:
-        """An error that nobody expected: the log gets all of it, the peer one sentence."""
-        if isinstance(failure.value, SSHProblem):
-            self.transport.fail(failure.value)
-            return
-        self.log.failure("the connection broke", failure=failure)
-        if not self._stopped:
-            self.transport.sendDisconnect(messages.DISCONNECT_BY_APPLICATION, b"something went wrong here")
+        self.transport.later(work)
 
     # -- channels that the peer opens --
 

@@ -1,37 +1,51 @@
 """Version lines and packets over a wire (RFC 4253 sections 4.2 and 6), and back-pressure from it.
 
 Every byte takes this path. Conch's own is replaced as a whole: it copies its buffer for every read, and knows no AEAD,
-no EtM and no limits.
+no EtM and no limits. There is no Twisted here, nor I/O: see ``conch`` and ``teleconch.client.road``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
-
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from teleconch.codec import string, uint32
 from teleconch.ssh import limits, messages, packet
 from teleconch.ssh.account import Account
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 from teleconch.ssh.version import PeerVersion
-from teleconch.ssh.wire import READ_SIZE, StreamWire, Wire, make_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from teleconch.ssh.carrier import Log
+
 _SEQUENCE: Final = 0xFFFFFFFF
 _PACKETS_A_READ: Final = 256
 _READ_SMALL: Final = 16 * 1024
+_READ_SIZE: Final = limits.READ_SIZE
 
 
-class PacketStream(Protocol):
+class Wire(Protocol):
+    """What packets go over. It gives what comes to :meth:`PacketStream.received`."""
+
+    read_size: int
+    unsent: int  # bytes that the network has not taken yet
+    congested: bool
+
+    def send(self, buffers: list[bytes], size: int) -> None: ...
+    def stop_reading(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+    def gone(self) -> None:
+        """Nothing comes or goes any more."""
+
+
+class PacketStream:
     """Sends and receives packets; their meaning is left to :class:`teleconch.ssh.transport.SSHTransport`."""
 
     isClient: ClassVar[bool]
-    log = Logger()
+    log: Log
 
     def __init__(self, reactor: Any, version: bytes) -> None:
         self.reactor = reactor
@@ -75,18 +89,15 @@ class PacketStream(Protocol):
 
     # -- the connection below --
 
-    def connectionMade(self) -> None:
-        self._wire = make_wire(self, self.transport)
-        self._wire.read_size = _READ_SMALL
+    def start(self, wire: Wire) -> None:
+        """The connection below is there: begin to speak."""
+        self._wire = wire
+        wire.read_size = _READ_SMALL
         line = self.ourVersionString + b"\r\n"
         self._out.append(line)
         self._out_size = len(line)
         self.renew_allowance()
         self.begin()
-
-    def dataReceived(self, data: bytes) -> None:
-        if isinstance(self._wire, StreamWire):  # a socket's bytes go to ``received``, and nowhere after its end
-            self._wire.data_received(data)
 
     def received(self, data: memoryview, end: int) -> int:
         """Use what is complete in ``data[:end]``; returns how much that was."""
@@ -145,9 +156,10 @@ class PacketStream(Protocol):
         """Read about as much at a time as a few hundred packets of this size: a flood of tiny ones stalls no one
         else."""
         wanted = size // count * _PACKETS_A_READ if count else wire.read_size * 2
-        wire.read_size = min(max(wanted, _READ_SMALL), READ_SIZE)
+        wire.read_size = min(max(wanted, _READ_SMALL), _READ_SIZE)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def lost(self) -> None:
+        """The connection below is gone."""
         self.ended = True
         if self._wire is not None:
             self._wire.gone()
@@ -239,8 +251,6 @@ class PacketStream(Protocol):
         self.ended = True
         if self._wire is not None:
             self._wire.abort()
-        elif self.transport is not None:
-            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     def fail(self, problem: SSHProblem) -> None:
         """End the connection for ``problem``: logged, and told to the peer in a sentence."""
@@ -252,17 +262,6 @@ class PacketStream(Protocol):
         """The connection ends for this. Log it."""
         self.log.info("ssh connection ended: {error}", addr_remote=self.peer_name(), error=str(problem))
 
-    def getPeer(self) -> Any:
-        return self.transport.getPeer() if self.transport is not None else None
-
-    def getHost(self) -> Any:
-        return self.transport.getHost() if self.transport is not None else None
-
     def peer_name(self) -> str:
         """``host:port`` of the peer, for the log."""
-        return named_end(self.getPeer())
-
-
-def named_end(end: Any) -> str:
-    """``host:port`` of one end of a connection, for logs and events."""
-    return f"{end.host}:{end.port}" if hasattr(end, "port") else str(end)
+        return ""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 VERSION_LINE: Final = 255  # RFC 4253 section 4.2
 VERSION_LINES_BEFORE: Final = 32  # other lines that a server may send first; only a client reads them
+READ_SIZE: Final = 256 * 1024  # of one read of a socket
 PACKET_MAX: Final = 256 * 1024 + 1024  # packet length field; OpenSSH's largest is 256 KiB
 PACKET_MAX_EARLY: Final = 64 * 1024  # before authentication nothing is longer
 PACKET_MAX_FIRST: Final = 35_000  # before there are keys: what RFC 4253 section 6.1 asks for

@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Final
 from attrs import field, frozen
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from teleconch.admission import Admission
 from teleconch.audit.emitter import Emitter
@@ -20,13 +19,13 @@ from teleconch.errors import BadParameter
 from teleconch.ssh import algorithms, kex, limits, messages, states
 from teleconch.ssh.account import account_of
 from teleconch.ssh.algorithms import Algorithms
+from teleconch.ssh.conch import ConchTransport, named_end
 from teleconch.ssh.connection import Connection
-from teleconch.ssh.framing import named_end
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.limits import EXCHANGES, HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.problems import SSHProblem
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.transport import SSHTransport, server_extensions
+from teleconch.ssh.transport import server_extensions
 from teleconch.ssh.userauth import UserAuthServer
 
 __all__ = ["HostKey", "SSHServerFactory", "SSHServerTransport", "ServerOptions"]
@@ -63,7 +62,7 @@ _WAITS: Final = b"SSH-2.0-Renci.SshNet.SshClient.0.0.1"  # for the server's KEXI
 _WAITING: Final = 1 / 3
 
 
-class SSHServerTransport(SSHTransport):
+class SSHServerTransport(ConchTransport):
     """One client's connection."""
 
     isClient: ClassVar[bool] = False
@@ -144,9 +143,9 @@ class SSHServerTransport(SSHTransport):
     def connectionSecure(self) -> None:
         self.factory.admission.advanced(self, HAS_KEYS)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def lost(self) -> None:
         self._stop_grace()
-        super().connectionLost(reason)
+        super().lost()
         self.account.give(limits.CONNECTION_COST)
         self.factory.admission.gone(self)
         self.factory.connections.discard(self)

@@ -81,9 +81,9 @@ KNOWN: Final = frozenset().union(*SERVER.values(), *CLIENT.values())
 
 
 class Order:
-    """Which message may come now. Both transports, the one on Twisted and that of ``tsh ssh``, ask before they read it.
+    """Which message may come now. The transport asks before it reads one.
 
-    They lead ``state`` through the table, and note here what else decides.
+    It leads ``state`` through the table, and notes here what else decides.
     """
 
     legal: ClassVar[Mapping[str, frozenset[int]]]

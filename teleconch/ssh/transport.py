@@ -1,15 +1,12 @@
 """The transport layer (RFC 4253): messages, key exchange, services.
 
 Conch's knows no strict key exchange and never re-keys by itself. Conch's services (``SSHService``) run on this
-transport as on its own.
+transport as on its own. ``conch`` makes a Twisted protocol of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
-
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from teleconch.codec import name_list, string, uint32
 from teleconch.ssh import algorithms, kex, limits, messages, packet, states
@@ -19,10 +16,7 @@ from teleconch.ssh.problems import ProtocolProblem
 from teleconch.ssh.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.conch.ssh.service import SSHService
-    from twisted.internet.interfaces import IDelayedCall
+    from collections.abc import Callable, Coroutine
 
 VERSION: Final = b"Teleconch"
 _SEQUENCE: Final = 0xFFFFFFFF
@@ -32,15 +26,26 @@ _DURING_KEX: Final = frozenset(
 )
 
 
+class Service(Protocol):
+    """What runs upon a transport, as Conch's ``SSHService``. It may have ``sendingPaused()`` and ``sendingResumed()``,
+    and ``got_data_packet(plain, last)`` for CHANNEL_DATA."""
+
+    transport: Any
+
+    def serviceStarted(self) -> None: ...
+    def serviceStopped(self) -> None: ...
+    def packetReceived(self, messageNum: int, packet: bytes) -> None: ...
+
+
 class SSHTransport(states.Order, PacketStream):
-    """What client and server share. ``reactor`` gives time; services get the messages from 50 up."""
+    """What client and server share. ``reactor`` gives time, by ``callLater``; services get the messages from 50 up."""
 
     isClient: ClassVar[bool]
 
     def __init__(self, reactor: Any, offered: Algorithms, *, version: bytes = VERSION) -> None:
         super().__init__(reactor, version)
         self.offered = offered
-        self.service: SSHService | None = None
+        self.service: Any = None  # a :class:`Service`
         self.peer_extensions: dict[bytes, bytes] = {}
         self.keyExchanges = 0  # how many have ended
         self.rekey_seconds = limits.REKEY_SECONDS
@@ -54,14 +59,14 @@ class SSHTransport(states.Order, PacketStream):
         self._next_opener: packet.Opener | None = None
         self._drop_next_kex = False
         self._peer_takes_ext_info = False
-        self._rekey_call: IDelayedCall | None = None
+        self._rekey_call: Any = None
         self._data_when_open: Callable[[bytes, int], None] | None = None
 
     def begin(self) -> None:
         self._send_kexinit()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
+    def lost(self) -> None:
+        super().lost()
         if self._rekey_call is not None and self._rekey_call.active():
             self._rekey_call.cancel()
         service, self.service, self._data_received = self.service, None, None
@@ -89,6 +94,16 @@ class SSHTransport(states.Order, PacketStream):
             told = getattr(self.service, "sendingResumed", None)
             if told is not None:
                 told()
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``, and go on with other things while it waits. An error ends the connection. Here, without a
+        reactor, there is nothing that it could wait for."""
+        try:
+            work.send(None)
+        except StopIteration:
+            return
+        work.close()
+        raise RuntimeError("nothing can be waited for without a reactor")
 
     # -- sending --
 
@@ -291,28 +306,20 @@ class SSHTransport(states.Order, PacketStream):
 
     # -- services --
 
-    def setService(self, service: SSHService) -> None:
+    def setService(self, service: Service) -> None:
         """Run ``service`` from now on, in place of the one before."""
         if self.service is not None:
             self.service.serviceStopped()
         self.service = service
-        service.transport = self  # type: ignore[assignment]
+        service.transport = self
         service.serviceStarted()
 
-    def authenticated(self, connection: SSHService) -> None:
+    def authenticated(self, connection: Service) -> None:
         """Authentication has succeeded: now, and not before, there is a connection service and packets are long."""
         self.state, self.entered = states.OPEN, True
         self._longest = limits.PACKET_MAX
         self.setService(connection)
         self._data_received = self._data_when_open = getattr(connection, "got_data_packet", None)
-
-    def isEncrypted(self, direction: str = "out") -> bool:
-        return self.sessionID is not None
-
-    isVerified = isEncrypted
-
-    def logPrefix(self) -> str:
-        return type(self).__name__
 
 
 def server_extensions() -> bytes:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from teleconch.ssh import limits
 
-READ_SIZE: Final = 256 * 1024
+READ_SIZE: Final = limits.READ_SIZE
 _IOV_MAX: Final = 512  # Linux takes 1024 buffers in one call
 _CLOSE_SECONDS: Final = 10.0  # for the peer to take what was sent before a close
 

@@ -111,7 +111,7 @@ class Talking(UserAuthClient):
 
 def talk(**given: Any) -> tuple[Pair, Talking]:
     pair = Pair(**given)
-    talking = Talking("root", [], pair.client._logged_in, pair.client._refused)
+    talking = Talking("root", [], pair.client._logged_in, pair.client._refused, "")
     pair.client._got_service_accept = lambda body: (
         setattr(pair.client, "state", states.AUTH),
         pair.client.setService(talking),
