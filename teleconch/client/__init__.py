@@ -6,7 +6,7 @@
     logging in            login, web ── trust (who the proxy is), prompts; agent (the user's ssh-agent); status
     the way to a proxy    address, tcp, http_proxy
 
-    tsh ssh               road ── link ── handshake           one socket, SSH in SSH; no Twisted, as that starts slowly
+    tsh ssh               road ── link (ssh's core)           one socket, SSH in SSH; no Twisted, as that starts slowly
                             │       └ way (the outer channel)
                             └ console ── session              console: a Screen on stdin and stdout (stdio, terminal,
                                                               background); session: the words of RFC 4254 section 6

@@ -1,24 +1,42 @@
-"""The upper half of an SSH client's connection without I/O: one channel (RFC 4254). See ``handshake`` for the lower
-half."""
+"""An SSH client's connection without I/O, with one channel (RFC 4254): that of ``tsh ssh``.
+
+``tsh ssh`` has to be up in the time that OpenSSH's client takes, and importing Twisted alone takes longer than that. So
+it runs the client of ``teleconch.ssh`` without Twisted: the same transport and log-in as everywhere, upon bytes that
+``road`` carries. Its own is only what is here: one channel, and a refusal of whatever else the server wants.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Final, Protocol
 
-from teleconch.client.handshake import ENDED, Handshake
 from teleconch.codec import boolean, string, uint32
-from teleconch.errors import ConnectionProblem
-from teleconch.ssh import limits, messages
-from teleconch.ssh.problems import ProtocolProblem
+from teleconch.errors import ConnectionProblem, TeleconchError
+from teleconch.ssh import algorithms, limits, messages, signatures
+from teleconch.ssh.auth_client import Signer, UserAuthClient
+from teleconch.ssh.client_transport import ClientTransport
+from teleconch.ssh.problems import NegotiationProblem, ProtocolProblem, SSHProblem
 from teleconch.ssh.reader import Reader
 
 __all__ = ["ENDED", "ChannelUser", "Link", "SessionLink"]
 
+ENDED: Final = "ended"
 WINDOW: Final = limits.CHANNEL_WINDOW
 _CHANNEL: Final = 0  # the number of our one channel
+_DATA_AT: Final = 10  # where data begins in a packet: after padding length, number, channel and size
+_TWO: Final = Struct(">II")
+_DATA: Final = Struct(">BII")
+
+
+def _not_there() -> ProtocolProblem:
+    return ProtocolProblem("a message came for a channel that is not there")
+
+
+def _not_open() -> ProtocolProblem:
+    return ProtocolProblem("a message came for a channel that is not open")
 
 
 class SessionLink(Protocol):
@@ -74,9 +92,92 @@ class ChannelUser:
         """No more data or requests will come."""
 
 
-class Link(Handshake):
+class _NoLog:
+    """There is no log: what went wrong is told to the user."""
+
+    def debug(self, format: str, **fields: Any) -> None:
+        """Nobody reads it."""
+
+    info = warn = debug
+
+    def failure(self, format: str, **fields: Any) -> None:
+        """Let the exception that is being handled go on to whoever called."""
+        raise
+
+
+class _Wire:
+    """What is to be sent waits here until it is taken. ``over`` is called when nothing more comes or goes."""
+
+    unsent = 0
+    congested = False  # the reader of standard input asks how much waits
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        self.read_size = 0  # without effect: others read
+        self.out: list[bytes] = []
+        self.gone = self.close = self.abort = over
+
+    def send(self, buffers: list[bytes], size: int) -> None:
+        self.out += buffers
+
+    def stop_reading(self) -> None:
+        """Never asked for: nothing is congested."""
+
+
+class _Transport(ClientTransport):
+    """Logs in to a server with one certificate, and then runs ``link``."""
+
+    log = _NoLog()
+
+    def __init__(
+        self,
+        link: Link,
+        user: str,
+        signer: Signer,
+        verify_host: Callable[[bytes], None],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(None, algorithms.choose(), verify_host)
+        denied = (
+            f"the server did not let {user} in. Log in again with `tsh login --force`, and check that {user} is one of"
+            " your logins."
+        )
+        self.auth = UserAuthClient(user, [signer], lambda: self.let_in(link), self._refused, denied)
+        self._signer = signer
+        self._clock = clock
+        self._due: tuple[float, Callable[[], None]] | None = None
+
+    def connectionSecure(self) -> None:
+        if not signatures.algorithms_for(self._signer.blob, None):
+            raise NegotiationProblem("your key is of a kind that is not used here")
+        super().connectionSecure()
+        self.auth.show_early(self)
+
+    def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
+        self._due = (self._clock() + seconds, what)
+
+    def pass_time(self) -> None:
+        """Do what is due."""
+        if self._due is not None and self._clock() > self._due[0]:
+            due, self._due = self._due[1], None
+            due()
+
+    def problem(self, problem: SSHProblem) -> None:
+        if not self.otherVersionString:
+            problem = SSHProblem("this is not a server of SSH 2.0", problem.reason)
+        super().problem(problem)
+
+    def peerDisconnected(self, code: int, text: str) -> None:
+        self.why = self.why or ConnectionProblem(f"the server closed the connection: {text}.")
+
+
+class Link:
     """A connection as ``user``. ``kind`` and ``target`` say which channel to open once the user is logged in,
-    ``window`` how many bytes may be on their way from the server."""
+    ``window`` how many bytes may be on their way from the server. ``clock`` returns seconds that never go back.
+
+    A problem in any state leads to ENDED, and ``problem`` says why.
+    """
+
+    transport: _Transport
 
     def __init__(
         self,
@@ -90,7 +191,6 @@ class Link(Handshake):
         window: int = WINDOW,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(user, key, certificate, verify_host, clock)
         self._channel, self._kind, self._target = channel, kind, target
         self._remote: int | None = None
         self._window_out = self._packet_out = 0
@@ -102,33 +202,90 @@ class Link(Handshake):
         self._pings = 0
         self._eof_received = self._closed = False
         self._eof_wanted = self._eof_sent = self._close_wanted = self._close_sent = False
+        self._left = b""
+        self._wire = _Wire(self._over)
+        self.transport = _Transport(self, user, Signer.of(key, certificate), verify_host, clock)
+        self.transport.start(self._wire)
 
-    def _logged_in(self) -> None:
-        self._send(
-            bytes((messages.CHANNEL_OPEN,))
-            + string(self._kind)
-            + uint32(_CHANNEL)
-            + uint32(self._window)
-            + uint32(limits.CHANNEL_PACKET),
-            self._target,
-        )
+    # --- the connection as a whole ---
 
-    def _keys_changed(self) -> None:
-        self._flush()
+    @property
+    def state(self) -> str:
+        """One of ``teleconch.ssh.states``, or ENDED."""
+        return ENDED if self.transport.ended else self.transport.state
 
-    def _gone(self) -> None:
+    @property
+    def problem(self) -> TeleconchError | None:
+        """What ended it."""
+        return self.transport.why
+
+    @property
+    def entered(self) -> bool:
+        """Whether the user is logged in."""
+        return self.transport.entered
+
+    @property
+    def exchanges(self) -> int:
+        """How many key exchanges there were."""
+        return self.transport.keyExchanges
+
+    def take(self) -> bytes:
+        """Take what is to be sent to the server now."""
+        out, self._wire.out = b"".join(self._wire.out), []
+        return out
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the server. A problem ends the connection: see ``state`` and ``problem``."""
+        if self._left:
+            data = self._left + data
+        used = self.transport.received(memoryview(data), len(data))
+        self._left = data[used:] if used < len(data) else b""
+
+    def lost(self) -> None:
+        """The connection below is gone."""
+        self.end(ConnectionProblem("the server closed the connection."))
+
+    def end(self, problem: TeleconchError) -> None:
+        """Nothing more goes in or out; the channel closes too."""
+        if not self.transport.ended:
+            self.transport.why = self.transport.why or problem
+            self.transport.abortConnection()
+
+    def goodbye(self) -> None:
+        """Say that this is the end."""
+        self._closed = True
+        self.transport.loseConnection()
+
+    def rekey(self) -> None:
+        """Change the keys of the connection."""
+        self.transport.rekey()
+
+    def _over(self) -> None:
         if not self._closed:
             self._closed = True
             self._channel.closed()
 
+    # --- a service of the transport ---
+
+    def serviceStarted(self) -> None:
+        numbers = uint32(_CHANNEL) + uint32(self._window) + uint32(limits.CHANNEL_PACKET)
+        self.transport.sendPacket(messages.CHANNEL_OPEN, string(self._kind) + numbers + self._target)
+
+    def serviceStopped(self) -> None:
+        """The wire has told already."""
+
+    def sendingResumed(self) -> None:
+        self._flush()
+
     # --- what comes ---
 
-    def _open_message(self, number: int, payload: bytes) -> None:
+    def packetReceived(self, messageNum: int, packet: bytes) -> None:
+        number, payload = messageNum, packet
         if number == messages.GLOBAL_REQUEST:
             reader = Reader(payload)
             reader.string()
             if reader.boolean():
-                self._send(bytes((messages.REQUEST_FAILURE,)))
+                self.transport.sendPacket(messages.REQUEST_FAILURE, b"")
         elif number in (messages.REQUEST_SUCCESS, messages.REQUEST_FAILURE):
             if not self._pings:
                 raise ProtocolProblem("an answer came to no question")
@@ -137,19 +294,27 @@ class Link(Handshake):
             reader = Reader(payload)
             reader.string()
             sender, _window, _max_packet = reader.uint32(), reader.uint32(), reader.uint32()
-            self._send(
-                bytes((messages.CHANNEL_OPEN_FAILURE,))
-                + uint32(sender)
-                + uint32(messages.OPEN_ADMINISTRATIVELY_PROHIBITED)
-                + string(b"not here")
-                + string(b"")
-            )
+            why = _TWO.pack(sender, messages.OPEN_ADMINISTRATIVELY_PROHIBITED) + string(b"not here") + string(b"")
+            self.transport.sendPacket(messages.CHANNEL_OPEN_FAILURE, why)
         else:
             self._channel_message(number, Reader(payload))
 
+    def got_data_packet(self, plain: bytes, last: int) -> None:
+        """CHANNEL_DATA as it came out of the cipher: nearly all that comes."""
+        if last < _DATA_AT:
+            raise ProtocolProblem("a message ends too early")
+        number, size = _TWO.unpack_from(plain, 2)
+        if number != _CHANNEL or self._closed:
+            raise _not_there()
+        if self._remote is None:
+            raise _not_open()
+        if size != last - _DATA_AT:
+            raise ProtocolProblem("a message is not as long as its fields")
+        self._got_data(plain[_DATA_AT:last], self._channel.data)
+
     def _channel_message(self, number: int, reader: Reader) -> None:
         if reader.uint32() != _CHANNEL or self._closed:
-            raise ProtocolProblem("a message came for a channel that is not there")
+            raise _not_there()
         if number == messages.CHANNEL_OPEN_CONFIRMATION and self._remote is None:
             self._remote, self._window_out, self._packet_out = reader.uint32(), reader.uint32(), reader.uint32()
             self._packet_out = max(1, min(self._packet_out, limits.CHANNEL_PACKET))
@@ -159,12 +324,11 @@ class Link(Handshake):
             self._closed = True
             self._channel.refused(reader.string()[:4096].decode("utf-8", "replace"))
         elif self._remote is None:
-            raise ProtocolProblem("a message came for a channel that is not open")
-        elif number == messages.CHANNEL_DATA:
-            self._got_data(reader, self._channel.data)
+            raise _not_open()
         elif number == messages.CHANNEL_EXTENDED_DATA:
-            kind = reader.uint32()
-            self._got_data(reader, self._channel.error_data if kind == 1 else self._drop)
+            kind, data = reader.uint32(), reader.string()
+            reader.end()
+            self._got_data(data, self._channel.error_data if kind == 1 else self._drop)
         elif number == messages.CHANNEL_WINDOW_ADJUST:
             more = reader.uint32()
             if not self._close_sent:
@@ -177,7 +341,7 @@ class Link(Handshake):
             if not self._close_sent:
                 self._channel.request(name, reader.rest())
             if wants_answer and not self._close_sent:
-                self._send(bytes((messages.CHANNEL_FAILURE,)) + uint32(self._remote))
+                self.transport.sendPacket(messages.CHANNEL_FAILURE, uint32(self._remote))
         elif number in (messages.CHANNEL_SUCCESS, messages.CHANNEL_FAILURE):
             if not self._answers:
                 raise ProtocolProblem("an answer came to no question")
@@ -201,9 +365,7 @@ class Link(Handshake):
     def _drop(self, data: bytes) -> None:
         self.credit(len(data))
 
-    def _got_data(self, reader: Reader, take: Callable[[bytes], None]) -> None:
-        data = reader.string()
-        reader.end()
+    def _got_data(self, data: bytes, take: Callable[[bytes], None]) -> None:
         if len(data) > self._window_in or len(data) > limits.CHANNEL_PACKET:
             raise ProtocolProblem("more data came than the window allows")
         if self._eof_received:
@@ -219,7 +381,7 @@ class Link(Handshake):
         if self._uncredited >= self._window >> 2 and self._remote is not None and not self._close_sent:
             count, self._uncredited = self._uncredited, 0
             self._window_in += count
-            self._send(bytes((messages.CHANNEL_WINDOW_ADJUST,)) + uint32(self._remote) + uint32(count))
+            self.transport.sendPacket(messages.CHANNEL_WINDOW_ADJUST, _TWO.pack(self._remote, count))
 
     # --- what the channel's user sends ---
 
@@ -246,9 +408,9 @@ class Link(Handshake):
         self._flush()
 
     def _flush(self) -> None:
-        if self._remote is None or self._closed or self._exchanging:
+        if self._remote is None or self._closed:
             return
-        while self._unsent and self._window_out:
+        while self._unsent and self._window_out and not self.transport.congested:
             data = self._unsent.popleft()
             room = min(self._window_out, self._packet_out)
             if len(data) > room:
@@ -256,28 +418,27 @@ class Link(Handshake):
                 data = data[:room]
             self._window_out -= len(data)
             self._unsent_size -= len(data)
-            self._send(bytes((messages.CHANNEL_DATA,)) + uint32(self._remote) + uint32(len(data)), data)
+            self.transport.seal(_DATA.pack(messages.CHANNEL_DATA, self._remote, len(data)), data)
         if self._unsent:
             return
         if self._eof_wanted and not self._eof_sent and not self._close_sent:
             self._eof_sent = True
-            self._send(bytes((messages.CHANNEL_EOF,)) + uint32(self._remote))
+            self.transport.sendPacket(messages.CHANNEL_EOF, uint32(self._remote))
         if self._close_wanted:
             self._send_close()
 
     def _send_close(self) -> None:
         if not self._close_sent and self._remote is not None:
             self._close_sent = True
-            self._send(bytes((messages.CHANNEL_CLOSE,)) + uint32(self._remote))
+            self.transport.sendPacket(messages.CHANNEL_CLOSE, uint32(self._remote))
 
     def send_request(self, name: bytes, data: bytes, wants_answer: bool) -> None:
         """A channel request; the answer comes as :meth:`ChannelUser.answered`."""
         if self._remote is None or self._close_sent or self._closed:
             return
         self._answers += wants_answer
-        self._send(
-            bytes((messages.CHANNEL_REQUEST,)) + uint32(self._remote) + string(name) + boolean(wants_answer), data
-        )
+        head = uint32(self._remote) + string(name) + boolean(wants_answer)
+        self.transport.sendPacket(messages.CHANNEL_REQUEST, head + data)
 
     def ways(self) -> list[str]:
         """What goes through the connection."""
@@ -288,12 +449,16 @@ class Link(Handshake):
     def tick(self, limit: int) -> None:
         """Call twice a minute: asks the server for a sign of life. Ends the connection when ``limit`` questions have
         had no answer; changes keys each hour."""
+        self.pass_time()
         if not self.entered or self.state == ENDED:
             return
         if self._pings >= limit:
             self.end(ConnectionProblem("the other side does not answer any more: the connection was lost."))
             return
         self._pings += 1
-        self._send(bytes((messages.GLOBAL_REQUEST,)) + string(b"keepalive@openssh.com") + boolean(True))
-        if self._clock() - self._exchanged_at > limits.REKEY_SECONDS:
-            self.rekey()
+        self.transport.sendPacket(messages.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + boolean(True))
+
+    def pass_time(self) -> None:
+        """Call now and then: changes keys each hour, and waits no longer than two minutes for the server to do so."""
+        if not self.transport.ended:
+            self.transport.pass_time()

@@ -124,6 +124,7 @@ class Road:
             if now >= next_tick:
                 next_tick = now + KEEPALIVE
                 self._inner.tick(KEEPALIVES_MISSED)
+                self._outer.pass_time()
             self._send()
         self._inner.goodbye()
         way.pass_on()

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs
 
 from teleconch.ca.keys import public_blob
-from teleconch.client.handshake import Handshake
+from teleconch.client.link import ENDED, ChannelUser, Link
 from teleconch.codec import boolean, string, uint32
-from teleconch.ssh import limits, signatures
+from teleconch.ssh import limits, signatures, states
 from teleconch.ssh import messages as m
 from teleconch.ssh.account import Account, account_of
-from teleconch.ssh.problems import ProtocolProblem
 from tests.worlds.ssh import USER_CERT, USER_PEM, Avatar, ClientSession, Pair, Session
 
 
@@ -167,15 +166,17 @@ def test_a_hostile_server_fills_no_client() -> None:
     assert pair.client.ended
     pair.end()
     assert pair.client.account.held == 0
-    handshake = Handshake(
-        "root", signatures.load_private_key(USER_PEM.reveal()), public_blob(USER_CERT), lambda blob: None
-    )
-    handshake._exchanging = True
+    key = signatures.load_private_key(USER_PEM.reveal())
+    link = Link("root", key, public_blob(USER_CERT), lambda blob: None, ChannelUser(), b"session")
+    link.feed(b"SSH-2.0-hostile\r\n")
+    link.transport.account.widen(limits.CONNECTION_BUDGET, None)  # as after the login
     for _ in range(limits.BLOCKED_BYTES // 210_000):
-        handshake._send(bytes((m.PONG,)), string(bytes(200_000)))
-    with pytest.raises(ProtocolProblem, match="too much waits"):
-        handshake._send(bytes((m.PONG,)), string(bytes(200_000)) * 2)
-    assert sum(len(body) for _, body in handshake._blocked) <= limits.BLOCKED_BYTES
+        link.transport.sendPacket(m.PONG, string(bytes(200_000)))
+        assert link.state == states.START
+    link.transport.sendPacket(m.PONG, string(bytes(200_000)) * 2)
+    assert link.state == ENDED
+    assert "too much waits" in str(link.problem)
+    assert sum(len(body) for _, body in link.transport._blocked) <= limits.BLOCKED_BYTES
 
 
 def test_byte_by_byte_in_turns() -> None:
