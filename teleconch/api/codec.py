@@ -280,6 +280,24 @@ def _value(kind: Kind[T], value: object, what: str) -> T | None:
     return found
 
 
+def encode_kept(kind: Kind[T], schema: int, values: Mapping[str, T]) -> bytes:
+    """All values of one kind as JSON, for a file."""
+    kept = {key: _ANSWER.unstructure(value) for key, value in values.items()}
+    return json.dumps({"schema": schema, "kind": kind.name, "values": kept}).encode()
+
+
+def decode_kept(kind: Kind[T], schema: int, data: bytes) -> dict[str, T]:
+    """Decode what :func:`encode_kept` made for the same kind and schema. BadParameter."""
+    what = f"What was kept of {kind.name}"
+    kept = read_json(data, what)
+    if type(kept) is not dict or (kept.get("schema"), kept.get("kind")) != (schema, kind.name):
+        raise BadParameter(f"{what} is not of schema {schema}.")
+    values = kept.get("values")
+    if type(values) is not dict:
+        raise BadParameter(f"{what} has no values.")
+    return {key: _structure(_ANSWER, value, kind.values, what) for key, value in values.items()}
+
+
 def encode_value(value: object) -> bytes:
     """One value of the API as JSON, for a file."""
     return json.dumps(_ANSWER.unstructure(value), indent=1).encode()

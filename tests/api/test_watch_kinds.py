@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import frozen
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 
 from teleconch.api import watching
-from teleconch.api.copy import Copy
+from teleconch.api.cache import SAVE_AFTER, Cache
 from teleconch.api.watcher import Watcher
 from teleconch.auth import authorized
 from teleconch.auth.sources import Source
@@ -60,8 +63,8 @@ def rooms(world: World, monkeypatch: pytest.MonkeyPatch) -> Rooms:
 
 
 @pytest.fixture
-def watched(peers: InProcess | OnTheWire, rooms: Rooms) -> Iterator[Watched]:
-    watched = Watched(peers.host(ADMIN, "admin"))
+def watched(peers: InProcess | OnTheWire, rooms: Rooms, tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(peers.host(ADMIN, "admin"), tmp_path)
     yield watched
     pytest_twisted.blockon(spawn(watched.watcher.stopService()))
 
@@ -74,25 +77,39 @@ class NoWait(random.Random):
 
 
 class Watched:
-    """A member that knows all rooms."""
+    """A member that keeps all rooms on disk."""
 
-    def __init__(self, api: Any) -> None:
-        self.copy: Copy[Room] = Copy()
-        self.watcher = Watcher(reactor, api, ROOMS, self.copy, NoWait())
+    def __init__(self, api: Any, folder: Path) -> None:
+        self.clock = Clock()
+        self.cache = Cache(ROOMS, folder / "cache", self.clock)
+        self.watcher = Watcher(reactor, api, ROOMS, self.cache, NoWait())
+
+    def kept(self) -> dict[str, Room]:
+        """What a restart would find."""
+        again = Cache(ROOMS, self.cache.path.parent, Clock())
+        again.load()
+        return again.values
 
 
 @test
 async def test_a_second_kind(watched: Watched, rooms: Rooms) -> None:
-    """Everything first, then each change; the same in process and over the wire."""
+    """Everything first, then each change, on disk too; the same in process and over the wire."""
     rooms.tell(RED)
     watched.watcher.startService()
     await watched.watcher.first_picture()
-    assert watched.copy.values == {"red": RED}
+    assert watched.cache.values == {"red": RED}
     rooms.tell(BLUE)
     rooms.gone("red")
-    await until(lambda: watched.copy.values == {"blue": BLUE})
+    await until(lambda: watched.cache.values == {"blue": BLUE})
+    assert not watched.cache.path.exists()
+    watched.clock.advance(SAVE_AFTER)
+    assert watched.kept() == {"blue": BLUE}
+    assert stat.S_IMODE(watched.cache.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(watched.cache.path.parent.stat().st_mode) == 0o700
     rooms.tell(RED)
-    await until(lambda: watched.copy.values == {"blue": BLUE, "red": RED})
+    await until(lambda: len(watched.cache) == 2)
+    await watched.watcher.stopService()  # what was not written yet is written at the end
+    assert watched.kept() == {"blue": BLUE, "red": RED}
 
 
 @test
@@ -113,11 +130,11 @@ async def test_a_kind_without_a_source(peers: Any, world: World, rooms: Rooms, m
 
 @test
 async def test_a_watcher_that_falls_behind_begins_anew(
-    world: World, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+    world: World, rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever misses changes is told everything again, and what went meanwhile is gone."""
     monkeypatch.setattr(watching, "QUEUE_MAX", 3)
-    watched = Watched(OnTheWire(world).host(ADMIN, "admin"))
+    watched = Watched(OnTheWire(world).host(ADMIN, "admin"), tmp_path)
     rooms.tell(RED)
     watched.watcher.startService()
     await watched.watcher.first_picture()
@@ -126,21 +143,69 @@ async def test_a_watcher_that_falls_behind_begins_anew(
         rooms.gone(str(number))
     rooms.gone("red")
     rooms.tell(BLUE)
-    await until(lambda: watched.copy.values == {"blue": BLUE})
+    await until(lambda: watched.cache.values == {"blue": BLUE})
     await watched.watcher.stopService()
 
 
 @test
-async def test_a_change_that_cannot_be_read_ends_the_watch(world: World, rooms: Rooms) -> None:
+async def test_a_change_that_cannot_be_read_ends_the_watch(world: World, rooms: Rooms, tmp_path: Path) -> None:
     """A value that this side does not understand is not left out in silence: the copy would be wrong for ever."""
-    watched = Watched(OnTheWire(world).host(ADMIN, "admin"))
+    watched = Watched(OnTheWire(world).host(ADMIN, "admin"), tmp_path)
     watched.watcher.startService()
     await watched.watcher.first_picture()
     wrong: Any = Room("red", "four")  # type: ignore[arg-type]
     with Log() as log:
         rooms.tell(wrong)
         await until(lambda: any("watching again" in str(each.get("log_format")) for each in log.events))
-    assert watched.copy.values == {}
+    assert watched.cache.values == {}
     rooms.tell(RED)
-    await until(lambda: watched.copy.values == {"red": RED})
+    await until(lambda: watched.cache.values == {"red": RED})
     await watched.watcher.stopService()
+
+
+DAMAGED = {
+    "empty": b"",
+    "rubbish": b"\xff\xfe",
+    "cut": b'{"schema": 1, "kind": "rooms", "values": {"red": {"na',
+    "another schema": b'{"schema": 2, "kind": "rooms", "values": {}}',
+    "another kind": b'{"schema": 1, "kind": "nodes", "values": {}}',
+    "wrong values": b'{"schema": 1, "kind": "rooms", "values": [1]}',
+    "wrong value": b'{"schema": 1, "kind": "rooms", "values": {"red": {"name": "red", "seats": "4"}}}',
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_cache_is_no_cache(tmp_path: Path, case: str) -> None:
+    """A member starts with nothing, says so, and writes the file anew as soon as it has been told everything."""
+    clock = Clock()
+    cache = Cache(ROOMS, tmp_path, clock)
+    cache.path.write_bytes(DAMAGED[case])
+    with Log() as log:
+        cache.load()
+    (line,) = [each for each in log.events if each.get("path") == str(cache.path)]
+    assert "written anew" in line["log_format"]
+    assert (cache.values, cache.complete) == ({}, False)
+    cache.begin()
+    cache.apply([Change("red", RED)])
+    clock.advance(SAVE_AFTER)
+    assert cache.path.read_bytes() == DAMAGED[case], "half a picture is not kept"
+    cache.whole()
+    clock.advance(SAVE_AFTER)
+    again = Cache(ROOMS, tmp_path, clock)
+    again.load()
+    assert (again.values, again.complete) == ({"red": RED}, True)
+
+
+def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
+    """A full or foreign disk costs the copy on it, and nothing else."""
+    (tmp_path / "file").write_text("")
+    clock = Clock()
+    cache = Cache(ROOMS, tmp_path / "file", clock)
+    with Log() as log:
+        cache.load()
+        cache.begin()
+        cache.apply([Change("red", RED)])
+        cache.whole()
+        clock.advance(SAVE_AFTER)
+    assert cache.values == {"red": RED}
+    assert sum("cannot be written" in each.get("log_format", "") for each in log.events) == 1
