@@ -27,6 +27,9 @@ class Asker(Protocol):
     account: Account
     transport: Any
 
+    @property
+    def log(self) -> Log: ...
+
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work``, and go on with other things while it waits. An error ends the connection."""
 

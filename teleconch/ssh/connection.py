@@ -19,24 +19,17 @@ from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
+from teleconch.ssh.channels import Channels
 from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused, SSHProblem
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.requests import GlobalRequests, KeepAlive
 
 __all__ = ["ChannelRefused", "Connection"]
 
-_DATA_AT: Final = 10  # where data begins: after padding length, number, channel and size
-_CHANNEL_DATA: Final = messages.CHANNEL_DATA
 _TWO: Final = Struct(">II")
-_DATA: Final = Struct(">BII")
-_EXTENDED: Final = Struct(">BIII")
 _THREE: Final = Struct(">III")
 _FOUR: Final = Struct(">IIII")
 _LEAST: Final = limits.CHANNEL_COST + limits.NARROW_WINDOW  # the least that a channel takes from the account
-
-
-def _not_open() -> ProtocolProblem:
-    return ProtocolProblem("a message came for a channel that is not open")
 
 
 def _no_room() -> ChannelRefused:
@@ -45,7 +38,7 @@ def _no_room() -> ChannelRefused:
     )
 
 
-class Connection(SSHConnection):
+class Connection(Channels, SSHConnection):
     """Both sides' connection service. ``avatar`` answers what the peer asks for; a client has ``None`` or a small one.
 
     ``avatar.lookupChannel(kind, window, max_packet, data)`` returns a :class:`Channel` or raises
@@ -65,7 +58,8 @@ class Connection(SSHConnection):
         max_channels: int = 1000,
         keepalive: tuple[float, int] = (0, 3),
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        SSHConnection.__init__(self)
+        Channels.__init__(self)
         self.avatar = avatar
         self.disconnected: Deferred[None] = Deferred()
         self._logout = logout
@@ -74,8 +68,6 @@ class Connection(SSHConnection):
         self._opening = 0  # channels of the peer that are being decided on
         self._requests = GlobalRequests(self, lambda name, data: self.gotGlobalRequest(name, data))
         self._keepalive = KeepAlive(self, self._requests, *keepalive)
-        self._open_results: dict[int, Deferred[Channel]] = {}
-        self._turn = 0
         self._stopped = False
         self._table: dict[int, Callable[[bytes], None]] = {
             messages.GLOBAL_REQUEST: self._requests.received,
@@ -133,27 +125,23 @@ class Connection(SSHConnection):
             return
         handle(packet)
 
-    @property
-    def congested(self) -> bool:
-        return bool(self.transport.congested)
-
-    def sendingPaused(self) -> None:
-        for channel in list(self.channels.values()):
-            channel.sending_paused()
-
-    def sendingResumed(self) -> None:
-        channels = list(self.channelsToRemoteChannel)
-        self._turn = (self._turn + 1) % (len(channels) or 1)  # each time a different one goes first
-        for channel in channels[self._turn :] + channels[: self._turn]:
-            channel.sending_resumed()
-            if self.congested:
-                break
-
     # -- global requests --
 
     def sendGlobalRequest(self, request: bytes, data: bytes, wantReply: int = 0) -> Deferred[bytes] | None:
         """With ``wantReply`` fires with the reply's bytes, or fails with RequestRefused."""
-        return self._requests.ask(request, data, bool(wantReply))
+        if not wantReply:
+            self._requests.ask(request, data, None)
+            return None
+        reply: Deferred[bytes] = Deferred()
+
+        def told(answer: bytes | RequestRefused) -> None:
+            if isinstance(answer, RequestRefused):
+                reply.errback(Failure(answer))
+            else:
+                reply.callback(answer)
+
+        self._requests.ask(request, data, told)
+        return reply
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> Any:
         asked = getattr(self.avatar, "global_request", None)
@@ -161,7 +149,13 @@ class Connection(SSHConnection):
 
     def requests_answered(self) -> Deferred[None] | None:
         """Fires once the peer's global requests up to now are answered; None if they are. ConnectionLost."""
-        return self._requests.answered()
+        if self._requests.all_answered:
+            return None
+        after: Deferred[None] = Deferred()
+        self._requests.after_answers(
+            lambda answered: after.callback(None) if answered else after.errback(Failure(ConnectionLost()))
+        )
+        return after
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         self.transport.later(work)
@@ -250,28 +244,6 @@ class Connection(SSHConnection):
                 _TWO.pack(sender, refused.code) + string(refused.sentence.encode()) + string(b""),
             )
 
-    def _first_window(self, channel: Channel) -> None:
-        """Begin with a small window, or a very small one if there are very many channels: whatever a peer may send has
-        to be kept somewhere until it is consumed. The window may grow to the size that the channel was made with."""
-        channel.window_max, size = channel.localWindowSize, limits.NARROW_WINDOW
-        if len(self.channels) < limits.WIDE_CHANNELS and channel.charge(limits.FIRST_WINDOW - size, spare=True):
-            size = limits.FIRST_WINDOW
-        channel.localWindowSize = channel.localWindowLeft = min(channel.window_max, size)
-
-    def _number(self) -> int:
-        number: int = self.localChannelID
-        while number in self.channels:
-            number = (number + 1) & 0xFFFFFFFF
-        self.localChannelID = (number + 1) & 0xFFFFFFFF
-        return number
-
-    def _register(self, channel: Channel, number: int, remote: int) -> None:
-        channel.id = number
-        channel.remote_id = remote
-        self.channels[number] = channel
-        self.localToRemoteChannel[number] = remote
-        self.channelsToRemoteChannel[channel] = remote
-
     # -- channels that we open --
 
     def open(self, channel: Channel, data: bytes = b"") -> Deferred[Channel]:
@@ -326,64 +298,6 @@ class Connection(SSHConnection):
         channel.release()
         result.errback(Failure(refused))
 
-    # -- data --
-
-    def _channel(self, number: int) -> Channel:
-        channel: Channel | None = self.channels.get(number)
-        if channel is None or number in self._open_results or channel.close_received:
-            raise _not_open()
-        return channel
-
-    def _got_window_adjust(self, packet: bytes) -> None:
-        reader = Reader(packet)
-        channel, more = self._channel(reader.uint32()), reader.uint32()
-        if not channel.localClosed:
-            channel.addWindowBytes(more)
-
-    def got_data_packet(self, plain: bytes, last: int) -> None:
-        """CHANNEL_DATA as it came out of the cipher: padding length, number, channel, size, data, padding.
-
-        Nearly every incoming byte takes this path; it skips the dispatch table.
-        """
-        self._keepalive.heard = True
-        if last < _DATA_AT:
-            raise ProtocolProblem("a message ends too early")
-        number, size = _TWO.unpack_from(plain, 2)
-        if size != last - _DATA_AT:
-            raise ProtocolProblem("a message is not as long as its fields")
-        self._take(number, 0, plain[_DATA_AT:last])
-
-    def _got_extended_data(self, packet: bytes) -> None:
-        reader = Reader(packet)
-        number, kind, data = reader.uint32(), reader.uint32(), reader.string()
-        reader.end()
-        self._take(number, kind, data)
-
-    def _take(self, number: int, kind: int, data: bytes) -> None:
-        channel, size = self.channels.get(number), len(data)
-        if channel is None or channel.close_received or number in self._open_results:
-            raise _not_open()
-        if size > channel.localWindowLeft or size > channel.localMaxPacket:
-            raise ProtocolProblem("a channel got more data than it had room for")
-        if channel.eof_received:
-            raise ProtocolProblem("data came after the end of data")
-        channel.localWindowLeft -= size
-        channel.got_data(kind, data)
-
-    def _got_eof(self, packet: bytes) -> None:
-        channel = self._channel(Reader(packet).uint32())
-        if channel.eof_received:
-            raise ProtocolProblem("the end of data came twice")
-        channel.got_eof()
-
-    def _got_close(self, packet: bytes) -> None:
-        self._channel(Reader(packet).uint32()).got_close()
-
-    def _got_channel_request(self, packet: bytes) -> None:
-        reader = Reader(packet)
-        channel = self._channel(reader.uint32())
-        channel.got_request(reader.string(), reader.boolean(), reader.rest())
-
     def _got_channel_success(self, packet: bytes) -> None:
         self._channel_answer(packet).callback(True)
 
@@ -397,26 +311,6 @@ class Connection(SSHConnection):
             raise ProtocolProblem("an answer came to no question")
         deferred: Deferred[bool] = waiting.pop(0)
         return deferred
-
-    # -- what channels send --
-
-    def sendData(self, channel: Channel, data: bytes | memoryview) -> None:
-        """Send data that the window and the packet size allow."""
-        self.transport.seal(_DATA.pack(_CHANNEL_DATA, channel.remote_id, len(data)), data)
-
-    def sendExtendedData(self, channel: Channel, dataType: int, data: bytes | memoryview) -> None:
-        head = _EXTENDED.pack(messages.CHANNEL_EXTENDED_DATA, channel.remote_id, dataType, len(data))
-        self.transport.seal(head, data)
-
-    def sendEOF(self, channel: Channel) -> None:
-        """Send EOF after everything that was written."""
-        channel.loseWriteConnection()
-
-    def send_eof(self, channel: Channel) -> None:
-        self.transport.sendPacket(messages.CHANNEL_EOF, uint32(channel.remote_id))
-
-    def adjustWindow(self, channel: Channel, bytesToAdd: int) -> None:
-        self.transport.sendPacket(messages.CHANNEL_WINDOW_ADJUST, _TWO.pack(channel.remote_id, bytesToAdd))
 
     def sendRequest(
         self, channel: Channel, requestType: bytes, data: bytes, wantReply: int = 0
@@ -436,14 +330,6 @@ class Connection(SSHConnection):
         deferred: Deferred[bool] = Deferred()
         self.deferreds.setdefault(channel.id, []).append(deferred)
         return deferred
-
-    def send_reply(self, channel: Channel, success: bool) -> None:
-        number = messages.CHANNEL_SUCCESS if success else messages.CHANNEL_FAILURE
-        self.transport.sendPacket(number, uint32(channel.remote_id))
-
-    def sendClose(self, channel: Channel) -> None:
-        if channel in self.channelsToRemoteChannel:
-            self.transport.sendPacket(messages.CHANNEL_CLOSE, uint32(channel.remote_id))
 
     def channelClosed(self, channel: Channel) -> None:
         if channel not in self.channelsToRemoteChannel:

@@ -1,4 +1,6 @@
-"""Global requests of a connection (RFC 4254 section 4), answered one after the other, and keep-alives made of them."""
+"""Global requests of a connection (RFC 4254 section 4), answered one after the other, and keep-alives made of them.
+
+No Twisted."""
 
 from __future__ import annotations
 
@@ -7,17 +9,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
 from teleconch.codec import boolean, string
 from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
 from teleconch.ssh.carrier import Asker
 from teleconch.ssh.problems import ProtocolProblem, RequestRefused, SSHProblem
 from teleconch.ssh.reader import Reader
+
+Told = Callable[[bytes | RequestRefused], None]
 
 _KEEPALIVE: Final = b"keepalive@openssh.com"
 
@@ -29,31 +28,28 @@ def _cost(data: bytes) -> int:
 class GlobalRequests:
     """Both sides' questions. ``decide(name, data)`` answers the peer's, at once or as an awaitable."""
 
-    log = Logger()
-
     def __init__(self, connection: Asker, decide: Callable[[bytes, bytes], Any]) -> None:
         self._connection = connection
         self._decide = decide
         self._waiting: deque[tuple[bytes, bool, bytes]] = deque()  # the peer's
         self._busy = False
         self._received = self._answered = 0
-        self._after_answers: deque[tuple[int, Deferred[None]]] = deque()  # how many answers each waits for
-        self._asked: deque[Deferred[bytes] | None] = deque()  # ours; None for a keep-alive
+        self._after_answers: deque[tuple[int, Callable[[bool], None]]] = deque()  # how many answers each waits for
+        self._asked: deque[Told | None] = deque()  # ours; None for a keep-alive
         self._stopped = False
 
     # -- ours --
 
-    def ask(self, name: bytes, data: bytes, want_reply: bool) -> Deferred[bytes] | None:
-        """Fires with the reply's bytes, or fails with RequestRefused."""
-        deferred: Deferred[bytes] = Deferred()
+    def ask(self, name: bytes, data: bytes, told: Told | None) -> None:
+        """``told`` gets the reply's bytes or RequestRefused; without it, no reply is wanted."""
         if self._stopped:
-            deferred.errback(Failure(RequestRefused("the connection is gone")))
-            return deferred if want_reply else None
-        self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(name) + boolean(want_reply) + data)
-        if not want_reply:
-            return None
-        self._asked.append(deferred)
-        return deferred
+            if told is not None:
+                told(RequestRefused("the connection is gone"))
+            return
+        want_reply = boolean(told is not None)
+        self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(name) + want_reply + data)
+        if told is not None:
+            self._asked.append(told)
 
     def keep_alive(self, most: int) -> None:
         """Ask for a sign of life, unless ``most`` such questions are unanswered."""
@@ -63,17 +59,17 @@ class GlobalRequests:
 
     def succeeded(self, packet: bytes) -> None:
         """REQUEST_SUCCESS."""
-        deferred = self._oldest()
-        if deferred is not None:
-            deferred.callback(packet)
+        told = self._oldest()
+        if told is not None:
+            told(packet)
 
     def failed(self, packet: bytes) -> None:
         """REQUEST_FAILURE; to a keep-alive that is as good an answer as any."""
-        deferred = self._oldest()
-        if deferred is not None:
-            deferred.errback(Failure(RequestRefused("the peer refused a global request")))
+        told = self._oldest()
+        if told is not None:
+            told(RequestRefused("the peer refused a global request"))
 
-    def _oldest(self) -> Deferred[bytes] | None:
+    def _oldest(self) -> Told | None:
         if not self._asked:
             raise ProtocolProblem("an answer came to no question")
         return self._asked.popleft()
@@ -92,13 +88,14 @@ class GlobalRequests:
             self._busy = True
             self._connection.later(self._answer_all())
 
-    def answered(self) -> Deferred[None] | None:
-        """Fires once all that the peer has asked so far is answered; None if it is. ConnectionLost."""
-        if self._answered == self._received:
-            return None
-        after: Deferred[None] = Deferred()
-        self._after_answers.append((self._received, after))
-        return after
+    @property
+    def all_answered(self) -> bool:
+        """Whether all that the peer has asked so far is answered."""
+        return self._answered == self._received
+
+    def after_answers(self, told: Callable[[bool], None]) -> None:
+        """``told`` gets True once all that the peer has asked so far is answered, or False if that never happens."""
+        self._after_answers.append((self._received, told))
 
     async def _answer_all(self) -> None:
         while self._waiting and not self._stopped:
@@ -111,7 +108,7 @@ class GlobalRequests:
                 self._reply(answer)
             self._answered += 1
             while self._after_answers and self._after_answers[0][0] <= self._answered:
-                self._after_answers.popleft()[1].callback(None)
+                self._after_answers.popleft()[1](True)
         self._busy = False
 
     def _reply(self, answer: Any) -> None:
@@ -126,9 +123,9 @@ class GlobalRequests:
             answer = self._decide(name, data)
             return await answer if inspect.isawaitable(answer) else answer
         except (SSHProblem, TeleconchError) as refusal:
-            self.log.info("global request refused: {error}", error=str(refusal))
+            self._connection.log.info("global request refused: {error}", error=str(refusal))
         except Exception:  # noqa: BLE001 - the peer gets a plain refusal, the log gets all of it
-            self.log.failure("a global request broke")
+            self._connection.log.failure("a global request broke")
         return False
 
     def stop(self) -> None:
@@ -137,11 +134,11 @@ class GlobalRequests:
         while self._waiting:
             self._connection.account.give(_cost(self._waiting.pop()[2]))
         asked, self._asked = self._asked, deque()
-        for deferred in asked:
-            if deferred is not None:
-                deferred.errback(Failure(RequestRefused("the connection is gone")))
+        for told in asked:
+            if told is not None:
+                told(RequestRefused("the connection is gone"))
         while self._after_answers:
-            self._after_answers.popleft()[1].errback(Failure(ConnectionLost()))
+            self._after_answers.popleft()[1](False)
 
 
 class KeepAlive:

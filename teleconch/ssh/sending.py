@@ -19,6 +19,8 @@ class Sending:
 
     log: Log
     conn: Carrier[Any]
+    id: Any  # its number here
+    remote_id: int  # its number there
     closing: int  # closed here, perhaps before all is sent
     localClosed: int  # CLOSE is sent
     remoteClosed: int  # CLOSE has come
