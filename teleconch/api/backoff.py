@@ -11,4 +11,4 @@ def full_jitter(chance: random.Random, failures: int, most: float = BACKOFF_MAX)
     """Seconds to wait after ``failures`` earlier failures: random, below a bound that doubles until it reaches
     ``most``."""
     limit: float = min(most, BACKOFF_FIRST * 2 ** min(failures, 16))
-    return chance.random() * limit
+    return chance.uniform(0, limit)

@@ -13,9 +13,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from teleconch.api.backoff import full_jitter
 from teleconch.api.copy import Copy
 from teleconch.api.interface import Watch, Watches
-from teleconch.defaults import BACKOFF_FIRST, BACKOFF_MAX
 from teleconch.errors import AccessDenied, TeleconchError
 from teleconch.resources.kind import Change, Kind
 
@@ -72,7 +72,7 @@ class Watcher(Service, Generic[T]):
         self._chance = chance or random.SystemRandom()
         self._refused = refused
         self._task: Deferred[None] | None = None
-        self._wait = BACKOFF_FIRST
+        self._failures = 0
         self._tried = False
         self._waiters: list[Deferred[None]] = []
 
@@ -131,11 +131,12 @@ class Watcher(Service, Generic[T]):
                 self._settled()
                 if watch is not None:
                     watch.stop()
-            wait, self._wait = self._wait, min(self._wait * 2, BACKOFF_MAX)
-            await deferLater(self._clock, self._chance.uniform(0, wait))
+            wait = full_jitter(self._chance, self._failures)
+            self._failures += 1
+            await deferLater(self._clock, wait)
 
     def _is_whole(self) -> None:
-        self._wait = BACKOFF_FIRST
+        self._failures = 0
         self._refused("")
         self._settled()
         log.info("watching {count} {kind}", count=len(self._copy), kind=self._kind.name)

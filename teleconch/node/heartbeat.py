@@ -8,6 +8,7 @@ Sessions do not depend on any of this.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from teleconch import defaults
+from teleconch.api.backoff import full_jitter
 from teleconch.api.interface import Hosts
 from teleconch.errors import (
     AccessDenied,
@@ -40,7 +42,7 @@ log = Logger()
 
 
 class Heartbeat:
-    """Pings until stopped. ``describe`` returns what to tell; ``random`` is in [0, 1); ``now`` is epoch seconds.
+    """Pings until stopped. ``describe`` returns what to tell; ``now`` is epoch seconds.
 
     ``reached`` is called after each ping that was answered, ``refused``, with the error, after each that was refused;
     ``first`` fires after the first ping, whatever became of it. ``instance`` is random per process, so that the auth
@@ -54,7 +56,7 @@ class Heartbeat:
         describe: Callable[[], Node],
         *,
         instance: str,
-        random: Callable[[], float],
+        chance: random.Random,
         now: Callable[[], float],
         interval: float = defaults.PING_INTERVAL,
         reached: Callable[[], None] = lambda: None,
@@ -64,7 +66,7 @@ class Heartbeat:
         self._hosts = hosts
         self._describe = describe
         self._instance = instance
-        self._random = random
+        self._chance = chance
         self._now = now
         self._interval = interval
         self._reached = reached
@@ -153,7 +155,7 @@ class Heartbeat:
 
     def _pace(self) -> float:
         """Never later than asked for, never more than twice as often, and no two nodes in step."""
-        return self._interval * (0.5 + self._random() / 2)
+        return self._interval * (0.5 + self._chance.random() / 2)
 
     def _failed(self, failure: Failure) -> None:
         self._call = None
@@ -181,8 +183,7 @@ class Heartbeat:
                 error=sentence,
             )
             self._told = sentence
-        most = min(defaults.BACKOFF_MAX, defaults.BACKOFF_FIRST * 2 ** min(self._failures, 16))
-        self._schedule(self._random() * most)
+        self._schedule(full_jitter(self._chance, self._failures))
 
     def _broken(self, failure: Failure) -> None:
         # A fault of ours must not end the pings for good.

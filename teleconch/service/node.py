@@ -166,7 +166,7 @@ def node_server(
         member.client,
         description.current,
         instance=secrets.token_hex(16),
-        random=SystemRandom().random,
+        chance=SystemRandom(),
         now=now,
         reached=ping_accepted,
         refused=ping_refused,

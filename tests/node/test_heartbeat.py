@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,17 @@ def lines() -> Iterator[list[dict[str, Any]]]:
     globalLogPublisher.removeObserver(observe)
 
 
+class Same(random.Random):
+    """Chance that is always the same."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
 class Rig:
     """A heartbeat, its clock and an auth server."""
 
@@ -42,13 +54,13 @@ class Rig:
         self.clock = Clock()
         self.auth = Auth(answer=lambda: Ping(60, self.clock.seconds()))
         self.node = NODE
-        self.chance = chance
+        self.chance = Same(chance)
         self.beat = Heartbeat(
             self.clock,
             self.auth,
             lambda: self.node,
             instance="i1",
-            random=lambda: self.chance,
+            chance=self.chance,
             now=self.clock.seconds,
         )
 
@@ -261,7 +273,7 @@ def test_who_waits_for_the_first_ping_hears_of_it() -> None:
 
     rig = Rig()
     rig.beat = Heartbeat(
-        rig.clock, rig.auth, lambda: NODE, instance="i1", random=lambda: rig.chance, now=rig.clock.seconds,
+        rig.clock, rig.auth, lambda: NODE, instance="i1", chance=rig.chance, now=rig.clock.seconds,
         reached=lambda: refusals.append(""), refused=lambda error: refusals.append(str(error)),
     )  # fmt: skip
     taken, rig.auth.answer = rig.auth.answer, refuse
