@@ -90,7 +90,7 @@ def _nodename(text: str) -> str:
 
 
 def _pin(text: str) -> str:
-    from teleconch.config.secrets import check_pin
+    from teleconch.resources.pin import check_pin
 
     return check_pin(text)
 

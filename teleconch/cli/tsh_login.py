@@ -10,7 +10,7 @@ import click
 
 from teleconch.cli import boundary
 from teleconch.cli.tables import format_option, write_document
-from teleconch.cli.tsh_params import UserCommand, given, known_profile, parse_ttl, profiles, proxy_flag
+from teleconch.cli.tsh_params import UserCommand, given, known_profile, parse_ttl, pin_flag, profiles, proxy_flag
 from teleconch.client.address import ProxyAddress
 from teleconch.client.agent import agent_path, offer_key
 from teleconch.client.login import Login
@@ -39,7 +39,7 @@ def login(
     Asks for the password and, where the cluster wants one, a code from your authenticator. Where standard input is
     no terminal, they are read from it, a line each.
     """
-    from teleconch.client.trust import Trust, check_pin
+    from teleconch.client.trust import Trust
     from teleconch.client.web import WebClient
 
     flags = given()
@@ -54,7 +54,7 @@ def login(
         raise NotFound("Say where to log in: `tsh login --proxy=HOST` with the host of your cluster's proxy.")
     user = flags.text("user") or (known.user if known else "") or os_login()
     ttl = parse_ttl(flags.ttl) if flags.ttl else None
-    pin = check_pin(flags.ca_pin) if flags.ca_pin else None
+    pin = pin_flag()
     _check_cluster(cluster_name or flags.text("cluster"), known)
     if known and not (force or out or ttl or pin or flags.insecure) and user == known.user and _holds(store, known):
         store.select(known)

@@ -11,6 +11,7 @@ from teleconch.cli.tsh_flags import GLOBAL_FLAGS, Flag, Given, without_effect
 from teleconch.client.address import ProxyAddress, parse_proxy
 from teleconch.client.profile import Profile, Profiles, home
 from teleconch.errors import BadParameter, NotFound
+from teleconch.resources.pin import check_pin
 
 _META = "teleconch.tsh"
 
@@ -106,6 +107,15 @@ def proxy_flag() -> ProxyAddress | None:
     """``--proxy``, if it was given. BadParameter."""
     text = given().text("proxy")
     return parse_proxy(text) if text else None
+
+
+def pin_flag() -> str | None:
+    """``--ca-pin``, if it was given. BadParameter."""
+    text = given().ca_pin
+    try:
+        return check_pin(text) if text else None
+    except BadParameter as error:
+        raise BadParameter(f"--ca-pin={text}: {error}") from None
 
 
 def known_profile(found: Profiles, proxy: ProxyAddress | None) -> Profile | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from teleconch.cli import boundary
-from teleconch.cli.tsh_params import UserCommand, given, known_profile, profiles
+from teleconch.cli.tsh_params import UserCommand, given, known_profile, pin_flag, profiles
 from teleconch.client.prompts import ask_secret, ask_text
 from teleconch.errors import BadParameter
 
@@ -32,13 +32,13 @@ def signup(url: str) -> None:
     Where standard input is no terminal, the password (twice) and the code are read from it, a line each.
     """
     from teleconch.client.address import parse_proxy
-    from teleconch.client.trust import Trust, check_pin
+    from teleconch.client.trust import Trust
     from teleconch.client.web import WebClient, parse_signup_url
 
     flags = given()
     proxy, token = parse_signup_url(url)
     address = parse_proxy(proxy)
-    pin = check_pin(flags.ca_pin) if flags.ca_pin else None
+    pin = pin_flag()
     store = profiles()
     known = known_profile(store, address)
     authorities = tuple(cert for each in store.authorities(known) for cert in each.tls_certs) if known else ()

@@ -6,7 +6,6 @@ certificate that the machine trusts, or one from the host authority that was sto
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import ssl
@@ -17,9 +16,7 @@ from attrs import frozen
 
 from teleconch.ca.authority import ca_pin
 from teleconch.client.tcp import TIMEOUT, connect_tcp
-from teleconch.errors import BadParameter, ConnectionProblem, TrustError
-
-_PIN = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+from teleconch.errors import ConnectionProblem, TrustError
 
 
 @frozen
@@ -29,14 +26,6 @@ class Trust:
     pin: str | None = None
     authorities: tuple[str, ...] = ()
     insecure: bool = False
-
-
-def check_pin(text: str) -> str:
-    """A CA pin as it was typed. BadParameter."""
-    pin = text.strip().lower()
-    if not _PIN.fullmatch(pin):
-        raise BadParameter(f"--ca-pin={text}: a pin is sha256: and 64 hex digits; `tctl status` shows it.")
-    return pin
 
 
 def tls_context(trust: Trust, host: str, port: int) -> ssl.SSLContext:

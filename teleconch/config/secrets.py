@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import stat
 
 from teleconch.config.document import Findings
@@ -16,7 +15,6 @@ from teleconch.resources.token import HOST_ROLES
 _TOKEN_MAX = 1024
 # Roles that 4.2's tokens have for other clusters, and roles of later services.
 _NO_EFFECT = ("trusted_cluster", "trustedcluster", "app", "db", "kube", "windowsdesktop", "discovery", "okta", "bot")
-_PIN = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
 
 class TokenFileProblem(BadParameter):
@@ -34,13 +32,6 @@ def read_token(text: str, findings: Findings, line: int) -> Secret:
     if len(value) > _TOKEN_MAX or not value.isprintable() or any(c.isspace() for c in value):
         raise BadParameter(f"a token is one word of at most {_TOKEN_MAX} printable characters.")
     return Secret(value)
-
-
-def check_pin(text: str) -> str:
-    """A CA pin in its stored form, ``sha256:`` and lower-case hex. :class:`BadParameter`."""
-    if _PIN.fullmatch(text) is None:
-        raise BadParameter("a CA pin is 'sha256:' and 64 hex digits, as 'tctl status' prints it on the auth server.")
-    return text.lower()
 
 
 def static_token(text: str, findings: Findings, line: int) -> StaticToken:

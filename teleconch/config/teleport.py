@@ -9,10 +9,11 @@ from teleconch import defaults
 from teleconch.config import algorithms
 from teleconch.config.addresses import Address, check_host_name, is_host_name, parse_reachable
 from teleconch.config.flags import Flags
-from teleconch.config.secrets import TokenFileProblem, check_pin, read_token
+from teleconch.config.secrets import TokenFileProblem, read_token
 from teleconch.config.section import Section
 from teleconch.config.values import ConnectionLimits, Log, Storage, TeleportSection
 from teleconch.errors import BadParameter, quoted
+from teleconch.resources.pin import check_pin
 
 _STORES = ("bolt", "etcd", "dynamodb", "firestore", "postgres", "cockroachdb", "azure")
 # Keys of other back-ends in 4.2 and later; 4.2 itself accepts any key there.
