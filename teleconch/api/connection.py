@@ -8,17 +8,16 @@ from OpenSSL import SSL
 from twisted.internet import defer, error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.spread import pb
 from zope.interface import implementer
 
 from teleconch import defaults
 from teleconch.api.codec import ANSWER_MAX
 from teleconch.api.tls import ClientTLS, peer_chain
-from teleconch.api.wire import ROOT, WireBroker
+from teleconch.api.wire import ROOT, Brokers, WireBroker
 from teleconch.errors import BadParameter, ConnectionProblem, TeleconchError, TrustError, quoted
 from teleconch.resources.address import split_address
 
@@ -96,22 +95,6 @@ class ClientBroker(WireBroker):
         self.lost.callback(None)
 
 
-class _Brokers(Factory):
-    unsafeTracebacks = False
-    noisy = False
-
-    def __init__(self, broker: ClientBroker) -> None:
-        self._broker = broker
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        broker: Any = self._broker
-        broker.factory = self
-        return broker
-
-    def clientConnectionMade(self, broker: pb.Broker) -> None:
-        self._broker.usable()
-
-
 async def open_connection(
     clock: IReactorTime, endpoint: IStreamClientEndpoint, tls: ClientTLS, timeout: float
 ) -> ClientBroker:
@@ -121,7 +104,9 @@ async def open_connection(
     except ValueError:
         raise TrustError("The TLS certificate or private key here cannot be read.") from None
     broker = ClientBroker(clock, tls)
-    connecting: Deferred[Any] = endpoint.connect(TLSMemoryBIOFactory(prepared, True, _Brokers(broker)))
+    connecting: Deferred[Any] = endpoint.connect(
+        TLSMemoryBIOFactory(prepared, True, Brokers(lambda: broker, ClientBroker.usable))
+    )
     try:
         await connecting.addTimeout(timeout, clock)
         return await broker.ready.addTimeout(timeout, clock)

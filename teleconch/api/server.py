@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from attrs import evolve, frozen
-from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, LogLevel
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from teleconch.api.codec import METHODS, REQUEST_MAX, Method, decode_arguments, 
 from teleconch.api.perspectives import described, methods_of
 from teleconch.api.tls import ServerTLS, TLSCredentials, peer_chain
 from teleconch.api.watching import PushedWatch
-from teleconch.api.wire import FAILED, OK, ROOT, Answer, Exposed, WireBroker, error_answer
+from teleconch.api.wire import FAILED, OK, ROOT, Answer, Brokers, Exposed, WireBroker, error_answer
 from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, BadParameter, LimitExceeded, TeleconchError, TrustError, Unavailable, quoted
 from teleconch.resources.authority import TrustedAuthority
@@ -259,22 +259,6 @@ class _ServerBroker(WireBroker):
         self.watches.clear()
 
 
-class _Brokers(Factory):
-    unsafeTracebacks = False
-    noisy = False
-
-    def __init__(self, server: APIServerFactory) -> None:
-        self._server = server
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        broker: Any = _ServerBroker(self._server)
-        broker.factory = self
-        return broker
-
-    def clientConnectionMade(self, broker: pb.Broker) -> None:
-        """Perspective Broker says that it is ready."""
-
-
 class APIServerFactory(Visitors):
     """Serves the auth API on whatever endpoint it is given to. It does TLS itself.
 
@@ -301,7 +285,7 @@ class APIServerFactory(Visitors):
         self.now = now
         self.refused = refused
         self.limits = limits or APILimits()
-        tls = TLSMemoryBIOFactory(ServerTLS(credentials), False, _Brokers(self))
+        tls = TLSMemoryBIOFactory(ServerTLS(credentials), False, Brokers(lambda: _ServerBroker(self)))
         admission = Admission(self.limits.bounds(), clock.seconds, "auth")
         super().__init__(tls, admission, clock, self.limits.handshake, reactor)
         self.anonymous_calls = AtOnce(  # by source

@@ -8,9 +8,12 @@ tells a peer about an exception on this side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
@@ -69,6 +72,26 @@ def read_answer(answer: object) -> Answer:
         if isinstance(code, bytes) and isinstance(sentence, bytes):
             raise from_code(code.decode("ascii", "replace"), sentence.decode("utf-8", "replace"))
     raise ConnectionProblem("The auth server answered something that is not understood: are both sides up to date?")
+
+
+class Brokers(Factory):
+    """Makes the broker of each connection, and calls ``usable`` with it once it may be called."""
+
+    unsafeTracebacks = False
+    noisy = False
+
+    def __init__(self, make: Callable[[], Any], usable: Callable[[Any], None] = lambda broker: None) -> None:
+        self._make = make
+        self._usable = usable
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        broker = self._make()
+        broker.factory = self
+        return broker
+
+    def clientConnectionMade(self, broker: pb.Broker) -> None:
+        """Perspective Broker says that it is ready."""
+        self._usable(broker)
 
 
 class WireBroker(pb.Broker):

@@ -35,6 +35,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -83,6 +84,14 @@ def without_effect(*names: str, value: str | None = None, why: str) -> Callable[
 def debug_wanted() -> bool:
     """Whether ``-d`` was given to the running command or one of its groups."""
     return click.get_current_context().ensure_object(Invocation).debug
+
+
+def imported(command: str) -> click.Command:
+    """The command at ``module:attribute`` of this package, which is imported only now."""
+    module, _, attribute = command.partition(":")
+    found = getattr(import_module(f"teleconch.cli.{module}"), attribute)
+    assert isinstance(found, click.Command)
+    return found
 
 
 def add_help_command(group: click.Group) -> None:

@@ -8,8 +8,7 @@ Each noun has its own file and is imported when it is used::
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -37,10 +36,7 @@ class Tctl(AdminGroup):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return super().get_command(context, name)
-        module, _, attribute = _COMMANDS[name].partition(":")
-        found: Any = getattr(import_module(f"teleconch.cli.{module}"), attribute)
-        assert isinstance(found, click.Command)
-        return found
+        return boundary.imported(_COMMANDS[name])
 
 
 @click.group(cls=Tctl, context_settings=boundary.SETTINGS)

@@ -91,8 +91,8 @@ def _wanted(authority: TrustedAuthority, kind: str | None, wanted: str | None, t
 
 async def _dotted_nodes(api: AuthAPI) -> list[str]:
     """Node names with a dot. Nodes choose what they say about themselves, so nothing else of it is used."""
+    from teleconch.api.pages import all_nodes
     from teleconch.cli import tctl_export
-    from teleconch.cli.tctl_nodes import all_nodes
 
     return tctl_export.extra_names(status.node.nodename for status in await all_nodes(api))
 

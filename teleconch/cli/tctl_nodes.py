@@ -80,20 +80,10 @@ def status_text(status: NodeStatus, now: float) -> str:
     return f"offline since {utc_text(status.last_seen)} ({duration_text(now - status.last_seen)})"
 
 
-async def all_nodes(api: AuthAPI) -> list[NodeStatus]:
-    """Every registered node, page by page."""
-    found: list[NodeStatus] = []
-    after: str | None = ""
-    while after is not None:
-        page = await api.list_nodes(after, defaults.PAGE_SIZE)
-        found += page.nodes
-        after = page.next
-    return found
-
-
 async def find_node(api: AuthAPI, name: str) -> NodeStatus:
     """The node with this UUID, or the only one with this nodename. NotFound; BadParameter, which names the
     candidates."""
+    from teleconch.api.pages import all_nodes
     from teleconch.errors import BadParameter, NotFound
 
     if is_uuid(name):
@@ -127,6 +117,8 @@ def is_uuid(name: str) -> bool:
 
 async def nodes_and_time(api: AuthAPI) -> tuple[list[NodeStatus], float]:
     """Every node, and the auth server's time."""
+    from teleconch.api.pages import all_nodes
+
     found = await all_nodes(api)
     return found, (await api.status()).time
 

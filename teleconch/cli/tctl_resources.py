@@ -125,7 +125,8 @@ def title(resource: Resource) -> str:
 
 async def _find(api: AuthAPI, kind: str, name: str | None) -> list[Resource]:
     """All resources of a kind, or the one with that name. NotFound."""
-    from teleconch.cli.tctl_nodes import all_nodes, find_node
+    from teleconch.api.pages import all_nodes
+    from teleconch.cli.tctl_nodes import find_node
     from teleconch.errors import NotFound
     from teleconch.resources.secret import Secret
 

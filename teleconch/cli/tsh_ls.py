@@ -48,9 +48,9 @@ def standing() -> Standing:
 
 
 async def _nodes_and_time(api: AuthAPI) -> tuple[list[NodeStatus], float]:
-    from teleconch.client.cluster import all_nodes
+    from teleconch.client.cluster import nodes_by_name
 
-    return await all_nodes(api), (await api.status()).time
+    return await nodes_by_name(api), (await api.status()).time
 
 
 def _write(found: list[NodeStatus], now: float, verbose: bool, empty: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -32,10 +31,7 @@ class Tsh(UserGroup):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return super().get_command(context, name)
-        module, _, attribute = _COMMANDS[name].partition(":")
-        found: Any = getattr(import_module(f"teleconch.cli.{module}"), attribute)
-        assert isinstance(found, click.Command)
-        return found
+        return boundary.imported(_COMMANDS[name])
 
 
 @click.group(cls=Tsh, context_settings=boundary.SETTINGS)

@@ -14,12 +14,12 @@ from zope.interface import implementer
 
 from teleconch.api.client import AuthClient
 from teleconch.api.interface import AuthAPI
+from teleconch.api.pages import all_nodes
 from teleconch.api.tls import TLSCredentials, member_tls
 from teleconch.client.identity import Identity
 from teleconch.client.profile import Profiles, home
 from teleconch.client.standing import Standing
 from teleconch.codec import string
-from teleconch.defaults import PAGE_SIZE
 from teleconch.errors import BadParameter, ConnectionProblem, NotFound, quoted
 from teleconch.resources.node import NodeStatus
 from teleconch.ssh.client import ClientConnection
@@ -106,15 +106,9 @@ async def ask(
         client.close()
 
 
-async def all_nodes(api: AuthAPI) -> list[NodeStatus]:
+async def nodes_by_name(api: AuthAPI) -> list[NodeStatus]:
     """Every node of the cluster, by name."""
-    found: list[NodeStatus] = []
-    after: str | None = ""
-    while after is not None:
-        page = await api.list_nodes(after, PAGE_SIZE)
-        found += page.nodes
-        after = page.next
-    return sorted(found, key=lambda status: (status.node.nodename, status.node.uuid))
+    return sorted(await all_nodes(api), key=lambda status: (status.node.nodename, status.node.uuid))
 
 
 def parse_label(text: str) -> tuple[str, str]:
@@ -154,7 +148,7 @@ def _parts(text: str) -> list[str]:
 async def nodes_with_label(api: AuthAPI, label: str) -> list[NodeStatus]:
     """The nodes with a label (or several, see :func:`with_labels`), at least one. NotFound, BadParameter."""
     parse_label(label)
-    found = with_labels(await all_nodes(api), [label])
+    found = with_labels(await nodes_by_name(api), [label])
     if not found:
         raise NotFound(f"No node has the label {label}: see `tsh ls`.")
     return found
