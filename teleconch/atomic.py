@@ -23,13 +23,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     A link at ``path`` is replaced, not followed. OSError, with ``path``: then the old file is still there.
     """
     with _about(path):
-        aside = _write_aside(path, data, mode)
-        try:
-            os.replace(aside, path)
-        except BaseException:
-            _remove(aside)
-            raise
-        _sync_directory(path.parent)
+        _replace(path, _write_aside(path, data, mode))
 
 
 def write_first(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -49,12 +43,7 @@ def write_link(path: Path, target: str) -> None:
     with _about(path):
         aside = _aside(path)
         os.symlink(target, aside)
-        try:
-            os.replace(aside, path)
-        except BaseException:
-            _remove(aside)
-            raise
-        _sync_directory(path.parent)
+        _replace(path, aside)
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:
@@ -93,6 +82,15 @@ def _write_aside(path: Path, data: bytes, mode: int) -> Path:
         _remove(aside)
         raise
     return aside
+
+
+def _replace(path: Path, aside: Path) -> None:
+    try:
+        os.replace(aside, path)
+    except BaseException:
+        _remove(aside)
+        raise
+    _sync_directory(path.parent)
 
 
 def _remove(aside: Path) -> None:

@@ -50,20 +50,7 @@ def new_authority(type: AuthorityType, cluster: str, now: float) -> CertAuthorit
         .not_valid_before(utc(now - defaults.DAY))
         .not_valid_after(utc(now + _TLS_LIFE))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=False,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=True,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
+        .add_extension(key_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -86,6 +73,21 @@ def trusted(authority: CertAuthority) -> TrustedAuthority:
         ssh_public_keys=(authority.ssh_public_key,),
         tls_certs=(authority.tls_cert,),
         rotated=authority.rotated,
+    )
+
+
+def key_usage(*, authority: bool) -> x509.KeyUsage:
+    """What a certificate's key may sign: certificates and lists of revoked ones, or else handshakes."""
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from teleconch import defaults
-from teleconch.ca.authority import pin_of, subject, utc
+from teleconch.ca.authority import key_usage, pin_of, subject, utc
 from teleconch.errors import BadParameter, ClockSkew, TrustError
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.identity import ApiIdentity
@@ -79,20 +79,7 @@ def _issue(
         .not_valid_before(utc(valid_after))
         .not_valid_after(utc(valid_before))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=False,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
+        .add_extension(key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
