@@ -18,7 +18,6 @@ log = Logger()
 
 WAITING_MAX = 20_000
 BATCH_MAX = 512
-_FAILED = "The state could not be read or written; the auth server's log says why."
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")

@@ -67,9 +67,6 @@ class Directory(Copy[NodeStatus]):
         self._labels = _Index()
         self._lost: float | None = None
 
-    def __iter__(self) -> Iterator[NodeStatus]:
-        return iter(tuple(self.values.values()))
-
     # What is reported
 
     def whole(self) -> None:

@@ -64,11 +64,11 @@ def test_indexes_say_what_a_walk_would(changes: list[tuple[int, str, str, bool]]
         found = status(node(number, name, addr, labels={"l": name})) if there else None
         directory.apply([Change(new_uuid(number), found)])
     for name in ("a", "b"):
-        walked = {each.node.uuid for each in directory if each.node.nodename == name}
+        walked = {each.node.uuid for each in directory.values.values() if each.node.nodename == name}
         assert {each.node.uuid for each in directory.by_name(name)} == walked
         assert {each.node.uuid for each in directory.by_label("l", name)} == walked
     for addr in ("x:1", "y:1", "x:2"):
-        walked = {each.node.uuid for each in directory if each.node.addr == addr}
+        walked = {each.node.uuid for each in directory.values.values() if each.node.addr == addr}
         assert {each.node.uuid for each in directory.by_endpoint(addr[0], int(addr[2]))} == walked
 
 
@@ -79,9 +79,12 @@ def test_what_a_new_watch_does_not_tell_is_forgotten() -> None:
     directory.apply(told(node(1, "stays"), node(2, "goes")))
     directory.begin()
     directory.apply(told(node(1, "stays")))
-    assert names(directory) == ["stays", "goes"] or names(directory) == ["goes", "stays"], "not before all was told"
+    assert names(directory.values.values()) == ["stays", "goes"] or names(directory.values.values()) == [
+        "goes",
+        "stays",
+    ], "not before all was told"
     directory.whole()
-    assert names(directory) == ["stays"]
+    assert names(directory.values.values()) == ["stays"]
 
 
 def test_age() -> None:

@@ -40,7 +40,7 @@ class Story:
         self.watch = Watcher(self.clock, self.nodes, NODES, self.directory, self.chance, self.refusals.append)
 
     def names(self) -> set[str]:
-        return {each.node.nodename for each in self.directory}
+        return {each.node.nodename for each in self.directory.values.values()}
 
 
 @pytest.fixture
