@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from typing import Final
+
+_PATIENCE: Final = 1000  # milliseconds
 
 
 def go_on_in_background(detach: bool) -> None:
@@ -36,6 +40,10 @@ def _end_threads() -> None:
     reactor: Any = installed
     if reactor.threadpool is not None:
         reactor.threadpool.stop()
+        for _ in range(_PATIENCE):  # a thread that was joined takes a moment to leave the kernel
+            if len(os.listdir("/proc/self/task")) == 1:
+                break
+            time.sleep(0.001)
 
 
 def _new_threads() -> None:
