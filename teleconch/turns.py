@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from teleconch.errors import LimitExceeded
 
 WAITING_MAX: Final = 400
-_CROWDED: Final = "Too many people log in at this moment: try again in a minute."
+_CROWDED: Final = "Too many people are logging in at this moment: try again in a minute."
 
 
 @define(eq=False)

@@ -73,11 +73,11 @@ class _Wrong(ValueError):
 
 def _text(value: object, _: type) -> str:
     if type(value) is not str:
-        raise _Wrong("a text is expected")
+        raise _Wrong("a string is expected")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _Wrong("a text holds half of a surrogate pair") from None
+        raise _Wrong("a string holds half of a surrogate pair") from None
     return value
 
 
@@ -214,7 +214,7 @@ def _dump(value: object, limit: int, what: str) -> bytes:
         data = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         # Half a surrogate pair (from a command line that is not UTF-8), or a number that is not finite.
-        raise BadParameter(f"{what} holds a text that is not UTF-8, or a number that is not finite.") from None
+        raise BadParameter(f"{what} holds text that is not UTF-8, or a number that is not finite.") from None
     if len(data) > limit:
         raise LimitExceeded(f"{what} is too large: {len(data)} bytes, at most {limit} are sent.")
     return data

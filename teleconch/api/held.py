@@ -111,7 +111,7 @@ class Held:
         certificate = x509.load_pem_x509_certificate(given.tls_cert.encode()).public_bytes(Encoding.DER)
         identity = identity_of(certificate, authorities, given.valid_after)
         if (identity.kind, identity.name, self.role in identity.roles) != ("host", self.uuid, True):
-            raise TrustError(f"The auth server gave the certificate of {described(identity)}, who is not this host.")
+            raise TrustError(f"The auth server gave the certificate of {described(identity)}, which is not this host.")
         self.check_cluster(given.cluster)
         stored = StoredMembership(FORMAT, self.nodename, self.addresses, given)
         self.files.store(stored)

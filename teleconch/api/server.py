@@ -289,7 +289,7 @@ class APIServerFactory(Visitors):
         admission = Admission(self.limits.bounds(), clock.seconds, "auth")
         super().__init__(tls, admission, clock, self.limits.handshake, reactor)
         self.anonymous_calls = AtOnce(  # by source
-            "Too many hosts join at this moment; try again in a while.",
+            "Too many hosts are joining at this moment; try again in a while.",
             self.limits.anonymous_calls_of_one_source,
             self.limits.anonymous_calls_in_total,
         )

@@ -147,7 +147,8 @@ def member_tls(
         if cluster in {each.cluster for each in hosts}:
             raise TrustError(
                 f"The auth server's CA ({ca_pin(shown)}) is not the one that is known here for cluster {cluster}."
-                " If the cluster was set up anew, join or log in again; otherwise someone may be in between."
+                " If the cluster was set up anew, join or log in again; otherwise someone may be intercepting the"
+                " connection."
             )
         raise TrustError(
             f"The auth server belongs to cluster {cluster}, but the certificate here is from {ours}."
@@ -170,8 +171,8 @@ class FirstContact:
         self.cluster, self.authority = _verify(chain, self._pins, self._now())
         if not self._pins:
             log.warn(
-                "the auth server of cluster {cluster} is believed without a check, its CA has the pin {pin}:"
-                " set ca_pin to it once you compared it with `tctl status` on the auth server",
+                "the auth server of cluster {cluster} is trusted without a check; its CA has the pin {pin}:"
+                " set ca_pin to it once you have compared it with `tctl status` on the auth server",
                 cluster=self.cluster,
                 pin=ca_pin(self.authority),
             )

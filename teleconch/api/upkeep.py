@@ -91,7 +91,7 @@ class Upkeep:
             self._held.adopt(await self._api.renew(request))
         except TeleconchError as error:
             log.warn(
-                "the certificates of this host, good until {end}, cannot be renewed now: {error}",
+                "the certificates of this host, valid until {end}, cannot be renewed now: {error}",
                 server_id=self._held.uuid,
                 end=utc_text(self._held.expires),
                 error=str(error),

@@ -419,7 +419,7 @@ class ProxyDial(Event):
     API."""
 
     event = "proxy.dial"
-    done = ("C3000I", "{user} is led to {target}")
+    done = ("C3000I", "{user} is connected to {target}")
     refused = ("C3000W", "access denied: {error}")
 
     peer: Peer

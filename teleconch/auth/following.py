@@ -121,4 +121,4 @@ class Following(Generic[Record]):
 
     def _ended(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            log.failure("{prefix} is followed no more", failure=failure, prefix=self._prefix)
+            log.failure("{prefix} is no longer followed", failure=failure, prefix=self._prefix)

@@ -158,7 +158,7 @@ class Hosts:
         _check_text(request.version, "Version", _VERSION_MAX)
         self._certificates.check_host_names(request.uuid, request.role, request.nodename, request.addresses)
         if not math.isfinite(request.time):
-            raise BadParameter("The host must say what time it has, in seconds since 1970.")
+            raise BadParameter("The host must send its time, in seconds since 1970.")
 
     def _issue(
         self, host: JoinRequest | HostRecord, granted: tuple[str, ...], here: bool, until: float
@@ -256,7 +256,7 @@ async def find_member(state: State, identity: ApiIdentity, role: str) -> Found[H
 def few_at_once(method: str) -> AtOnce:
     """A bound for what a host writes about itself: all its calls write one record, so if many ran at once, each would
     be retried for each of the others."""
-    return AtOnce(f"Several calls of {method} of this host are under way: wait for their answers.", CALLS_AT_ONCE)
+    return AtOnce(f"Several calls of {method} by this host are in progress: wait for their answers.", CALLS_AT_ONCE)
 
 
 def host_role(identity: ApiIdentity) -> str:

@@ -96,8 +96,8 @@ class Names:
             if why and not here:
                 raise AccessDenied(
                     f"{quoted(address)} is a name of every machine, and only a host on the auth"
-                    " server's own machine may be"
-                    " called by it: remove it from public_addr and advertise_ip, or listen on another address."
+                    " server's own machine may use"
+                    " it: remove it from public_addr and advertise_ip, or listen on another address."
                 )
 
     async def roles_beside(self, host: JoinRequest, caller: ApiIdentity) -> tuple[str, ...]:

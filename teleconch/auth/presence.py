@@ -184,7 +184,7 @@ class PresenceBook:
         """One node. NotFound."""
         presence = await self._find(check_uuid(uuid))
         if presence is None:
-            raise NotFound(f"There is no node {uuid}; `tctl nodes ls` shows those that there are.")
+            raise NotFound(f"There is no node {uuid}; `tctl nodes ls` lists the nodes.")
         return status_of(presence.record, self._now())
 
     async def delete_node(self, uuid: str) -> None:
@@ -195,7 +195,7 @@ class PresenceBook:
             members = [member async for member in self._state.all(f"{HOSTS}{uuid}/", HostRecord)]
             presence = await self._find(uuid)
             if presence is None and not members:
-                raise NotFound(f"There is no host {uuid}; `tctl nodes ls` shows the nodes that there are.")
+                raise NotFound(f"There is no host {uuid}; `tctl nodes ls` lists the nodes.")
             changes: list[Change] = [Delete(member.key, member.revision) for member in members]
             # The absence is expected too: a ping that came first would leave a node without membership.
             changes.append(Delete(presence_key(uuid), ABSENT if presence is None else presence.revision))

@@ -205,4 +205,6 @@ def decode(key: str, value: bytes, kind: type[Record]) -> Record:
     except (ValueError, TypeError, KeyError, cattrs.BaseValidationError, TeleconchError) as error:
         if isinstance(error, Unavailable):
             raise
-        raise Unavailable(f"{key} is stored damaged; restore the state from a backup, or delete that item.") from None
+        raise Unavailable(
+            f"{key} is damaged in the store; restore the state from a backup, or delete that item."
+        ) from None

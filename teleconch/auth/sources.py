@@ -115,5 +115,5 @@ class Watches:
         """NotFound for a kind that this auth server does not report; Unavailable while it starts or stops."""
         source = self._sources.get(kind.name)
         if source is None:
-            raise NotFound(f"This auth server tells nobody of {quoted(kind.name)}: is it up to date?")
+            raise NotFound(f"This auth server cannot report {quoted(kind.name)}: is it up to date?")
         return source.watch(receiver)

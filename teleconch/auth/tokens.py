@@ -76,7 +76,7 @@ class Tokens:
         elif _VALUE.fullmatch(value.reveal()) is None:
             raise BadParameter("A token is 1 to 255 letters, digits and . _ ~ + / = -; leave it out to have one made.")
         if self._static_roles(value):
-            raise AlreadyExists("This token stands in the auth server's configuration already; choose another.")
+            raise AlreadyExists("This token is in the auth server's configuration already; choose another.")
         token = JoinToken(value, tuple(dict.fromkeys(roles)), self._now() + ttl)
 
         async def attempt() -> None:
@@ -115,11 +115,11 @@ class Tokens:
         """Revoke a join token, or a sign-up token by its value or hash. BadParameter for a static one; NotFound."""
         if self._static_roles(value):
             raise BadParameter(
-                "This token stands in the auth server's configuration: remove it there (auth_service.tokens), then"
+                "This token is in the auth server's configuration: remove it there (auth_service.tokens), then"
                 " restart the auth server."
             )
         if not (await self._delete_join_token(value) or await self._delete_signup(value)):
-            raise NotFound("There is no such token; `tctl tokens ls` shows those that there are.")
+            raise NotFound("There is no such token; `tctl tokens ls` lists the tokens.")
 
     def _static_roles(self, value: Secret) -> set[str]:
         """The roles that the configuration gives this token. Compares with every token, so that the time reveals

@@ -58,7 +58,7 @@ class Users:
             )
         except CompareFailed:
             raise AlreadyExists(
-                f"The user {user.name} exists already; `tctl users reset {user.name}` gives a new sign-up link."
+                f"The user {user.name} exists already; `tctl users reset {user.name}` makes a new sign-up link."
             ) from None
         self._emitter.emit(UserCreate(user=user.name, logins=user.logins))
         return token
@@ -70,7 +70,7 @@ class Users:
         async def attempt() -> None:
             before = await self.find(user.name)
             if before is not None and not replace:
-                raise AlreadyExists(f"The user {user.name} exists already; `tctl create -f` writes over it.")
+                raise AlreadyExists(f"The user {user.name} exists already; `tctl create -f` overwrites it.")
             record = UserRecord(user) if before is None else evolve(before.record, user=user)
             await self._state.commit(
                 put(user_key(user.name), record, expect=ABSENT if before is None else before.revision)
@@ -144,7 +144,7 @@ class Users:
     async def _get(self, name: str) -> Found[UserRecord]:
         found = await self.find(name)
         if found is None:
-            raise NotFound(f"There is no user {quoted(name[:255])}; `tctl users ls` shows those that there are.")
+            raise NotFound(f"There is no user {quoted(name[:255])}; `tctl users ls` lists the users.")
         return found
 
     def _new_signup(self, name: str, ttl: float) -> tuple[SignupToken, SignupRecord]:

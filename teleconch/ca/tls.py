@@ -228,7 +228,8 @@ def verify_auth_server(chain: Sequence[bytes], pins: Sequence[str], now: float) 
     if pins and not any(hmac.compare_digest(pin, wanted.strip().lower()) for wanted in pins):
         raise TrustError(
             f"The auth server's CA has the pin {pin}, not the one that ca_pin asks for. If the address is right,"
-            " compare with `tctl status` on the auth server; otherwise someone may be in between: nothing was sent."
+            " compare with `tctl status` on the auth server; otherwise someone may be intercepting the connection:"
+            " nothing was sent."
         )
     _, roles = _names(certificates[0])
     try:

@@ -97,7 +97,7 @@ def imported(command: str) -> click.Command:
 def add_help_command(group: click.Group) -> None:
     """Gives ``group`` the verb ``help``: ``tsh help``, ``tsh help ssh``, ``tctl help users add``."""
 
-    @group.command("help", short_help="Show help, also of one command.")
+    @group.command("help", short_help="Show help, or the help of one command.")
     @click.argument("command", nargs=-1)
     @click.pass_context
     def show_help(context: click.Context, command: tuple[str, ...]) -> None:
@@ -216,7 +216,7 @@ def _outcome(command: click.Command, program: str, arguments: Sequence[str] | No
     except Exception as e:  # noqa: BLE001 -- the last boundary: a user is told what to do, -d shows the rest
         _traceback(invocation)
         hint = "" if invocation.debug else " Run it again with -d to see where, and report that."
-        say_error(f"{program} failed in a way that nobody expected ({type(e).__name__}).{hint}")
+        say_error(f"{program} failed unexpectedly ({type(e).__name__}).{hint}")
         return 1
     return result if isinstance(result, int) else 0
 

@@ -3,7 +3,7 @@
 Each noun has its own file and is imported when it is used::
 
     tctl users|nodes|tokens|auth|status|get|create|rm|version
-      -> tctl_admin: configuration -> the admin's identity in data_dir -> the auth API over TLS
+      -> tctl_admin: configuration -> the admin identity in data_dir -> the auth API over TLS
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How tctl reaches the auth server: its configuration, the admin's identity in ``data_dir``, the API over TLS.
+"""How tctl reaches the auth server: its configuration, the admin identity in ``data_dir``, the API over TLS.
 
 The auth service writes ``data_dir/admin/tls.key``, ``tls.crt`` and ``ca.crt`` (PEM). Anyone who can read them is an
 administrator.
@@ -54,7 +54,7 @@ def _read_config() -> Config:
     if not os.path.isdir(config.teleport.data_dir):
         raise TeleconchError(
             f"There is no {path} on this machine. Run tctl on the host of the auth server, and if its configuration"
-            " stands elsewhere, name it with -c FILE."
+            " is elsewhere, name it with -c FILE."
         )
     return config
 
@@ -154,10 +154,12 @@ def _read_admin_tls(config: Config) -> ClientTLS:
         tls.clientConnectionForTLS(None)  # finds a damaged file here, where it can be named
         ended = _end(certificate)
     except Exception as e:
-        raise _Damaged(f"The admin's identity in {directory} is damaged. Restart teleport: it writes it anew.") from e
+        raise _Damaged(
+            f"The admin identity in {directory} is damaged. Restart teleport, which writes a new one."
+        ) from e
     if ended <= time.time():
         raise TeleconchError(
-            f"The admin's identity in {directory} expired at {utc_text(ended)}. Restart teleport: it writes it anew."
+            f"The admin identity in {directory} expired at {utc_text(ended)}. Restart teleport, which writes a new one."
         )
     return tls
 
@@ -187,17 +189,17 @@ def _read(directory: str, name: str, config: Config) -> str:
         with open(path, encoding="ascii") as file:
             return file.read()
     except PermissionError:
-        raise TeleconchError(f"You may not read the admin's identity in {directory}: run tctl {_WHO}.") from None
+        raise TeleconchError(f"You may not read the admin identity in {directory}: run tctl {_WHO}.") from None
     except FileNotFoundError:
         pass
     except (OSError, UnicodeDecodeError) as e:
-        raise TeleconchError(f"The admin's identity {path} cannot be read ({e}): run tctl {_WHO}.") from None
+        raise TeleconchError(f"The admin identity {path} cannot be read ({e}): run tctl {_WHO}.") from None
     if not config.auth_service.enabled:
         raise TeleconchError(
             f"{config.filename or 'This configuration'} is not an auth server's (auth_service is off). Run tctl on the"
             " host of the auth server, with its configuration: -c FILE."
         )
     raise TeleconchError(
-        f"There is no admin's identity in {directory}: the auth server writes it when it starts. Start it once"
+        f"There is no admin identity in {directory}: the auth server writes it when it starts. Start it once"
         f" (teleport start -c {config.filename or '/etc/teleport.yaml'}), and run tctl on the same host, {_WHO}."
     )

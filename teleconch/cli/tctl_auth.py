@@ -114,14 +114,14 @@ def _own_names() -> list[str]:
 @auth.command()
 @click.option("--user", metavar="USER", help="Sign for this user of the cluster.")
 @click.option("--host", "hosts", type=CommaList(), default=None, metavar="NAME[,NAME...]",
-              help="Sign for an OpenSSH server that is reached under these names and addresses.")  # fmt: skip
+              help="Sign for an OpenSSH server that is reached by these names and addresses.")  # fmt: skip
 @click.option("-o", "--out", metavar="FILE", help="Where to write. With --host, the first name if left out.")
 @click.option("--format", "file_format", type=click.Choice(["file", "openssh"]),
               help="file: one file for `tsh -i FILE`; openssh: FILE and FILE-cert.pub."
                    "  [default: file with --user, openssh with --host]")  # fmt: skip
 @click.option("--ttl", type=Duration(_TTL_MAX), metavar="DURATION",
               help="How long it is valid; at most 87600h.  [default: 12h with --user, 8760h with --host]")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace files that are there, without asking.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files without asking.")
 @boundary.without_effect("--compat", value="FORMAT", why="OpenSSH 7.4 and later reads these certificates")
 def sign(
     user: str | None,

@@ -67,9 +67,9 @@ def _left_out(resource: Resource) -> str:
         if resource.roles == (SIGNUP,):
             return f"a sign-up token of {resource.user}: make a new one with `tctl users reset {resource.user}`."
         if resource.expires is None:
-            return "a token without metadata.expires: static tokens stand in auth_service.tokens of the configuration."
+            return "a token without metadata.expires: static tokens belong in auth_service.tokens of the configuration."
         if resource.expires <= time.time():
-            return "a token that has ended already."
+            return "a token that has expired already."
     return ""
 
 

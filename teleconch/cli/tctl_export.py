@@ -50,11 +50,11 @@ def known_hosts_lines(authority: TrustedAuthority, keys: Iterable[str], names: S
 
 def known_hosts_comment(cluster: str, dotted: Sequence[str] = ()) -> list[str]:
     """The comment above :func:`known_hosts_lines`. ``dotted`` are the node names among its ``names``."""
-    nodes = f" and the nodes {', '.join(dotted)} of today;" if dotted else ""
+    nodes = f" and the present nodes {', '.join(dotted)};" if dotted else ""
     return [
         f"# Host authority of cluster {cluster}: append this to ~/.ssh/known_hosts (or /etc/ssh/ssh_known_hosts).",
         f"# It is trusted for *.{cluster}; any host on ports {defaults.NODE_PORT} and {defaults.PROXY_PORT};{nodes}",
-        "# names without a dot, such as node names and UUIDs behind `ssh -J LOGIN@PROXY:3023`. Not for other hosts.",
+        "# names without a dot, such as node names and UUIDs through `ssh -J LOGIN@PROXY:3023`. Not for other hosts.",
         "# Is your proxy on another port? Add its name: tctl auth export --type=host --names=proxy.example.com",
     ]
 

@@ -90,10 +90,10 @@ async def find_node(api: AuthAPI, name: str) -> NodeStatus:
         return await api.get_node(name)
     found = [each for each in await all_nodes(api) if each.node.nodename == name]
     if not found:
-        raise NotFound(f"There is no node {name}. All are listed by: tctl nodes ls")
+        raise NotFound(f"There is no node {name}. To list them all: tctl nodes ls")
     if len(found) > 1:
         uuids = ", ".join(f"{each.node.uuid} ({each.node.addr or 'no address'})" for each in found)
-        raise BadParameter(f"{len(found)} nodes have the name {name}; take the UUID of one: {uuids}.")
+        raise BadParameter(f"{len(found)} nodes have the name {name}; use the UUID of one: {uuids}.")
     return found[0]
 
 
@@ -174,12 +174,12 @@ def _reach(address: str, certain: bool) -> str:
     """What to check about the auth server's address before the command is used elsewhere."""
     if address.startswith(("127.", "[::1]", "localhost:")):
         return (
-            f"only this machine itself reaches {address}. For other hosts, set auth_service.listen_addr"
+            f"only this machine itself can reach {address}. For other hosts, set auth_service.listen_addr"
             " (and public_addr) in the configuration."
         )
     if certain:
         return f"make sure that the new host reaches this auth server at {address}."
     return (
-        f"{address} is a guess: put another address there if the new host reaches this auth server under another, and"
-        " set auth_service.public_addr to have that one printed."
+        f"{address} is a guess: use another address if the new host reaches this auth server by that one, and"
+        " set auth_service.public_addr to have it printed."
     )

@@ -33,7 +33,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
             self.fail(str(e), param, context)
         if not 0 < seconds <= self._longest:
             self.fail(
-                f"{quoted(value)} does not go here: it must be more than 0 and at most"
+                f"{quoted(value)} cannot be used here: it must be more than 0 and at most"
                 f" {format_duration(self._longest)}.",
                 param,
                 context,
@@ -60,7 +60,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]
                 from difflib import get_close_matches
 
                 close = get_close_matches(word, self._known, n=1)
-                hint = f"did you mean {quoted(close[0])}?" if close else f"known are {', '.join(self._known)}."
+                hint = f"did you mean {quoted(close[0])}?" if close else f"possible: {', '.join(self._known)}."
                 self.fail(f"{quoted(word)} is not known; {hint}", param, context)
         return words
 

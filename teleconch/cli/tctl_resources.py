@@ -79,7 +79,7 @@ def remove(references: tuple[str, ...]) -> int:
     wanted = [parse(text) for text in references]
     for kind, name in wanted:
         if name is None:
-            raise click.UsageError(f"Say which {kind}: {kind}/NAME. All are listed by: tctl get {kind}s")
+            raise click.UsageError(f"Say which {kind}: {kind}/NAME. To list them all: tctl get {kind}s")
 
     each = OneByOne()
     call(lambda api: each.run((f"{kind.capitalize()} {name}", _delete, api, kind, name) for kind, name in wanted))
@@ -102,13 +102,13 @@ def parse(reference: str) -> tuple[str, str | None]:
     """Parse ``users`` or ``user/joe`` into the kind, and the name if there is one. click.UsageError."""
     kind, slash, name = reference.partition("/")
     if slash and not name:
-        raise click.UsageError(f"{quoted(reference)} names nothing behind the slash: write {kind}/NAME.")
+        raise click.UsageError(f"{quoted(reference)} names nothing after the slash: write {kind}/NAME.")
     singular = kind.lower().removesuffix("s")
     if singular not in KINDS:
         from difflib import get_close_matches
 
         close = get_close_matches(singular, KINDS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(KINDS)}."
+        hint = f" Did you mean {close[0]}?" if close else f" Possible: {', '.join(KINDS)}."
         raise click.UsageError(f"There is no kind of resource called {quoted(kind)}.{hint}")
     return singular, name or None
 
@@ -136,7 +136,7 @@ async def _find(api: AuthAPI, kind: str, name: str | None) -> list[Resource]:
         return [await find_node(api, name)] if name else list(await all_nodes(api))
     tokens = [token for token in await api.list_tokens() if name is None or token.value == Secret(name)]
     if name and not tokens:
-        raise NotFound("There is no such token; it may have ended. All are listed by: tctl tokens ls")
+        raise NotFound("There is no such token; it may have expired. To list them all: tctl tokens ls")
     return list(tokens)
 
 

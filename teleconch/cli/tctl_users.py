@@ -53,7 +53,7 @@ def reset(account: str, ttl: float, output_format: str) -> None:
     from teleconch.cli.tctl_admin import call
 
     token, pin = call(lambda api: _with_pin(api, lambda: api.reset_user(account, ttl)))
-    what = f"User {account} has been reset: password and second factor do not work any more."
+    what = f"User {account} has been reset: password and second factor no longer work."
     _write_signup(token, pin, ttl, what, output_format)
 
 
@@ -103,10 +103,10 @@ def list_users(output_format: str) -> None:
 @users.command("rm")
 @click.argument("accounts", type=CommaList(), metavar="ACCOUNT[,ACCOUNT...]")
 def remove(accounts: tuple[str, ...]) -> int:
-    """Delete users. Certificates that they hold stay valid until they end."""
+    """Delete users. Certificates that they hold stay valid until they expire."""
     from teleconch.cli.tctl_admin import OneByOne, call
 
-    each = OneByOne("{} has been deleted. SSH certificates that it holds work until they end.")
+    each = OneByOne("{} has been deleted. SSH certificates that they hold work until they expire.")
     call(lambda api: each.run((f"User {name}", api.delete_user, name) for name in accounts))
     return each.told()
 

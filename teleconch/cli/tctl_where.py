@@ -31,15 +31,15 @@ def web_note(config: Config) -> str:
     address = web_address(config)
     if address is None:
         return (
-            f"put the address of your proxy in the place of {NO_PROXY}; the user must be able to reach it. With"
-            " proxy_service.public_addr in this configuration (the proxy itself may stay off), it stands there."
+            f"replace {NO_PROXY} with the address of your proxy, which the user must be able to reach. If you set"
+            " proxy_service.public_addr in this configuration (the proxy itself may stay off), that is printed instead."
         )
     if config.proxy_service.public_addr:
         return f"make sure that {address} is reachable for the user: it is the address of your proxy."
     if no_other_machine(host_of(address)):
         return (
-            f"only this machine itself reaches {address}. For other users, set proxy_service.public_addr to the name by"
-            " which they reach the proxy (and web_listen_addr to an address that is not loopback)."
+            f"only this machine itself can reach {address}. For other users, set proxy_service.public_addr to the name"
+            " by which they reach the proxy (and web_listen_addr to an address that is not loopback)."
         )
     return (
         f"{address} is a guess: set proxy_service.public_addr to the name by which users reach the proxy, such as"

@@ -33,7 +33,9 @@ def configure(check_file: str | None, test_file: str | None) -> None:
     with its line. Exit status 0 if the file is good, 1 if not.
     """
     if test_file is not None:
-        raise click.UsageError(f"--test is an option of later Teleport. Here: teleport configure --check {test_file}")
+        raise click.UsageError(
+            f"--test is an option of later versions of Teleport. Here: teleport configure --check {test_file}"
+        )
     if check_file is None:
         from teleconch.config.sample import SAMPLE
 

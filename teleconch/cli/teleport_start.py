@@ -119,9 +119,9 @@ def _pin(text: str) -> str:
     help="Pin of the cluster's authority, from 'tctl status'; may be repeated.",
 )
 @click.option("--nodename", metavar="NAME", callback=_parsed(_nodename), help="Name of this host in the cluster.")
-@click.option("--labels", metavar="K=V,...", callback=_parsed(_labels), help="Labels of the node, beside the file's.")
+@click.option("--labels", metavar="K=V,...", callback=_parsed(_labels), help="Labels of the node; added to the file's.")
 @click.option(
-    "--advertise-ip", metavar="HOST", callback=_parsed(_advertise), help="Address under which others reach this host."
+    "--advertise-ip", metavar="HOST", callback=_parsed(_advertise), help="Address by which others reach this host."
 )
 @click.option("-l", "--listen-ip", metavar="IP", callback=_parsed(_listen_ip), help="Listen on this address only.")
 @click.option("--pid-file", metavar="FILE", help="Write the process ID to FILE.")

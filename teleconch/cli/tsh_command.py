@@ -44,7 +44,7 @@ def parse_ssh(given: Given, arguments: Sequence[str]) -> SSHCommand | None:
         warnings += apply_options(given)
         command = command or given.remote_command
     if given.x11:
-        warnings += ("tsh forwards no X11; `tsh config` lets `ssh -X` do that.",)
+        warnings += ("tsh does not forward X11; with `tsh config`, `ssh -X` does.",)
     if given.no_agent:
         given.values["forward_agent"] = False
     return SSHCommand(given, destination, command, warnings)

@@ -19,15 +19,17 @@ class Flag(NamedTuple):
 
 
 GLOBAL_FLAGS = (
-    Flag(("--proxy",), "proxy", "HOST[:HTTPS[,SSH]]", "Address of the cluster's proxy (default: of the last login)."),
-    Flag(("--user",), "user", "NAME", "Your user name in the cluster (default: of the last login, else the OS user)."),
+    Flag(("--proxy",), "proxy", "HOST[:HTTPS[,SSH]]", "Address of the cluster's proxy (default: the last login's)."),
+    Flag(
+        ("--user",), "user", "NAME", "Your user name in the cluster (default: the last login's, or else the OS user)."
+    ),
     Flag(("-l", "--login"), "login", "LOGIN", "OS user on the node."),
-    Flag(("--ttl",), "ttl", "DURATION", "How long a login holds: 30m, 8h; a number alone is minutes."),
+    Flag(("--ttl",), "ttl", "DURATION", "How long a login is valid: 30m, 8h; a number alone is minutes."),
     Flag(("-i", "--identity"), "identity", "FILE", "Identity file, from `tctl auth sign` or `tsh login --out`."),
     Flag(("--cluster",), "cluster", "NAME", "Name of the cluster."),
     Flag(("--ca-pin",), "ca_pin", "sha256:HEX", "CA pin of the cluster, as `tctl status` shows it."),
     Flag(("--insecure",), "insecure", None, "Do not check who the proxy is. For trying things out only."),
-    Flag(("--auth",), "auth", "TYPE", "Kind of login; only local is built."),
+    Flag(("--auth",), "auth", "TYPE", "Kind of login; only local is available."),
     Flag(("--skip-version",), "skip_version", None, "Do not compare versions (nothing is refused for them)."),
     Flag(("-d", "--debug"), "debug", None, "Log in detail to stderr."),
     # Flags of Teleport 4.2 and later; see WITHOUT_EFFECT.
@@ -51,8 +53,8 @@ WITHOUT_EFFECT = {
     "compat": "certificates are in the one format that OpenSSH and teleconch both read",
     "gops": "it is for programs in Go",
     "gops_addr": "it is for programs in Go",
-    "bind_addr": "it is for logins in a browser, which are not built",
-    "browser": "it is for logins in a browser, which are not built",
+    "bind_addr": "it is for logins in a browser, which are not available",
+    "browser": "it is for logins in a browser, which are not available",
     "namespace": "a cluster has one namespace",
     "local_agent": "tsh uses the ssh-agent that SSH_AUTH_SOCK names, if there is one",
     "no_local_agent": "to keep a login out of the ssh-agent, use tsh login --no-agent",
@@ -62,21 +64,21 @@ WITHOUT_EFFECT = {
 """Flags that people bring from Teleport, by field, and why they change nothing here."""
 
 SSH_FLAGS = (
-    Flag(("-p", "--port"), "port", "PORT", "SSH port of the node, where two nodes share an address."),
+    Flag(("-p", "--port"), "port", "PORT", "SSH port of the node, if two nodes share an address."),
     Flag(
         ("-t", "--tty"),
         "tty",
         None,
-        "Ask for a terminal, also for a command; twice: also where standard input is none.",
+        "Ask for a terminal, even for a command; twice: even if standard input is not one.",
         many=True,
     ),
     Flag(("-T", "--no-tty"), "no_tty", None, "Ask for no terminal."),
     Flag(("-n",), "no_input", None, "Read standard input from /dev/null."),
     Flag(("-f",), "background", None, "Go into the background once the command is started."),
-    Flag(("-q", "--quiet"), "quiet", None, "Say nothing but errors."),
+    Flag(("-q", "--quiet"), "quiet", None, "Print only errors."),
     Flag(("-e", "--escape"), "escape_character", "CHAR", "Escape character in sessions: ~ (the default), ^X or none."),
     Flag(("-s",), "subsystem", None, "COMMAND is the name of a subsystem, such as sftp."),
-    Flag(("-W",), "stdio_forward", "HOST:PORT", "Join standard input and output to HOST:PORT as the node sees it."),
+    Flag(("-W",), "stdio_forward", "HOST:PORT", "Connect standard input and output to HOST:PORT as the node sees it."),
     Flag(("--local",), "local", None, "Run COMMAND here once the node is reached."),
     Flag(("-N", "--no-exec"), "no_exec", None, "Run nothing: forward only, until Ctrl-C."),
     Flag(("-o", "--option"), "option", "NAME=VALUE", "An option of OpenSSH's client.", many=True),

@@ -29,8 +29,8 @@ from teleconch.errors import AlreadyExists, BadParameter, NotFound
 @click.option("--format", "file_format", type=click.Choice(("file", "openssh")), default="file", show_default=True,
               help="What --out writes: one file for `tsh -i`, or FILE and FILE-cert.pub for OpenSSH.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Let --out replace files.")
-@click.option("--force", is_flag=True, help="Log in again although the last login still holds.")
-@click.option("--no-agent", is_flag=True, help="Put no key into the ssh-agent.")
+@click.option("--force", is_flag=True, help="Log in again although the last login is still valid.")
+@click.option("--no-agent", is_flag=True, help="Do not put the key into the ssh-agent.")
 def login(
     cluster_name: str | None, out: str | None, file_format: str, overwrite: bool, force: bool, no_agent: bool
 ) -> int | None:
@@ -44,7 +44,7 @@ def login(
 
     flags = given()
     if flags.auth not in (None, "local"):
-        raise BadParameter(f"--auth={flags.auth} is not built yet: leave it out to log in with your password.")
+        raise BadParameter(f"--auth={flags.auth} is not available yet: leave it out to log in with your password.")
     if flags.identity is not None:
         raise BadParameter("An identity file needs no login: use it with `tsh -i FILE ssh LOGIN@NODE`.")
     store = profiles()
@@ -59,7 +59,7 @@ def login(
     if known and not (force or out or ttl or pin or flags.insecure) and user == known.user and _holds(store, known):
         store.select(known)
         _show(store, known)
-        click.echo("You are logged in already; to log in anew, use --force.", err=True)
+        click.echo("You are logged in already; to log in again, use --force.", err=True)
         return None
     if out:
         _may_write(Path(out), file_format, overwrite)

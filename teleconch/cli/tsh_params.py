@@ -90,7 +90,7 @@ class UserGroup(click.Group):
         from difflib import get_close_matches
 
         if args[0] in LATER:
-            raise click.UsageError(f"tsh {args[0]} is not built yet{LATER[args[0]]}.", context)
+            raise click.UsageError(f"tsh {args[0]} is not available yet{LATER[args[0]]}.", context)
         if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
             close = get_close_matches(args[0], self.list_commands(context), n=2)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -132,5 +132,5 @@ def parse_ttl(text: str) -> float:
 
     seconds = float(text) * 60 if text.isascii() and text.isdecimal() and len(text) < 9 else parse_duration(text)
     if seconds < 1:
-        raise BadParameter(f"--ttl={text}: a login has to hold for a while, say 30m or 8h.")
+        raise BadParameter(f"--ttl={text}: a login has to last for a while, say 30m or 8h.")
     return seconds

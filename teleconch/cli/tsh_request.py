@@ -23,7 +23,7 @@ def session_request(command: SSHCommand, warn: Callable[[str], None]) -> Session
     wanted = (asked or (command.command is None and not given.subsystem)) and not given.no_tty
     terminal = bool(wanted) and (asked > 1 or os.isatty(0))
     if asked and wanted and not terminal and "=" not in command.destination:
-        warn("The command gets no terminal, since standard input is none: -tt asks for one all the same.")
+        warn("The command gets no terminal, since standard input is not one; -tt asks for one anyway.")
     return SessionRequest(command.command, terminal, asked > 1, _environment(given), bool(given.subsystem))
 
 

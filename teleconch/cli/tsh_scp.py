@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("scp", cls=UserCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="SOURCE... TARGET", type=click.Path(path_type=bytes))
-@click.option("-r", "recursive", is_flag=True, help="Copy directories with all that is in them.")
+@click.option("-r", "recursive", is_flag=True, help="Copy directories and everything in them.")
 @click.option("-p", "preserve", is_flag=True, help="Keep times and modes.")
 @click.option("-P", "--port", type=click.IntRange(1, 65535), help="SSH port of the node.")
 @click.option("-q", "quiet", is_flag=True, help="Show no progress.")
@@ -138,7 +138,7 @@ async def _tree(proxy: ProxyConnection, host: str, port: int) -> Tree:
 
     login, _, node = host.rpartition("@")
     if not node or node.startswith("-"):
-        raise BadParameter(f"{quoted(host)} is no [LOGIN@]NODE.")
+        raise BadParameter(f"{quoted(host)} is not [LOGIN@]NODE.")
     login = choose_login(proxy.standing.summary, login or given().text("login"))
     if "=" in node:
         from teleconch.client.cluster import node_with_label

@@ -71,7 +71,7 @@ def run_ssh(command: SSHCommand) -> int:
     except Exception as error:  # noqa: BLE001 -- the last boundary: a user is told what to do, -d shows the rest
         _traceback(command)
         hint = "" if command.given.debug else " Run it again with -d to see where, and report that."
-        say("ERROR", f"tsh failed in a way that nobody expected ({type(error).__name__}).{hint}")
+        say("ERROR", f"tsh failed unexpectedly ({type(error).__name__}).{hint}")
     return FAILED
 
 
@@ -275,7 +275,7 @@ def _add_keys(standing: Standing, given: Any) -> None:
 def _destination(text: str) -> tuple[str | None, str]:
     login, at, host = text.rpartition("@")
     if not host or (at and not login) or host.startswith("-"):
-        raise WrongUsage(f"{quoted(text)} is no [LOGIN@]NODE.")
+        raise WrongUsage(f"{quoted(text)} is not [LOGIN@]NODE.")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return login or None, host

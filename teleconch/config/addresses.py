@@ -66,7 +66,7 @@ def parse_reachable(text: str, default_port: int) -> Address:
     address = parse_address(text, default_port)
     if address.any_host:
         raise BadParameter(
-            f"{quoted(text)} is not an address that others can connect to: it stands for every one of a machine."
+            f"{quoted(text)} is not an address that others can connect to: it stands for all addresses of a machine."
         )
     return address
 

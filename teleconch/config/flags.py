@@ -70,7 +70,7 @@ def apply_flags(config: Config, flags: Flags, findings: Findings) -> Config:
         ),
     )
     if flags.auth_servers and "auth" in (flags.roles or ()):
-        findings.warn(1, "--auth-server names an auth server elsewhere, so the role auth of --roles is left out.")
+        findings.warn(1, "--auth-server names an auth server elsewhere, so the auth role in --roles is left out.")
     for server in flags.auth_servers:
         if server.any_host:
             findings.warn(1, f"--auth-server={server} is read as this host's own {server.local}.")

@@ -50,7 +50,7 @@ def static_token(text: str, findings: Findings, line: int) -> StaticToken:
         if role not in HOST_ROLES:  # the message does not show it: role and value may have been swapped
             close = difflib.get_close_matches(role, HOST_ROLES, 1)
             hint = f" Did you mean {quoted(close[0])}?" if close else ""
-            raise BadParameter(f"what stands before the colon must be of {', '.join(HOST_ROLES)}.{hint}")
+            raise BadParameter(f"the part before the colon must be one of {', '.join(HOST_ROLES)}.{hint}")
     return StaticToken(roles, read_token(value.strip(), findings, line))
 
 

@@ -57,9 +57,7 @@ class Section:
             key = key_node.value
             if key in self.entries:
                 first = self.entries[key][0]
-                self.findings.refuse(
-                    line, f"{self._full(key)} is given a second time; it stands in line {first} already."
-                )
+                self.findings.refuse(line, f"{self._full(key)} is given a second time; it is in line {first} already.")
                 continue
             self.entries[key] = (line, value)
             self.findings.lines[self._full(key)] = line

@@ -196,5 +196,5 @@ def _tls_files(section: Section) -> tuple[str | None, str | None]:
             warn_if_public(path, mode, findings, line, "the private key of the web certificate")
     if (key is None) != (certificate is None):
         here, other = ("https_cert_file", "https_key_file") if key is None else ("https_key_file", "https_cert_file")
-        findings.error(findings.line_of(f"proxy_service.{here}"), f"proxy_service.{here} needs {other} beside it.")
+        findings.error(findings.line_of(f"proxy_service.{here}"), f"proxy_service.{here} needs {other} as well.")
     return key, certificate

@@ -39,7 +39,7 @@ def inside(section: Section) -> str:
 
 def _report_later(section: Section, key: str, line: int, node: yaml.Node) -> None:
     later = LATER[section.path][key]
-    whose = f"{quoted(key)}{inside(section)} is of Teleport {later.since} and later"
+    whose = f"{quoted(key)}{inside(section)} is from Teleport {later.since} and later"
     if says_nothing(key, later, node):
         section.findings.warn(line, f"{whose}, and has no effect here.")
     else:
@@ -52,7 +52,7 @@ def _where(key: str, sections: Iterable[Section]) -> str | None:
         return f"It belongs {' or '.join(f'in {path}' if path else 'at the left margin' for path in homes)}."
     for path, keys in LATER.items():
         if key in keys:
-            return f"It is of Teleport {keys[key].since} and later{f', in {path}' if path else ''}. {keys[key].here}"
+            return f"It is from Teleport {keys[key].since} and later{f', in {path}' if path else ''}. {keys[key].here}"
     return None
 
 

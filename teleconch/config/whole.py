@@ -30,7 +30,7 @@ def _auth_servers(config: Config, findings: Findings) -> Config:
             findings.warn(
                 findings.line_of("teleport.auth_servers"),
                 "This process runs an auth server of its own, although auth_servers names one. "
-                "Where it is to join that one, set auth_service.enabled: no; else set it to yes.",
+                "To join that one, set auth_service.enabled: no; otherwise set it to yes.",
             )
         return config
     if not auth.enabled:

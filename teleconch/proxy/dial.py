@@ -198,7 +198,7 @@ def _relay_source(literal: str, port: int) -> tuple[str, int] | None:
     if ":" not in literal:
         return RELAY_SOURCE, 0
     if literal == _LOOPBACK_6:  # IPv6 has no second loopback address
-        raise _Forbidden("users are not relayed to ::1; let auth_service.listen_addr be an IPv4 address or [::]")
+        raise _Forbidden("users are not relayed to ::1; set auth_service.listen_addr to an IPv4 address or [::]")
     return (f"::ffff:{RELAY_SOURCE}" if isinstance(plain_ip(literal), IPv4Address) else _LOOPBACK_6), 0
 
 

@@ -37,7 +37,7 @@ class Router:
         """The node that ``target`` means. NotFound; BadParameter (cluster, port, several nodes)."""
         if target.cluster and target.cluster.lower() != self._cluster.lower():
             raise NotFound(
-                f"This proxy knows no cluster {brief(target.cluster)}, it serves {self._cluster}: "
+                f"This proxy does not know the cluster {brief(target.cluster)}; it serves {self._cluster}: "
                 "log in to the proxy of that cluster."
             )
         found = self._candidates(target.host, target.port)
@@ -141,9 +141,9 @@ def _named(target: Target) -> str:
 def _nameless(found: tuple[NodeStatus, ...], target: Target) -> str:
     """The sentence for a name that no node owns, though some use it."""
     return (
-        f"No node that is here owns the name {_named(target)}: it is that of a proxy, or of a host that is away."
-        f" Called so as well, use the UUID: {_listed(found)}. (`tctl rm node/UUID` of a host that is gone frees its"
-        " name; the auth server's log tells its UUID.)"
+        f"No node that is here owns the name {_named(target)}: it belongs to a proxy, or to a host that is away."
+        f" Nodes with the same name are reached by their UUID: {_listed(found)}. (`tctl rm node/UUID`"
+        " of a host that is gone frees its name; the auth server's log has its UUID.)"
     )
 
 

@@ -178,7 +178,7 @@ def _leave_out_of_user(
 ) -> bool:
     """Note what is not taken over. Returns whether the user has expired."""
     reader.leave_out(metadata, "metadata", _BOOKKEEPING)
-    reader.leave_out(spec, "spec", {"created_by": "who made a user stands in the log here."})
+    reader.leave_out(spec, "spec", {"created_by": "who made a user is in the log here."})
     reader.leave_out(spec, "spec", dict.fromkeys(_IDENTITIES, "users log in with password and second factor here."))
     reader.leave_out(
         spec,
@@ -201,14 +201,14 @@ def _leave_out_of_user(
     for where, found in (("metadata", metadata), ("spec", spec)):
         end = reader.time(found.get("expires"), f"{where}.expires")
         if end is None:
-            reader.leave_out(found, where, {"expires": "it says that the user never ends."})
+            reader.leave_out(found, where, {"expires": "it says that the user never expires."})
         elif end <= reader.now:
             ended = True
-            reader.note(found["expires"], f"user {name} is left out: {where}.expires says that it has ended.")
+            reader.note(found["expires"], f"user {name} is left out: {where}.expires says that it has expired.")
         else:
             reader.note(
                 found["expires"],
-                f"{where}.expires is left out, so user {name} does not end {rfc3339(end)}: users have no end here;"
+                f"{where}.expires is left out, so user {name} does not expire {rfc3339(end)}: users do not expire here;"
                 f" remove it then with `tctl users rm {name}`.",
             )
     return ended

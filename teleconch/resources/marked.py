@@ -91,7 +91,7 @@ class MarkedReader:
         for key_node, value in node.value:
             key = self.text(key_node, f"a key of {where}")
             if key in found:
-                self.problem(key_node, f"{quoted(key)} stands twice in {where}.")
+                self.problem(key_node, f"{quoted(key)} is there twice in {where}.")
             elif key is not None:
                 found[key] = value
         return found

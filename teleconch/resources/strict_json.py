@@ -35,7 +35,7 @@ def read_json(data: bytes, what: str) -> Any:
         if _deeper_than(value, DEPTH_MAX):
             raise _Refused("values are nested too deep")
         if "\\u" in text and _has_half(value):
-            raise _Refused("a text holds half of a surrogate pair")
+            raise _Refused("a string holds half of a surrogate pair")
     except _Refused as error:
         raise BadParameter(f"{what} cannot be read: {error}.") from None
     except RecursionError:
@@ -65,7 +65,7 @@ def _int(digits: str) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Refused("a name stands twice in one object")
+        raise _Refused("a name is there twice in one object")
     return found
 
 

@@ -111,7 +111,7 @@ def text_field(fields: Mapping[str, object], *names: str, optional: bool = False
         value = fields.get(name)
         if isinstance(value, str):
             if len(value) > TEXT_MAX:
-                raise BadParameter(f"{name} is too long: {TEXT_MAX} characters are the most.")
+                raise BadParameter(f"{name} is too long: it may have at most {TEXT_MAX} characters.")
             return value
         if value is not None:
             raise BadParameter(f"{name} must be a string.")

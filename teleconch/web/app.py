@@ -176,7 +176,7 @@ class WebApp:
     async def _unrouted(self, request: IRequest, failure: Failure) -> bytes:
         if isinstance(failure.value, MethodNotAllowed):
             request.setHeader(b"Allow", ", ".join(failure.value.valid_methods or ()).encode())
-            return await self._error(request, HttpProblem(405, "This address does not take that method."))
+            return await self._error(request, HttpProblem(405, "This address does not accept that method."))
         return await self._error(request, NotFound("There is nothing at this address."))
 
     @app.handle_errors(CancelledError)

@@ -35,7 +35,7 @@ _NAME_MAX: Final = 256  # characters by which attempts at a name, or a token, ar
 _KNOWN_MAX: Final = 4096  # pairs of source and name that have logged in
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 _NO_INVITE: Final = (
-    "This sign-up link does not work: it was used already, or its time is over. "
+    "This sign-up link does not work: it was used already, or it has expired. "
     "Ask your administrator for a new one (tctl users reset NAME)."
 )
 
@@ -63,7 +63,7 @@ class Front:
             try:
                 status = await self._api.status()
             except TeleconchError as error:
-                log.warn("the cluster's status cannot be asked: {error}", error=str(error))
+                log.warn("the cluster's status cannot be read: {error}", error=str(error))
                 if self._status is None:
                     raise
             else:
@@ -90,7 +90,7 @@ class Front:
         """Finish a sign-up; returns the user's name. BadParameter: the token can be used again."""
         try:
             if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
-                raise BadParameter(f"The password is too long: {PASSWORD_MAX} bytes are the most.")
+                raise BadParameter(f"The password is too long: it may have at most {PASSWORD_MAX} bytes.")
             return await self._ask(
                 source, token, lambda: self._api.finish_signup(_checked(token), Secret(password), code, source)
             )

@@ -165,9 +165,7 @@ def home_page(cluster: str, proxy: str) -> Tag:
         tags.header(
             tags.p(cluster, class_="cluster") if cluster else "",
             tags.h1("SSH access proxy"),
-            tags.p(
-                "This server gives short-lived SSH certificates and leads SSH connections to the servers behind it."
-            ),
+            tags.p("This server gives short-lived SSH certificates and connects SSH clients to the servers behind it."),
         ),
         tags.section(
             tags.h2("Have an account?"),

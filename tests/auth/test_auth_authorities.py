@@ -92,7 +92,7 @@ async def test_a_damaged_record_is_a_sentence(cluster):
     await cluster.signed_up()
     for value in (b"", b"nonsense", b"[]", b"{}", b'{"version": 1}', b'{"version": "x"}', b'{"version": 1, "user": 3}'):
         await cluster.backend.put("/users/alice", value)
-        assert "/users/alice is stored damaged" in await refused(cluster.server.get_user("alice"), Unavailable)
+        assert "/users/alice is damaged in the store" in await refused(cluster.server.get_user("alice"), Unavailable)
     await cluster.backend.put("/users/alice", b'{"version": 2}')
     assert "newer version" in await refused(cluster.server.get_user("alice"), Unavailable)
 

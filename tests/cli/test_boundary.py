@@ -59,7 +59,7 @@ def run(body: str, *arguments: str, **environment: str) -> subprocess.CompletedP
             "ERROR: the configuration has 2 errors:\nf.yaml:3: One.\nf.yaml:9: Two.\n",
         ),
         ("raise KeyboardInterrupt", 130, "\n"),
-        ("{}['x']", 1, "ERROR: program failed in a way that nobody expected (KeyError). "),
+        ("{}['x']", 1, "ERROR: program failed unexpectedly (KeyError). "),
     ],
 )
 def test_endings(body: str, status: int, stderr: str) -> None:
@@ -76,7 +76,7 @@ def test_debug_shows_the_traceback(arguments: tuple[str, ...]) -> None:
     ended = run("{}['x']", *arguments)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
-    assert ended.stderr.rstrip().endswith("ERROR: program failed in a way that nobody expected (KeyError).")
+    assert ended.stderr.rstrip().endswith("ERROR: program failed unexpectedly (KeyError).")
 
 
 @pytest.mark.parametrize(

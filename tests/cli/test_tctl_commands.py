@@ -106,7 +106,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path):
-    """An auth server on a free port, with the admin's identity where the auth service writes it."""
+    """An auth server on a free port, with the admin identity where the auth service writes it."""
     backend = MemoryBackend(time.time)
     static = Token(Secret(STATIC), ("node", "proxy"), None, static=True)
     settings = AuthSettings("main", "otp", (static,), password_rounds=4)
@@ -212,7 +212,7 @@ async def test_users(cluster):
     removed = await cluster.tctl("users", "rm", "ann,nobody,joe")
     assert removed.status == 1
     for name in ("ann", "joe"):
-        assert f"User {name} has been deleted. SSH certificates that it holds work until" in removed.out
+        assert f"User {name} has been deleted. SSH certificates that they hold work until" in removed.out
     assert removed.err.startswith("ERROR: User nobody: ")
 
 
@@ -334,7 +334,7 @@ async def test_export(cluster):
     assert lines[0].startswith("@cert-authority *.main,main,")
     assert {"tele.example.com", "*.example.net", "db.example.com"} <= set(patterns)
     assert "web-1" not in patterns
-    assert "db.example.com of today" in host
+    assert "present nodes db.example.com" in host
 
     everything = await cluster.ok("auth", "export")
     assert user in everything

@@ -1,4 +1,4 @@
-"""tctl where it does not get as far as the auth server: usage, configuration, the admin's identity."""
+"""tctl where it does not get as far as the auth server: usage, configuration, the admin identity."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_version_and_help(run):
         (["users", "add", "joe", "--ttl=3d"], "is not a duration like 30s, 5m or 1h30m"),
         (["users", "add", "joe", "--ttl=30"], "30s or 30m"),
         (["nodes", "add", "--roles=nod"], "did you mean 'node'?"),
-        (["nodes", "add", "--roles=signup"], "known are auth, node, proxy"),
+        (["nodes", "add", "--roles=signup"], "possible: auth, node, proxy"),
         (["tokens", "add"], "Missing option '--type'"),
         (["tokens", "add", "--type=signup"], "use `tctl users add`"),
         (["get", "rols"], "There is no kind of resource called 'rols'"),
         (["get", "uzers"], "Did you mean user?"),
-        (["get", "user/"], "names nothing behind the slash"),
+        (["get", "user/"], "names nothing after the slash"),
         (["rm", "users"], "Say which user: user/NAME"),
         (["auth", "sign", "--out=f"], "either --user=USER or --host=NAME"),
         (["auth", "sign", "--user=a", "--host=b", "--out=f"], "either --user=USER or --host=NAME"),
@@ -134,7 +134,7 @@ def test_configuration_with_errors(run, config):
 
 
 def test_auth_server_never_started(run, config):
-    """Without the admin's identity, tctl says who writes it and how."""
+    """Without the admin identity, tctl says who writes it and how."""
     status, _, err = run("-c", config, "status")
     assert status == 1
     assert f"teleport start -c {config}" in err
@@ -290,7 +290,7 @@ def test_documents_that_cannot_be_created(tmp_path, capsys):
     assert len(read_documents(str(path))) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 4
-    for part in ("nodes register themselves", "auth_service.tokens", "tctl users reset joe", "ended already"):
+    for part in ("nodes register themselves", "auth_service.tokens", "tctl users reset joe", "expired already"):
         assert any(part in line for line in told)
 
 

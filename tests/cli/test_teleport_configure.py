@@ -73,14 +73,14 @@ def test_check_prints_warnings_and_errors_apart(tmp_path: Path) -> None:
     checked = teleport("configure", "--check", str(file))
     assert (checked.returncode, checked.stdout) == (1, "")
     assert [line.partition(f"{file}:")[::2] for line in checked.stderr.splitlines()] == [
-        ("WARNING: ", "1: 'version' is of Teleport 8 and later, and has no effect here."),
+        ("WARNING: ", "1: 'version' is from Teleport 8 and later, and has no effect here."),
         ("WARNING: ", "3: teleport.ca_pin is empty, which is as if it were left out."),
-        ("WARNING: ", "7: proxy_service.https_key_file needs https_cert_file beside it."
+        ("WARNING: ", "7: proxy_service.https_key_file needs https_cert_file as well."
          " (Only a warning: proxy_service does not run here.)"),
         ("ERROR: the configuration has 2 errors:", ""),
-        ("", "4: 'diag_addr' in teleport is of Teleport 7 and later. Here it is a flag:"
+        ("", "4: 'diag_addr' in teleport is from Teleport 7 and later. Here it is a flag:"
          " teleport start --diag-addr=HOST:PORT."),
-        ("", "6: 'port_forwarding' in ssh_service is of Teleport 7 and later."
+        ("", "6: 'port_forwarding' in ssh_service is from Teleport 7 and later."
          " Forwarding is a matter of a user's certificate here, not of a node."),
     ]  # fmt: skip
 

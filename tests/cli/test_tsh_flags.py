@@ -155,6 +155,6 @@ def test_verbs_of_teleport_that_are_not_built():
     """Who knows Teleport and types `tsh clusters` reads what to use instead, not a guess at a typing error."""
     done = subprocess.run([TSH, "clusters"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "tsh clusters is not built yet: `tsh status` shows" in done.stderr
+    assert "tsh clusters is not available yet: `tsh status` shows" in done.stderr
     done = subprocess.run([TSH, "join", "x"], capture_output=True, text=True, check=False)
-    assert "tsh join is not built yet." in done.stderr
+    assert "tsh join is not available yet." in done.stderr

@@ -38,10 +38,10 @@ def test_each_later_key_names_its_release(section: str, key: str) -> None:
     if later.same is None:
         assert (errors, warnings) == (
             [],
-            [f"{key!r}{where} is of Teleport {later.since} and later, and has no effect here."],
+            [f"{key!r}{where} is from Teleport {later.since} and later, and has no effect here."],
         )
     else:
-        assert errors == [f"{key!r}{where} is of Teleport {later.since} and later. {later.here}"]
+        assert errors == [f"{key!r}{where} is from Teleport {later.since} and later. {later.here}"]
         assert later.here.endswith((".", ")"))
 
 
@@ -99,7 +99,7 @@ def test_a_later_key_that_asks_for_something_is_an_error(section: str, key: str,
     """A restriction or a service that is asked for and missing here is told before anything starts."""
     errors, _ = found(document(section, key, value))
     assert len(errors) == 1
-    assert "of Teleport" in errors[0]
+    assert "from Teleport" in errors[0]
 
 
 def test_a_later_key_of_a_role_that_does_not_run_is_a_warning() -> None:
@@ -124,8 +124,8 @@ proxy_service: {enabled: no, https_keypairs: [{key_file: k, cert_file: c}]}
         ("proxy_service: {https_cert: a}", "Known here: "),
         ("auth_services: {enabled: no}", "Did you mean 'auth_service'?"),
         ("node_service: {enabled: no}", "Known here: auth_service, "),
-        ("join_params: {method: token}", "It is of Teleport 8 and later, in teleport. Here: auth_token"),
-        ("ssh_service: {app_service: {enabled: yes}}", "It is of Teleport 5 and later. There is no access to web"),
+        ("join_params: {method: token}", "It is from Teleport 8 and later, in teleport. Here: auth_token"),
+        ("ssh_service: {app_service: {enabled: yes}}", "It is from Teleport 5 and later. There is no access to web"),
         ("ssh_service: {cluster_name: a}", "It belongs in auth_service."),
         (f"{{{'x' * 1000}: 1}}", "Known here: "),
     ],

@@ -145,7 +145,7 @@ def test_name_that_is_anothers_address() -> None:
 def test_other_cluster() -> None:
     """Another cluster's name is refused with this one's; this cluster's own is fine in any case of letters."""
     assert router(WEB).resolve(Target("web", 22, CLUSTER.upper())).node.nodename == "web"
-    with pytest.raises(NotFound, match=r"knows no cluster leaf, it serves example\.test"):
+    with pytest.raises(NotFound, match=r"does not know the cluster leaf; it serves example\.test"):
         router(WEB).resolve(Target("web", 22, "leaf"))
 
 

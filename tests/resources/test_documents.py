@@ -135,11 +135,11 @@ def test_what_changes_the_meaning_is_told():
     (carol,) = load_documents(soon.replace("is_locked: false", "is_locked: true"), "f", left_out, 1_800_000_000.0)
     assert carol.name == "carol"
     text = "\n".join(left_out)
-    assert "user carol does not end 2030-01-01T00:00:00Z" in text
+    assert "user carol does not expire 2030-01-01T00:00:00Z" in text
     assert "tctl users rm carol" in text
     assert "the lock of carol is not taken over" in text
     assert load_documents(soon, "f", left_out, 1_900_000_000.0) == ()
-    assert "f:6: user carol is left out: spec.expires says that it has ended." in left_out
+    assert "f:6: user carol is left out: spec.expires says that it has expired." in left_out
     assert load_documents(soon.replace("id: 15", "expires: 2026-11-22T20:55:07Z"), "f", left_out, 1_800_000_000.0) == ()
 
 
@@ -241,7 +241,7 @@ def test_all_problems_at_once_by_line():
         ("kind: user\n\tversion: v2", 2, "not YAML"),
         ("kind: user\nversion: v2\nmetadata: {name: a}\n", 1, "lacks 'spec'"),
         ("kind: user\nversion: v3\nmetadata: {name: a}\nspec: {}\n", 2, "version 'v3' is not known"),
-        ("kind: user\nversion: v2\nmetadata: {name: a, name: b}\nspec: {}\n", 3, "'name' stands twice"),
+        ("kind: user\nversion: v2\nmetadata: {name: a, name: b}\nspec: {}\n", 3, "'name' is there twice"),
         ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {}\nstatus: {}\n", 5, "unknown key 'status'"),
         ("kind: user\nversion: v2\nmetadata: {name: null}\nspec: {}\n", 3, "must be text, not nothing"),
         ("kind: user\nversion: v2\nmetadata: joe\nspec: {}\n", 3, "must be a mapping"),

@@ -151,7 +151,7 @@ async def test_login_refused(web: Web, logged) -> None:
         (b'\xef\xbb\xbf{"user": "a"}', 400, "byte order mark"),
         (b"[" * 30_000, 400, "nested too deep"),
         (b'{"a":' * 20 + b"1" + b"}" * 20, 400, "nested too deep"),
-        (b'{"user":"a","user":"b"}', 400, "stands twice"),
+        (b'{"user":"a","user":"b"}', 400, "is there twice"),
         (b'{"user":"a\\ud800"}', 400, "half of a surrogate pair"),
         (b'{"user":"a","\\udfff":"b"}', 400, "half of a surrogate pair"),
         (b'{"user":"' + b"a" * 9000 + b'"}', 400, "user is too long"),

@@ -128,7 +128,7 @@ async def test_sign_up(web: Web) -> None:
 
     for again in (await web.get(path), await web.form(path, password=PASSWORD, password2=PASSWORD, code=shown)):
         assert again.status == 403
-        assert "This sign-up link does not work: it was used already, or its time is over. Ask your" in again.text
+        assert "This sign-up link does not work: it was used already, or it has expired. Ask your" in again.text
         assert "alice" not in again.body
 
 
