@@ -1,42 +1,28 @@
 """An SSH client's connection without I/O, with one channel (RFC 4254): that of ``tsh ssh``.
 
 ``tsh ssh`` has to be up in the time that OpenSSH's client takes, and importing Twisted alone takes longer than that. So
-it runs the client of ``teleconch.ssh`` without Twisted: the same transport and log-in as everywhere, upon bytes that
-``road`` carries. Its own is only what is here: one channel, and a refusal of whatever else the server wants.
+it runs the client of ``teleconch.ssh`` without Twisted: the same transport, login and channels as everywhere, upon
+bytes that ``road`` carries. It opens one channel, and refuses whatever the server wants.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from struct import Struct
 from typing import Any, Final, Protocol
 
-from teleconch.codec import boolean, string, uint32
 from teleconch.errors import ConnectionProblem, TeleconchError
-from teleconch.ssh import algorithms, limits, messages, signatures
+from teleconch.ssh import algorithms, limits, signatures
 from teleconch.ssh.auth_client import Signer, UserAuthClient
+from teleconch.ssh.channels import Channels
 from teleconch.ssh.client_transport import ClientTransport
-from teleconch.ssh.problems import NegotiationProblem, ProtocolProblem, SSHProblem
-from teleconch.ssh.reader import Reader
+from teleconch.ssh.problems import ChannelRefused, NegotiationProblem, SSHProblem
+from teleconch.ssh.receiving import Receiving
 
 __all__ = ["ENDED", "ChannelUser", "Link", "SessionLink"]
 
 ENDED: Final = "ended"
 WINDOW: Final = limits.CHANNEL_WINDOW
-_CHANNEL: Final = 0  # the number of our one channel
-_DATA_AT: Final = 10  # where data begins in a packet: after padding length, number, channel and size
-_TWO: Final = Struct(">II")
-_DATA: Final = Struct(">BII")
-
-
-def _not_there() -> ProtocolProblem:
-    return ProtocolProblem("a message came for a channel that is not there")
-
-
-def _not_open() -> ProtocolProblem:
-    return ProtocolProblem("a message came for a channel that is not open")
 
 
 class SessionLink(Protocol):
@@ -124,13 +110,13 @@ class _Wire:
 
 
 class _Transport(ClientTransport):
-    """Logs in to a server with one certificate, and then runs ``link``."""
+    """Logs in to a server with one certificate, and then runs ``connection``."""
 
     log = _NoLog()
 
     def __init__(
         self,
-        link: Link,
+        connection: Channels,
         user: str,
         signer: Signer,
         verify_host: Callable[[bytes], None],
@@ -141,7 +127,7 @@ class _Transport(ClientTransport):
             f"the server did not let {user} in. Log in again with `tsh login --force`, and check that {user} is one of"
             " your logins."
         )
-        self.auth = UserAuthClient(user, [signer], lambda: self.let_in(link), self._refused, denied)
+        self.auth = UserAuthClient(user, [signer], lambda: self.let_in(connection), self._refused, denied)
         self._signer = signer
         self._clock = clock
         self._due: tuple[float, Callable[[], None]] | None = None
@@ -170,14 +156,37 @@ class _Transport(ClientTransport):
         self.why = self.why or ConnectionProblem(f"the server closed the connection: {text}.")
 
 
-class Link:
-    """A connection as ``user``. ``kind`` and ``target`` say which channel to open once the user is logged in,
-    ``window`` how many bytes may be on their way from the server. ``clock`` returns seconds that never go back.
+class _Connection(Channels):
+    """The connection service, which opens ``link`` as soon as the user is logged in, and refuses all that the server
+    wants."""
+
+    log = _NoLog()
+
+    def __init__(self, link: Link, target: bytes) -> None:
+        super().__init__()
+        self._link, self._target = link, target
+
+    def serviceStarted(self) -> None:
+        super().serviceStarted()
+        self.ask_for(self._link, self._target, lambda _: None)
+
+    def _first_window(self, channel: Receiving) -> None:
+        """The one channel has all of its window at once."""
+
+    def alive(self, limit: int) -> bool:
+        """Ask for a sign of life; False if ``limit`` such questions have had no answer."""
+        return self._requests.keep_alive(limit)
+
+
+class Link(Receiving):
+    """A connection as ``user``, and the one channel on it. ``kind`` and ``target`` say which channel to open once the
+    user is logged in, ``window`` how many bytes may be on their way from the server. ``clock`` returns seconds that
+    never go back.
 
     A problem in any state leads to ENDED, and ``problem`` says why.
     """
 
-    transport: _Transport
+    log = _NoLog()
 
     def __init__(
         self,
@@ -191,20 +200,15 @@ class Link:
         window: int = WINDOW,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._channel, self._kind, self._target = channel, kind, target
-        self._remote: int | None = None
-        self._window_out = self._packet_out = 0
-        self._window = self._window_in = window
-        self._uncredited = 0
-        self._unsent: deque[bytes] = deque()
-        self._unsent_size = 0
-        self._answers = 0
-        self._pings = 0
-        self._eof_received = self._closed = False
-        self._eof_wanted = self._eof_sent = self._close_wanted = self._close_sent = False
+        super().__init__(window, limits.CHANNEL_PACKET)
+        self.name = kind
+        self._user = channel
+        self._over = False  # the user of the channel was told that it is
+        self.conn = self._connection = _Connection(self, target)
         self._left = b""
-        self._wire = _Wire(self._over)
-        self.transport = _Transport(self, user, Signer.of(key, certificate), verify_host, clock)
+        self._wire = _Wire(self._ended)
+        self.transport = _Transport(self._connection, user, Signer.of(key, certificate), verify_host, clock)
+        self._connection.transport = self.transport
         self.transport.start(self._wire)
 
     # --- the connection as a whole ---
@@ -253,196 +257,82 @@ class Link:
 
     def goodbye(self) -> None:
         """Say that this is the end."""
-        self._closed = True
+        self._over = True
         self.transport.loseConnection()
 
     def rekey(self) -> None:
         """Change the keys of the connection."""
         self.transport.rekey()
 
-    def _over(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._channel.closed()
+    def _ended(self) -> None:
+        self._connection.serviceStopped()
+        self.closed()
 
-    # --- a service of the transport ---
+    # --- what the channel tells ---
 
-    def serviceStarted(self) -> None:
-        numbers = uint32(_CHANNEL) + uint32(self._window) + uint32(limits.CHANNEL_PACKET)
-        self.transport.sendPacket(messages.CHANNEL_OPEN, string(self._kind) + numbers + self._target)
+    def channelOpen(self, specificData: bytes) -> None:
+        """It is open."""
+        self._user.opened(self)
 
-    def serviceStopped(self) -> None:
-        """The wire has told already."""
+    def openFailed(self, reason: Exception) -> None:
+        """It was refused, or the connection ended first."""
+        if isinstance(reason, ChannelRefused):
+            self._over = True
+            self._user.refused(reason.sentence)
 
-    def sendingResumed(self) -> None:
-        self._flush()
-
-    # --- what comes ---
-
-    def packetReceived(self, messageNum: int, packet: bytes) -> None:
-        number, payload = messageNum, packet
-        if number == messages.GLOBAL_REQUEST:
-            reader = Reader(payload)
-            reader.string()
-            if reader.boolean():
-                self.transport.sendPacket(messages.REQUEST_FAILURE, b"")
-        elif number in (messages.REQUEST_SUCCESS, messages.REQUEST_FAILURE):
-            if not self._pings:
-                raise ProtocolProblem("an answer came to no question")
-            self._pings -= 1
-        elif number == messages.CHANNEL_OPEN:
-            reader = Reader(payload)
-            reader.string()
-            sender, _window, _max_packet = reader.uint32(), reader.uint32(), reader.uint32()
-            why = _TWO.pack(sender, messages.OPEN_ADMINISTRATIVELY_PROHIBITED) + string(b"not here") + string(b"")
-            self.transport.sendPacket(messages.CHANNEL_OPEN_FAILURE, why)
+    def got_data(self, kind: int, data: bytes) -> None:
+        """Data from the server. The user of the channel says by :meth:`credit` what was consumed."""
+        if self.closing or self.localClosed or kind > 1:
+            self.credit(len(data))
+        elif kind:
+            self._user.error_data(data)
         else:
-            self._channel_message(number, Reader(payload))
-
-    def got_data_packet(self, plain: bytes, last: int) -> None:
-        """CHANNEL_DATA as it came out of the cipher: nearly all that comes."""
-        if last < _DATA_AT:
-            raise ProtocolProblem("a message ends too early")
-        number, size = _TWO.unpack_from(plain, 2)
-        if number != _CHANNEL or self._closed:
-            raise _not_there()
-        if self._remote is None:
-            raise _not_open()
-        if size != last - _DATA_AT:
-            raise ProtocolProblem("a message is not as long as its fields")
-        self._got_data(plain[_DATA_AT:last], self._channel.data)
-
-    def _channel_message(self, number: int, reader: Reader) -> None:
-        if reader.uint32() != _CHANNEL or self._closed:
-            raise _not_there()
-        if number == messages.CHANNEL_OPEN_CONFIRMATION and self._remote is None:
-            self._remote, self._window_out, self._packet_out = reader.uint32(), reader.uint32(), reader.uint32()
-            self._packet_out = max(1, min(self._packet_out, limits.CHANNEL_PACKET))
-            self._channel.opened(self)
-        elif number == messages.CHANNEL_OPEN_FAILURE and self._remote is None:
-            reader.uint32()
-            self._closed = True
-            self._channel.refused(reader.string()[:4096].decode("utf-8", "replace"))
-        elif self._remote is None:
-            raise _not_open()
-        elif number == messages.CHANNEL_EXTENDED_DATA:
-            kind, data = reader.uint32(), reader.string()
-            reader.end()
-            self._got_data(data, self._channel.error_data if kind == 1 else self._drop)
-        elif number == messages.CHANNEL_WINDOW_ADJUST:
-            more = reader.uint32()
-            if not self._close_sent:
-                self._window_out += more
-                if self._window_out > 0xFFFFFFFF:
-                    raise ProtocolProblem("a window grew beyond 2**32-1")
-                self._flush()
-        elif number == messages.CHANNEL_REQUEST:
-            name, wants_answer = reader.string(), reader.boolean()
-            if not self._close_sent:
-                self._channel.request(name, reader.rest())
-            if wants_answer and not self._close_sent:
-                self.transport.sendPacket(messages.CHANNEL_FAILURE, uint32(self._remote))
-        elif number in (messages.CHANNEL_SUCCESS, messages.CHANNEL_FAILURE):
-            if not self._answers:
-                raise ProtocolProblem("an answer came to no question")
-            self._answers -= 1
-            self._channel.answered(number == messages.CHANNEL_SUCCESS)
-        elif number == messages.CHANNEL_EOF:
-            if self._eof_received:
-                raise ProtocolProblem("the end of data came twice")
-            self._eof_received = True
-            if not self._close_sent:
-                self._channel.eof()
-        elif number == messages.CHANNEL_CLOSE:
-            self._unsent.clear()
-            self._unsent_size = 0
-            self._send_close()
-            self._closed = True
-            self._channel.closed()
-        else:
-            raise ProtocolProblem("a message came for a channel that is open already")
-
-    def _drop(self, data: bytes) -> None:
-        self.credit(len(data))
-
-    def _got_data(self, data: bytes, take: Callable[[bytes], None]) -> None:
-        if len(data) > self._window_in or len(data) > limits.CHANNEL_PACKET:
-            raise ProtocolProblem("more data came than the window allows")
-        if self._eof_received:
-            raise ProtocolProblem("data came after the end of data")
-        self._window_in -= len(data)
-        if self._close_wanted:
-            take = self._drop
-        take(data)
+            self._user.data(data)
 
     def credit(self, count: int) -> None:
         """``count`` bytes of the channel's data were consumed: as much may come again."""
         self._uncredited += count
-        if self._uncredited >= self._window >> 2 and self._remote is not None and not self._close_sent:
-            count, self._uncredited = self._uncredited, 0
-            self._window_in += count
-            self.transport.sendPacket(messages.CHANNEL_WINDOW_ADJUST, _TWO.pack(self._remote, count))
+        self._credit()
 
-    # --- what the channel's user sends ---
+    def requestReceived(self, requestType: bytes, data: bytes) -> bool:
+        self._user.request(requestType, data)
+        return False
+
+    def eofReceived(self) -> None:
+        self._user.eof()
+
+    def closed(self) -> None:
+        if not self._over:
+            self._over = True
+            self._user.closed()
+
+    # --- what the channel's user sends: ``write``, and ---
 
     @property
     def unsent(self) -> int:
         """Bytes that wait for the server's window, or for the end of a key exchange."""
-        return self._unsent_size
-
-    def write(self, data: bytes) -> None:
-        """Send data on the channel, as far as the window reaches; the rest waits, see :attr:`unsent`."""
-        if data and not self._eof_wanted and not self._close_wanted and not self._closed:
-            self._unsent.append(data)
-            self._unsent_size += len(data)
-            self._flush()
+        return self._unsent_bytes
 
     def write_eof(self) -> None:
         """No more data comes after what was written."""
-        self._eof_wanted = True
-        self._flush()
+        self.loseWriteConnection()
 
     def close(self) -> None:
         """Close the channel after what was written."""
-        self._close_wanted = True
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._remote is None or self._closed:
-            return
-        while self._unsent and self._window_out and not self.transport.congested:
-            data = self._unsent.popleft()
-            room = min(self._window_out, self._packet_out)
-            if len(data) > room:
-                self._unsent.appendleft(data[room:])
-                data = data[:room]
-            self._window_out -= len(data)
-            self._unsent_size -= len(data)
-            self.transport.seal(_DATA.pack(messages.CHANNEL_DATA, self._remote, len(data)), data)
-        if self._unsent:
-            return
-        if self._eof_wanted and not self._eof_sent and not self._close_sent:
-            self._eof_sent = True
-            self.transport.sendPacket(messages.CHANNEL_EOF, uint32(self._remote))
-        if self._close_wanted:
-            self._send_close()
-
-    def _send_close(self) -> None:
-        if not self._close_sent and self._remote is not None:
-            self._close_sent = True
-            self.transport.sendPacket(messages.CHANNEL_CLOSE, uint32(self._remote))
+        self.loseConnection()
 
     def send_request(self, name: bytes, data: bytes, wants_answer: bool) -> None:
         """A channel request; the answer comes as :meth:`ChannelUser.answered`."""
-        if self._remote is None or self._close_sent or self._closed:
-            return
-        self._answers += wants_answer
-        head = uint32(self._remote) + string(name) + boolean(wants_answer)
-        self.transport.sendPacket(messages.CHANNEL_REQUEST, head + data)
+        if not self.localClosed:
+            self._connection.request(self, name, data, self._told if wants_answer else None)
+
+    def _told(self, problem: Exception | None) -> None:
+        if self.id in self._connection.channels:  # not when it has closed: that is told in its own way
+            self._user.answered(problem is None)
 
     def ways(self) -> list[str]:
         """What goes through the connection."""
-        return [self._kind.decode()]
+        return [self.name.decode()]
 
     # --- time ---
 
@@ -452,11 +342,8 @@ class Link:
         self.pass_time()
         if not self.entered or self.state == ENDED:
             return
-        if self._pings >= limit:
+        if not self._connection.alive(limit):
             self.end(ConnectionProblem("the other side does not answer any more: the connection was lost."))
-            return
-        self._pings += 1
-        self.transport.sendPacket(messages.GLOBAL_REQUEST, string(b"keepalive@openssh.com") + boolean(True))
 
     def pass_time(self) -> None:
         """Call now and then: changes keys each hour, and waits no longer than two minutes for the server to do so."""

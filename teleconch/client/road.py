@@ -26,7 +26,7 @@ KEEPALIVE: Final = 30.0  # seconds; load balancers cut connections that are sile
 KEEPALIVES_MISSED: Final = 3
 SETUP: Final = 30.0  # seconds until a shell or command is started
 _READ: Final = 256 * 1024
-_STUCK: Final = 8 * 1024 * 1024  # bytes of answers that the node asked for and does not take
+_STUCK: Final = 4 * 1024 * 1024  # bytes of answers that the node asked for and does not take
 _OUT_MAX: Final = 512 * 1024  # bytes waiting for the socket; above this, nothing is read that would add to them
 
 

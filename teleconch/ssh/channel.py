@@ -45,18 +45,9 @@ class Channel(Receiving, SSHChannel):
         data: bytes | None = None,
         avatar: Any = None,
     ) -> None:
-        SSHChannel.__init__(
-            self,
-            localWindow or limits.CHANNEL_WINDOW,
-            localMaxPacket or limits.CHANNEL_PACKET,
-            remoteWindow,
-            remoteMaxPacket,
-            conn,
-            data,
-            avatar,
-        )
-        Receiving.__init__(self)
-        self.remote_id = 0
+        window, max_packet = localWindow or limits.CHANNEL_WINDOW, localMaxPacket or limits.CHANNEL_PACKET
+        Receiving.__init__(self, window, max_packet)
+        SSHChannel.__init__(self, window, max_packet, remoteWindow, remoteMaxPacket, conn, data, avatar)
 
     def channelOpen(self, specificData: bytes) -> None:
         """The channel is open in both directions."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.conch.error import ConchError
 from twisted.conch.ssh.connection import SSHConnection
@@ -14,28 +14,25 @@ from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from teleconch.codec import boolean, string, uint32
 from teleconch.errors import TeleconchError
 from teleconch.ssh import limits, messages
-from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
-from teleconch.ssh.channels import Channels
-from teleconch.ssh.problems import ChannelRefused, ProtocolProblem, RequestRefused, SSHProblem
+from teleconch.ssh.channels import LEAST, Channels, no_room
+from teleconch.ssh.problems import ChannelRefused, RequestRefused, SSHProblem
 from teleconch.ssh.reader import Reader
-from teleconch.ssh.requests import GlobalRequests, KeepAlive
 
 __all__ = ["ChannelRefused", "Connection"]
 
-_TWO: Final = Struct(">II")
-_THREE: Final = Struct(">III")
+T = TypeVar("T")
+
 _FOUR: Final = Struct(">IIII")
-_LEAST: Final = limits.CHANNEL_COST + limits.NARROW_WINDOW  # the least that a channel takes from the account
 
 
-def _no_room() -> ChannelRefused:
-    return ChannelRefused(
-        messages.OPEN_RESOURCE_SHORTAGE, "You have too much open on this host for its memory: close some of it first."
-    )
+def _tell(deferred: Deferred[T], problem: Exception | None, value: T) -> None:
+    if problem is None:
+        deferred.callback(value)
+    else:
+        deferred.errback(Failure(problem))
 
 
 class Connection(Channels, SSHConnection):
@@ -47,8 +44,7 @@ class Connection(Channels, SSHConnection):
     """
 
     log = Logger()
-    transport: Any
-    deferreds: Any
+    lost = ConnectionLost
 
     def __init__(
         self,
@@ -59,71 +55,28 @@ class Connection(Channels, SSHConnection):
         keepalive: tuple[float, int] = (0, 3),
     ) -> None:
         SSHConnection.__init__(self)
-        Channels.__init__(self)
+        Channels.__init__(self, keepalive)
         self.avatar = avatar
         self.disconnected: Deferred[None] = Deferred()
         self._logout = logout
         self._max_channels = max_channels
-        self.account = Account(limits.CONNECTION_BUDGET)  # until there is a transport, which has its own
         self._opening = 0  # channels of the peer that are being decided on
-        self._requests = GlobalRequests(self, lambda name, data: self.gotGlobalRequest(name, data))
-        self._keepalive = KeepAlive(self, self._requests, *keepalive)
-        self._stopped = False
-        self._table: dict[int, Callable[[bytes], None]] = {
-            messages.GLOBAL_REQUEST: self._requests.received,
-            messages.REQUEST_SUCCESS: self._requests.succeeded,
-            messages.REQUEST_FAILURE: self._requests.failed,
-            messages.CHANNEL_OPEN: self._got_open,
-            messages.CHANNEL_OPEN_CONFIRMATION: self._got_open_confirmation,
-            messages.CHANNEL_OPEN_FAILURE: self._got_open_failure,
-            messages.CHANNEL_WINDOW_ADJUST: self._got_window_adjust,
-            messages.CHANNEL_EXTENDED_DATA: self._got_extended_data,
-            messages.CHANNEL_EOF: self._got_eof,
-            messages.CHANNEL_CLOSE: self._got_close,
-            messages.CHANNEL_REQUEST: self._got_channel_request,
-            messages.CHANNEL_SUCCESS: self._got_channel_success,
-            messages.CHANNEL_FAILURE: self._got_channel_failure,
-        }
 
     # -- the service --
 
     def serviceStarted(self) -> None:
-        self.account = self.transport.account
+        super().serviceStarted()
         if self.avatar is not None:
             self.avatar.conn = self
-        self._keepalive.start()
 
     def serviceStopped(self) -> None:
         if self._stopped:
             return
-        self._stopped = True
-        self._keepalive.stop()
-        for channel in list(self.channels.values()):
-            if channel in self.channelsToRemoteChannel:
-                self.channelClosed(channel)
-        results, self._open_results = self._open_results, {}
-        for number, result in results.items():
-            channel = self.channels.pop(number, None)
-            problem = ConnectionLost()
-            if channel is not None:
-                channel.openFailed(problem)
-                channel.release()
-            result.errback(Failure(problem))
-        self._requests.stop()
+        super().serviceStopped()
         if self._logout is not None:
             logout, self._logout = self._logout, None
             logout()
         self.disconnected.callback(None)
-
-    def packetReceived(self, messageNum: int, packet: bytes) -> None:
-        self._keepalive.heard = True
-        handle = self._table.get(messageNum)
-        if handle is None:
-            if messageNum < messages.GLOBAL_REQUEST:
-                raise ProtocolProblem("authentication is over")
-            self.transport.sendUnimplemented()
-            return
-        handle(packet)
 
     # -- global requests --
 
@@ -157,9 +110,6 @@ class Connection(Channels, SSHConnection):
         )
         return after
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        self.transport.later(work)
-
     # -- channels that the peer opens --
 
     def _got_open(self, packet: bytes) -> None:
@@ -170,8 +120,8 @@ class Connection(Channels, SSHConnection):
                 sender, ChannelRefused(messages.OPEN_RESOURCE_SHORTAGE, "too many channels on this connection")
             )
             return
-        if not self.account.take(_LEAST + len(packet)):
-            self._refuse_open(sender, _no_room())
+        if not self.account.take(LEAST + len(packet)):
+            self._refuse_open(sender, no_room())
             return
         self._opening += 1
         opening = self._open(kind, sender, window, max_packet, reader.rest(), len(packet))
@@ -182,17 +132,17 @@ class Connection(Channels, SSHConnection):
         try:
             channel = await self._decide(kind, window, max_packet, data)
         except ChannelRefused as refused:
-            self.account.give(_LEAST)
+            self.account.give(LEAST)
             self._refuse_open(sender, refused)
             return
         except BaseException:
-            self.account.give(_LEAST)
+            self.account.give(LEAST)
             raise
         finally:
             self.account.give(size)
             self._opening -= 1
         channel.conn = self
-        channel.charged = _LEAST
+        channel.charged = LEAST
         if self._stopped:
             channel.openFailed(ConnectionLost())
             channel.release()
@@ -237,112 +187,34 @@ class Connection(Channels, SSHConnection):
             return None
         return self.avatar.lookupChannel(channelType, windowSize, maxPacket, data)
 
-    def _refuse_open(self, sender: int, refused: ChannelRefused) -> None:
-        if not self._stopped:
-            self.transport.sendPacket(
-                messages.CHANNEL_OPEN_FAILURE,
-                _TWO.pack(sender, refused.code) + string(refused.sentence.encode()) + string(b""),
-            )
-
     # -- channels that we open --
 
     def open(self, channel: Channel, data: bytes = b"") -> Deferred[Channel]:
         """Ask the peer for ``channel``; fires with it when it is open. ChannelRefused, ConnectionLost."""
         result: Deferred[Channel] = Deferred()
-        channel.conn = self
-        if self._stopped or self.transport.ended:
-            channel.openFailed(ConnectionLost())
-            result.errback(Failure(ConnectionLost()))
-            return result
-        if not channel.charge(_LEAST):
-            refused = _no_room()
-            channel.openFailed(refused)
-            result.errback(Failure(refused))
-            return result
-        channel.id = self._number()
-        self._first_window(channel)
-        self.channels[channel.id] = channel
-        self._open_results[channel.id] = result
-        self.transport.sendPacket(
-            messages.CHANNEL_OPEN,
-            string(channel.name) + _THREE.pack(channel.id, channel.localWindowSize, channel.localMaxPacket) + data,
-        )
+        self.ask_for(channel, data, lambda problem: _tell(result, problem, channel))
         return result
 
     def openChannel(self, channel: Channel, extra: bytes = b"") -> None:
         """As in Conch: the channel's own methods tell how it went."""
         self.open(channel, extra).addErrback(lambda _: None)
 
-    def _got_open_confirmation(self, packet: bytes) -> None:
-        reader = Reader(packet)
-        number, remote, window, max_packet = (reader.uint32() for _ in range(4))
-        result = self._open_results.pop(number, None)
-        if result is None:
-            raise ProtocolProblem("a channel was confirmed that nobody asked for")
-        channel = self.channels[number]
-        self._register(channel, number, remote)
-        channel.remoteWindowLeft = window
-        channel.remoteMaxPacket = max(1, min(max_packet, limits.CHANNEL_PACKET))
-        channel.channelOpen(reader.rest())
-        result.callback(channel)
+    # -- what channels send --
 
-    def _got_open_failure(self, packet: bytes) -> None:
-        reader = Reader(packet)
-        number, code, text = reader.uint32(), reader.uint32(), reader.string()
-        result = self._open_results.pop(number, None)
-        if result is None:
-            raise ProtocolProblem("a channel was refused that nobody asked for")
-        channel = self.channels.pop(number)
-        refused = ChannelRefused(code, text[:1024].decode("utf-8", "replace"))
-        channel.openFailed(refused)
-        channel.release()
-        result.errback(Failure(refused))
-
-    def _got_channel_success(self, packet: bytes) -> None:
-        self._channel_answer(packet).callback(True)
-
-    def _got_channel_failure(self, packet: bytes) -> None:
-        self._channel_answer(packet).errback(RequestRefused("the peer refused a request"))
-
-    def _channel_answer(self, packet: bytes) -> Deferred[bool]:
-        channel = self._channel(Reader(packet).uint32())
-        waiting = self.deferreds.get(channel.id)
-        if not waiting:
-            raise ProtocolProblem("an answer came to no question")
-        deferred: Deferred[bool] = waiting.pop(0)
-        return deferred
+    def sendEOF(self, channel: Channel) -> None:
+        """Send EOF after everything that was written."""
+        channel.loseWriteConnection()
 
     def sendRequest(
         self, channel: Channel, requestType: bytes, data: bytes, wantReply: int = 0
     ) -> Deferred[bool] | None:
         """With ``wantReply`` fires with True, or fails with RequestRefused."""
-        if channel.localClosed:
-            if not wantReply:
-                return None
-            closed: Deferred[bool] = Deferred()
-            closed.errback(RequestRefused("the channel is closed"))
-            return closed
-        self.transport.sendPacket(
-            messages.CHANNEL_REQUEST, uint32(channel.remote_id) + string(requestType) + boolean(wantReply) + data
-        )
         if not wantReply:
+            self.request(channel, requestType, data, None)
             return None
-        deferred: Deferred[bool] = Deferred()
-        self.deferreds.setdefault(channel.id, []).append(deferred)
-        return deferred
-
-    def channelClosed(self, channel: Channel) -> None:
-        if channel not in self.channelsToRemoteChannel:
-            return
-        del self.channelsToRemoteChannel[channel]
-        del self.localToRemoteChannel[channel.id]
-        del self.channels[channel.id]
-        for deferred in self.deferreds.pop(channel.id, []):
-            deferred.errback(RequestRefused("the channel was closed"))
-        try:
-            channel.gone()
-        finally:
-            channel.release()
+        answer: Deferred[bool] = Deferred()
+        self.request(channel, requestType, data, lambda problem: _tell(answer, problem, True))
+        return answer
 
     def close(self) -> None:
         """Close the whole connection."""

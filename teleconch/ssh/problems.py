@@ -50,5 +50,9 @@ class ChannelRefused(Exception):
         return self.sentence
 
 
+class ConnectionGone(Exception):
+    """The connection ended before it was known whether a channel opens."""
+
+
 class RequestRefused(Exception):
     """The peer answered a channel request or a global request with failure, or the channel closed first."""

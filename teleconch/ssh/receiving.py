@@ -29,11 +29,10 @@ def _no_room() -> ProtocolProblem:
 class Receiving(Sending):
     """Both halves of a channel, without Twisted and Conch; :class:`teleconch.ssh.channel.Channel` adds those."""
 
-    localWindowSize: int
-    localWindowLeft: int
-
-    def __init__(self) -> None:
+    def __init__(self, window: int, max_packet: int) -> None:
         super().__init__()
+        self.localWindowSize = self.localWindowLeft = window
+        self.localMaxPacket = max_packet
         self.eof_received = self.close_received = False
         self._taking = True  # the consumer of the peer's data takes more
         self._uncredited = 0

@@ -51,11 +51,13 @@ class GlobalRequests:
         if told is not None:
             self._asked.append(told)
 
-    def keep_alive(self, most: int) -> None:
-        """Ask for a sign of life, unless ``most`` such questions are unanswered."""
-        if self._asked.count(None) < most:
-            self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(_KEEPALIVE) + boolean(True))
-            self._asked.append(None)
+    def keep_alive(self, most: int) -> bool:
+        """Ask for a sign of life, unless ``most`` such questions are unanswered; whether it was asked."""
+        if self._asked.count(None) >= most:
+            return False
+        self._connection.transport.sendPacket(messages.GLOBAL_REQUEST, string(_KEEPALIVE) + boolean(True))
+        self._asked.append(None)
+        return True
 
     def succeeded(self, packet: bytes) -> None:
         """REQUEST_SUCCESS."""

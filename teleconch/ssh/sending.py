@@ -20,15 +20,14 @@ class Sending:
     log: Log
     conn: Carrier[Any]
     id: Any  # its number here
-    remote_id: int  # its number there
-    closing: int  # closed here, perhaps before all is sent
-    localClosed: int  # CLOSE is sent
-    remoteClosed: int  # CLOSE has come
-    remoteWindowLeft: int
-    remoteMaxPacket: int
     _answering: bool  # a request of the peer's
 
     def __init__(self) -> None:
+        self.remote_id = 0  # its number there
+        self.remoteWindowLeft = self.remoteMaxPacket = 0
+        self.closing = 0  # closed here, perhaps before all is sent
+        self.localClosed = 0  # CLOSE is sent
+        self.remoteClosed = 0  # CLOSE has come
         self.eof_sent = False
         self._unsent: deque[tuple[int, bytes | memoryview]] = deque()  # (0, data) or (type, extended data)
         self._unsent_bytes = 0

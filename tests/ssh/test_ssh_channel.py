@@ -377,8 +377,7 @@ def test_odd_windows(window: int, packet: int) -> None:
     channel.conn = connection
     channel.id = 9
     connection.channels[9] = channel
-    done: Deferred[Any] = Deferred()
-    connection._open_results[9] = done
+    connection._asked_for[9] = lambda problem: None
     raw(pair, m.CHANNEL_OPEN, string(b"session") + uint32(9) + uint32(window) + uint32(packet))
     channel.localWindowLeft, channel.localMaxPacket = window, max(1, packet)
     connection.sendRequest(channel, b"exec", string(b"send 1000"), 0)
