@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from teleconch.admission import Admission, Bounds, Queue, Room, source_of
-from teleconch.ssh.limits import Limits
+from teleconch.ssh.server_limits import Limits
 
 
 class Connection:

@@ -25,8 +25,8 @@ from teleconch.resources.authority import TrustedAuthority, user_authorities
 from teleconch.resources.secret import Secret
 from teleconch.ssh.checker import CertificateChecker
 from teleconch.ssh.hostkey import CurrentKeys
-from teleconch.ssh.limits import Limits
 from teleconch.ssh.server import ServerOptions, SSHServerFactory
+from teleconch.ssh.server_limits import Limits
 
 BACKLOG = 1024  # connections waiting to be accepted
 

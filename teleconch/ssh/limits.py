@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from attrs import frozen
-
-if TYPE_CHECKING:
-    from teleconch.admission import Bounds
+from typing import Final
 
 VERSION_LINE: Final = 255  # RFC 4253 section 4.2
 VERSION_LINES_BEFORE: Final = 32  # other lines that a server may send first; only a client reads them
@@ -40,38 +35,3 @@ KEX_SECONDS: Final = 120.0  # for a peer to finish a key exchange once it has be
 REKEY_PACKETS: Final = 1 << 28  # far below the 2**32 of RFC 4344 and any counter
 RELAY_LINGER: Final = 300.0  # how long a relayed socket may take nothing of what was sent before it is closed
 AUTH_TRIES: Final = 6
-
-
-@frozen
-class Limits:
-    """What one server allows, including the configuration's ``connection_limits``."""
-
-    login_grace: float = 30.0
-    auth_tries: int = AUTH_TRIES
-    max_unauthenticated: int = 2000  # that have said nothing yet; at each later step half as many
-    max_unauthenticated_per_source: int = 1000
-    max_connections: int = 15000
-    max_connections_per_source: int = 0  # 0: no limit
-    max_connections_per_user: int = 0
-    max_channels: int = 1000
-    rekey_bytes: int = REKEY_BYTES
-    rekey_seconds: float = REKEY_SECONDS
-
-    def bounds(self) -> Bounds:
-        """Bounds by a connection's step: it says nothing yet, has sent a version line, exchanges keys, or has them."""
-        from teleconch.admission import Bounds, Room  # not at the top: clients start sooner without Twisted
-
-        total = max(1, min(self.max_unauthenticated, self.max_connections // 3))  # the rest: logged in
-        one = max(1, min(self.max_unauthenticated_per_source, total))
-        later = Room(max(1, total // 2), max(1, one // 2))
-        return Bounds(
-            connections=self.max_connections,
-            steps=(Room(total, one), later, later, later),
-            per_source=self.max_connections_per_source,
-            per_identity=self.max_connections_per_user,
-        )
-
-
-SPEAKS: Final = 1  # steps of admission, after the first
-EXCHANGES: Final = 2
-HAS_KEYS: Final = 3

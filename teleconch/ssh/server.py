@@ -22,9 +22,9 @@ from teleconch.ssh.algorithms import Algorithms
 from teleconch.ssh.conch import ConchTransport, named_end
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.hostkey import HostKey
-from teleconch.ssh.limits import EXCHANGES, HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.problems import SSHProblem
 from teleconch.ssh.reader import Reader
+from teleconch.ssh.server_limits import EXCHANGES, HAS_KEYS, SPEAKS, Limits
 from teleconch.ssh.transport import server_extensions
 from teleconch.ssh.userauth import UserAuthServer
 

@@ -28,9 +28,9 @@ from teleconch.ssh.checker import (
     IInteractiveCredentials,
     InteractiveCredentials,
 )
-from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import ProtocolProblem, SSHProblem
 from teleconch.ssh.reader import Reader
+from teleconch.ssh.server_limits import Limits
 
 METHODS: Final = {ICertificateCredentials: b"publickey", IInteractiveCredentials: b"keyboard-interactive"}
 PUBLICKEY: Final = b"publickey"

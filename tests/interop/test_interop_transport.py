@@ -22,8 +22,8 @@ from teleconch.ca import ssh as ca_ssh
 from teleconch.resources.secret import Secret
 from teleconch.ssh import algorithms
 from teleconch.ssh.client import ClientOptions
-from teleconch.ssh.limits import Limits
 from teleconch.ssh.server import HostKey
+from teleconch.ssh.server_limits import Limits
 from tests.worlds.ssh import (  # shared with tests/ssh
     HOST_CA,
     HOST_LINE,

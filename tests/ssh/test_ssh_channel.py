@@ -14,8 +14,8 @@ from teleconch.codec import string, uint32
 from teleconch.ssh import limits
 from teleconch.ssh import messages as m
 from teleconch.ssh.client import ClientOptions
-from teleconch.ssh.limits import Limits
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from teleconch.ssh.server_limits import Limits
 from tests.worlds.ssh import BLOCK, ClientSession, Pair, options, pattern
 
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from teleconch.ssh import limits
 from teleconch.ssh import messages as m
-from teleconch.ssh.limits import Limits
+from teleconch.ssh.server_limits import Limits
 from teleconch.ssh.wire import READ_SIZE
 from tests.worlds.ssh import Pair, execute, login, make_factory, options
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import maybeDeferred
 from teleconch.codec import string
 from teleconch.ssh import algorithms, limits, states
 from teleconch.ssh.client import ClientOptions
-from teleconch.ssh.limits import Limits
+from teleconch.ssh.server_limits import Limits
 from tests.worlds.ssh import BLOCK, ClientSession, Pair, execute, login, make_factory, options, pattern, start
 
 SIZE = 6_000_000

@@ -22,8 +22,8 @@ from teleconch.ssh import messages as m
 from teleconch.ssh import signatures, states
 from teleconch.ssh.auth_client import Signer, UserAuthClient
 from teleconch.ssh.checker import CertificateChecker, CertificateCredentials, IInteractiveCredentials
-from teleconch.ssh.limits import Limits
 from teleconch.ssh.reader import Reader
+from teleconch.ssh.server_limits import Limits
 from teleconch.ssh.transport import server_extensions
 from tests.worlds.ssh import (
     HOST_CERT,
