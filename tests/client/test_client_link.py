@@ -141,6 +141,20 @@ def test_both_change_keys(sshd):
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("told", ["data", "request"])
+def test_our_own_faults_are_not_the_servers(sshd, told):
+    """What fails at our end, such as output that nobody reads, is raised and not taken for a fault of the server."""
+    recorder = Recorder(b"echo out")
+
+    def fail(*_):
+        raise BrokenPipeError
+
+    setattr(recorder, told, fail)
+    with pytest.raises(BrokenPipeError):
+        converse(sshd, recorder, new_link(recorder))
+
+
+@pytest.mark.root
 def test_unknown_key_is_refused(sshd):
     """Who is not let in is told so."""
     recorder = Recorder()
@@ -282,3 +296,23 @@ def test_keys_are_changed_each_hour(sshd, passed, exchanges):
     link = recorder.link = Link("root", KEY, BLOB, lambda blob: None, recorder, b"session", clock=lambda: now[0])
     converse(sshd, recorder, link, b"hello")
     assert (bytes(recorder.out), recorder.status, link.exchanges) == (b"hello", 0, exchanges)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("passed", "patient"), [(limits.KEX_SECONDS - 1, True), (limits.KEX_SECONDS + 1, False)])
+def test_key_exchange_that_does_not_end(sshd, passed, patient):
+    """A server that does not answer a key exchange is left after two minutes; nothing could be sent any more."""
+    now = [5.0]
+
+    class Slow(Recorder):
+        def answered(self, success):
+            super().answered(success)
+            self.link.rekey()
+            now[0] += passed
+            self.link.pass_time()
+
+    recorder = Slow(b"exit 3")
+    link = recorder.link = Link("root", KEY, BLOB, lambda blob: None, recorder, b"session", clock=lambda: now[0])
+    converse(sshd, recorder, link)
+    assert (recorder.status == 3) is patient
+    assert ("does not answer the key exchange" in str(link.problem)) is not patient
