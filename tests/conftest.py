@@ -16,7 +16,8 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
 from twisted.internet._signals import _FDWaker as _Waker  # the reactor's own pipes, made on first need
-from twisted.logger import globalLogPublisher
+
+from tests.worlds.logs import add_observer, remove_observer
 
 PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))  # where sshd and useradd are
 CLONE_NEWNS = 0x00020000  # linux/sched.h
@@ -146,7 +147,7 @@ def nothing_left() -> Iterator[None]:
             unhandled.append(str(event["log_failure"]))
 
     before, children = _open(), _children()
-    globalLogPublisher.addObserver(observe)
+    add_observer(observe)
     try:
         yield
         for _ in range(SETTLE_TURNS):
@@ -158,6 +159,6 @@ def nothing_left() -> Iterator[None]:
             call.cancel()
         gc.collect()
     finally:
-        globalLogPublisher.removeObserver(observe)
+        remove_observer(observe)
     assert not left, f"the test left {left}"
     assert not unhandled, f"the test left unhandled errors: {unhandled}"

@@ -7,12 +7,12 @@ from twisted.internet.defer import Deferred
 from teleconch.places import Places
 
 
-def test_thousands_who_need_no_time():
+def test_thousands_who_need_no_time() -> None:
     """Thousands who wait, and have nothing to do once they have a place, all get one, in the order in which they came;
     never are more in than there are places."""
     places, got, inside = Places(2), [], []
 
-    async def comes(number):
+    async def comes(number: int) -> None:
         await places.acquire()
         inside.append(number)
         got.append(number)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -22,6 +23,7 @@ class Transport(StringTransport):
     """Ends like a socket: it tells so once."""
 
     aborting = False
+    protocol: Any
 
     def abortConnection(self) -> None:
         self.aborting = True
@@ -38,7 +40,7 @@ class Wrapped(Protocol):
         if not data.startswith(b"part"):
             self.transport.handshaken()
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.lost += 1
 
 
@@ -55,11 +57,11 @@ class Reactor(Clock):
 class World:
     def __init__(self, room: int = 100) -> None:
         self.clock = Reactor()
-        self.inner = Factory.forProtocol(Wrapped)
+        self.inner: Any = cast("Any", Factory.forProtocol(Wrapped))
         self.inner.heard, self.inner.lost, self.built = [], 0, 0
         build = self.inner.buildProtocol
 
-        def counted(address):
+        def counted(address: IPv4Address) -> Any:
             self.built += 1
             return build(address)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -71,7 +73,8 @@ def test_nobody_else_makes_permits() -> None:
         APIPermit(JOE)
     with pytest.raises(TypeError):
         DialPermit(JOE, NODE)
+    permit: Any = permit_access(JOE, "joe", "host", NOW)
     with pytest.raises(TypeError):
-        attrs.evolve(permit_access(JOE, "joe", "host", NOW), login="root")
+        attrs.evolve(permit, login="root")
     with pytest.raises(AttributeError):
-        permit_access(JOE, "joe", "host", NOW).login = "root"
+        permit.login = "root"

@@ -1,11 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import pytest
 import pytest_twisted
 
-from tests.worlds.api import InProcess, Log, OnTheWire, World, spawn
+from tests.worlds.api import InProcess, Log, OnTheWire, World
+from tests.worlds.waiting import spawn
 
 
 @pytest.fixture
-def world():
+def world() -> Iterator[World]:
     world = World()
     pytest_twisted.blockon(spawn(world.start()))
     yield world
@@ -13,11 +18,11 @@ def world():
 
 
 @pytest.fixture(params=[InProcess, OnTheWire], ids=["in-process", "wire"])
-def peers(request, world):
+def peers(request: pytest.FixtureRequest, world: World) -> InProcess | OnTheWire:
     return request.param(world)
 
 
 @pytest.fixture
-def log():
+def log() -> Iterator[Log]:
     with Log() as log:
         yield log

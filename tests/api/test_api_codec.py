@@ -6,12 +6,12 @@ import json
 import typing
 from collections.abc import Mapping
 from types import NoneType
+from typing import Any
 
 import pytest
 from attrs import fields, has, resolve_types
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet import reactor
 
 from teleconch.api import interface
 from teleconch.api.client import AuthClient
@@ -32,13 +32,14 @@ from teleconch.resources.kind import KINDS, NODES, Change, Kind
 from teleconch.resources.node import Node, NodeStatus
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
+from tests.worlds.reactor import reactor
 
 text = st.text(max_size=20)
 number = st.floats(allow_nan=False, allow_infinity=False)
 name = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@-]{0,20}", fullmatch=True)
 
 
-def values(kind):
+def values(kind: Any) -> Any:
     """Values of one annotation."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Kind:
@@ -68,7 +69,7 @@ def values(kind):
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_round_trip(data):
+def test_round_trip(data: st.DataObject) -> None:
     """What a caller passes is what the server gets, and likewise its answer; labels in any language included."""
     for method in METHODS.values():
         arguments = tuple(data.draw(values(kind)) for _, kind in method.parameters)
@@ -80,7 +81,7 @@ def test_round_trip(data):
 
 @given(st.lists(st.builds(Change, key=text, value=st.none() | values(NodeStatus)), max_size=5).map(tuple))
 @settings(max_examples=30, deadline=None)
-def test_changes_round_trip(changes):
+def test_changes_round_trip(changes: tuple[Change[Any], ...]) -> None:
     """A watcher sees the changes that were told."""
     assert decode_changes(NODES, encode_changes(changes)) == changes
 
@@ -88,14 +89,14 @@ def test_changes_round_trip(changes):
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"[[]]", b'["ab"]', b'[["a"]]', b"[[1,null]]", b'[["a",1]]', b'[["a",{}]]']
 )
-def test_changes_that_are_none(data):
+def test_changes_that_are_none(data: bytes) -> None:
     """A watcher takes nothing but pairs of a key and a value of its kind."""
     with pytest.raises(BadParameter):
         decode_changes(NODES, data)
 
 
 @pytest.mark.parametrize("data", [b'["locks"]', b"[null]", b'[["nodes"]]', b"[]"])
-def test_kinds_that_are_none(data):
+def test_kinds_that_are_none(data: bytes) -> None:
     """A kind of resource that is not known on this side cannot be asked for."""
     with pytest.raises(BadParameter):
         decode_arguments(METHODS["watch"], data)
@@ -135,14 +136,14 @@ def test_kinds_that_are_none(data):
         ("status", b"[1]"),
     ],
 )
-def test_strict(method, data):
+def test_strict(method: str, data: bytes) -> None:
     """A request with wrong types, unknown fields, depth or size is refused with a sentence, never with a traceback."""
     with pytest.raises(BadParameter) as caught:
         decode_arguments(METHODS[method], data)
     assert str(caught.value).endswith(".")
 
 
-def test_secrets_are_not_quoted():
+def test_secrets_are_not_quoted() -> None:
     """A password in a request of the wrong shape does not come back in the sentence, which is logged."""
     data = json.dumps([{"password": ["correct horse"], "user": "alice", "otp": "correct horse", "x": "correct horse"}])
     with pytest.raises(BadParameter) as caught:
@@ -150,12 +151,12 @@ def test_secrets_are_not_quoted():
     assert "horse" not in str(caught.value)
 
 
-def test_answers_of_a_newer_server():
+def test_answers_of_a_newer_server() -> None:
     """An old client understands a newer server's answer: it skips what it does not know."""
     assert decode_result(METHODS["get_user"], (b'{"name": "alice", "shoe": 43}',)) == User("alice")
 
 
-def test_chunks():
+def test_chunks() -> None:
     """Long answers cross in pieces that Perspective Broker takes."""
     users = tuple(User(f"user{number}", traits={"logins": ("root",) * 20}) for number in range(3000))
     chunks = encode_result(METHODS["list_users"], users)
@@ -164,7 +165,7 @@ def test_chunks():
     assert decode_result(METHODS["list_users"], chunks) == users
 
 
-def test_too_large_to_send():
+def test_too_large_to_send() -> None:
     """A request beyond the limit is refused where it is made, with its size."""
     node = Node("u", "n", "c", "a", labels={"x": "y" * REQUEST_MAX})
     with pytest.raises(LimitExceeded, match="heartbeat is too large"):
@@ -172,13 +173,13 @@ def test_too_large_to_send():
 
 
 @pytest.mark.parametrize("argument", ["a\udcff", "\ud800"])
-def test_what_cannot_be_sent(argument):
+def test_what_cannot_be_sent(argument: str) -> None:
     """`tctl users reset` with bytes that are not UTF-8 is told so, and shows no traceback."""
     with pytest.raises(BadParameter, match="not UTF-8"):
         encode_arguments(METHODS["get_user"], (argument,))
 
 
-def test_every_noun_is_on_the_wire():
+def test_every_noun_is_on_the_wire() -> None:
     """A method that is added to the interface crosses the wire, and the client has it."""
     client = type(AuthClient(reactor, ["127.0.0.1:1"], newcomer_tls(lambda chain: None)).api)
     for noun in interface.NOUNS:
@@ -189,7 +190,7 @@ def test_every_noun_is_on_the_wire():
             assert typing.get_type_hints(vars(client)[method]) == promised
 
 
-def test_statuses_keep_their_order():
+def test_statuses_keep_their_order() -> None:
     """Nodes come in the order in which the server listed them."""
     statuses = tuple(
         NodeStatus(Node(str(number), "n", "c", "a"), float(number), True, float(number)) for number in range(5)

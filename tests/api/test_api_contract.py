@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import reactor
 from twisted.internet.endpoints import HostnameEndpoint
 
 from teleconch.api.client import AuthClient
+from teleconch.api.interface import AuthAPI
 from teleconch.ca.keys import new_ssh_key, new_tls_key
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, ClockSkew, NotFound
 from teleconch.proxy.dial import RELAY_SOURCE
@@ -20,28 +21,32 @@ from teleconch.resources.login import LoginRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
-from tests.worlds.api import CLUSTER, TOKEN, Ears, until
+from tests.worlds.api import CLUSTER, TOKEN, Ears, InProcess, OnTheWire, World
+from tests.worlds.reactor import port_of, reactor
+from tests.worlds.waiting import until
 
 test = pytest_twisted.ensureDeferred
 ADMIN = str(uuid.uuid4())
 
 
-def admin(peers):
+def admin(peers: InProcess | OnTheWire) -> AuthAPI:
     return peers.host(ADMIN, "admin")
 
 
-async def joined(peers, world, role="node", nodename="web1"):
+async def joined(
+    peers: InProcess | OnTheWire, world: World, role: str = "node", nodename: str = "web1"
+) -> tuple[str, AuthAPI]:
     request = world.join_request(role=role, nodename=nodename)
     await peers.anonymous().join(request)
     return request.uuid, peers.host(request.uuid, role)
 
 
-def node(uuid, **changes):
+def node(uuid: str, **changes: Any) -> Node:
     return Node(**{"uuid": uuid, "nodename": "web1", "cluster": CLUSTER, "addr": "192.0.2.7:3022", **changes})
 
 
 @test
-async def test_join(peers, world):
+async def test_join(peers: InProcess | OnTheWire, world: World) -> None:
     """A new host with a token gets certificates and authorities; with a wrong one, a sentence."""
     given = await peers.anonymous().join(world.join_request())
     assert given.cluster == CLUSTER
@@ -55,7 +60,7 @@ async def test_join(peers, world):
 
 
 @test
-async def test_cluster(peers, world):
+async def test_cluster(peers: InProcess | OnTheWire, world: World) -> None:
     """Every member sees what cluster it is in, and whom to trust."""
     _, host = await joined(peers, world)
     for api in (host, peers.user("alice"), admin(peers)):
@@ -66,7 +71,7 @@ async def test_cluster(peers, world):
 
 
 @test
-async def test_hosts(peers, world):
+async def test_hosts(peers: InProcess | OnTheWire, world: World) -> None:
     """A node renews, pings and says goodbye in its own name only."""
     name, host = await joined(peers, world)
     keys = new_ssh_key()[1], new_tls_key()[1]
@@ -85,7 +90,7 @@ async def test_hosts(peers, world):
 
 
 @test
-async def test_nodes(peers, world):
+async def test_nodes(peers: InProcess | OnTheWire, world: World) -> None:
     """Nodes are listed by page, found, watched, and forgotten by an administrator."""
     names = []
     for number in range(3):
@@ -93,6 +98,7 @@ async def test_nodes(peers, world):
         await host.heartbeat(node(name, nodename=f"web{number}", labels={"n": str(number)}), "one")
         names.append(name)
     first = await host.list_nodes("", 2)
+    assert first.next is not None
     rest = await host.list_nodes(first.next, 2)
     assert [each.node.uuid for each in first.nodes + rest.nodes] == sorted(names)
     assert {each.node.labels["n"] for each in first.nodes + rest.nodes} == {"0", "1", "2"}
@@ -117,7 +123,7 @@ async def test_nodes(peers, world):
 
 
 @test
-async def test_tokens(peers, world):
+async def test_tokens(peers: InProcess | OnTheWire, world: World) -> None:
     """An administrator makes, lists and revokes join tokens; a static one stays."""
     api = admin(peers)
     made = await api.create_token(("node",), 600.0, None)
@@ -141,7 +147,7 @@ async def test_tokens(peers, world):
 
 
 @test
-async def test_users_and_logins(peers, world):
+async def test_users_and_logins(peers: InProcess | OnTheWire, world: World) -> None:
     """A user is made, signs up through the proxy, logs in, is changed, reset and removed."""
     api = admin(peers)
     _, proxy = await joined(peers, world, role="proxy")
@@ -178,7 +184,7 @@ async def test_users_and_logins(peers, world):
 
 
 @test
-async def test_signing(peers, world):
+async def test_signing(peers: InProcess | OnTheWire, world: World) -> None:
     """`tctl auth sign` gets certificates of a user and of an OpenSSH host."""
     api = admin(peers)
     await api.create_user(User("alice", traits={"logins": ("root",)}), 3600.0)
@@ -193,7 +199,7 @@ async def test_signing(peers, world):
 
 
 @test
-async def test_who_is_removed_may_nothing_more(peers, world):
+async def test_who_is_removed_may_nothing_more(peers: InProcess | OnTheWire, world: World) -> None:
     """A user or host whom an administrator removed cannot go on with a certificate that still lives."""
     name, host = await joined(peers, world, nodename="web1")
     proxy, user = peers.host(str(uuid.uuid4()), "proxy"), peers.user("alice")
@@ -209,14 +215,14 @@ async def test_who_is_removed_may_nothing_more(peers, world):
 
 
 @test
-async def test_where_a_call_comes_from(world):
+async def test_where_a_call_comes_from(world: World) -> None:
     """The auth server knows its own machine by one address at both ends; a relay for users is not it."""
     callers = []
     real = world.factory.authorize
     world.factory.authorize = lambda identity: (callers.append(identity), real(identity))[1]
     name = str(uuid.uuid4())
     for source in (None, (RELAY_SOURCE, 0)):
-        port = world.port.getHost().port
+        port = port_of(world.port)
         endpoint = HostnameEndpoint(reactor, "127.0.0.1", port, bindAddress=source)
         client = AuthClient(reactor, [endpoint], world.trusting(world.tls_credentials("host", name, ("node",))))
         world.clients.append(client)

@@ -5,35 +5,43 @@ from __future__ import annotations
 import socket
 import ssl
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel
+from twisted.python.failure import Failure
 
 from teleconch.api import watching
 from teleconch.api.codec import METHODS, REQUEST_MAX, encode_arguments
 from teleconch.api.server import APILimits
+from teleconch.api.tls import ClientTLS
+from teleconch.api.watching import PushedWatch
 from teleconch.api.wire import Exposed, read_answer
 from teleconch.ca.authority import trusted
 from teleconch.errors import AccessDenied, BadParameter, ConnectionProblem, LimitExceeded, TeleconchError, TrustError
 from teleconch.resources.authority import CertAuthority
-from teleconch.resources.kind import NODES, Change
+from teleconch.resources.host import JoinRequest
+from teleconch.resources.kind import NODES, Change, Kind
 from teleconch.resources.login import ClusterStatus
 from teleconch.resources.secret import Secret
-from tests.worlds.api import CLUSTER, START, Ears, Log, World, other_world, spawn, until
+from teleconch.resources.user import User
+from tests.worlds.api import CLUSTER, START, Ears, Log, World, other_world
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import spawn, until
 
 test = pytest_twisted.ensureDeferred
 UUID = str(uuid.uuid4())
 
 
-async def called(world, tls, name, *arguments):
+async def called(world: World, tls: ClientTLS, name: str, *arguments: Any) -> Any:
     """One call below ``AuthClient``: what the server answers, or the TeleconchError that it told."""
     broker, root = await world.raw(tls)
     try:
@@ -45,7 +53,7 @@ async def called(world, tls, name, *arguments):
 
 @pytest.mark.parametrize("method", [*(name for name in METHODS if name != "join"), "remote_join", "__init__", "answer"])
 @test
-async def test_anonymous_may_only_join(world, log, method):
+async def test_anonymous_may_only_join(world: World, log: Log, method: str) -> None:
     """A peer without a certificate reaches nothing but `join`, whatever it asks for; each try is logged."""
     with pytest.raises(AccessDenied, match="a peer without a certificate"):
         await called(world, world.anonymous_tls(), method, b"[]")
@@ -55,7 +63,7 @@ async def test_anonymous_may_only_join(world, log, method):
 
 @pytest.mark.parametrize("method", ["create_user", "create_token", "delete_node", "sign_user", "list_tokens", "login"])
 @test
-async def test_node_calls_an_admins_method(world, log, method):
+async def test_node_calls_an_admins_method(world: World, log: Log, method: str) -> None:
     """A node's TLS identity cannot do what administrators do, nor pass on logins; each try is logged with its UUID."""
     tls = world.trusting(world.tls_credentials("host", UUID, ("node",)))
     with pytest.raises(AccessDenied, match=f"host {UUID}"):
@@ -65,7 +73,7 @@ async def test_node_calls_an_admins_method(world, log, method):
 
 
 @test
-async def test_a_gate_behind_the_perspective(world):
+async def test_a_gate_behind_the_perspective(world: World) -> None:
     """Were the perspective too wide, the table still denies: a node that is shown the whole API."""
     world.factory.authorize = lambda identity: world.authorized(evolve(identity, roles=("node",)))
     tls = world.trusting(world.tls_credentials("host", UUID, ("admin",)))
@@ -73,7 +81,7 @@ async def test_a_gate_behind_the_perspective(world):
         await called(world, tls, "list_users", b"[]")
 
 
-def nested(world):
+def nested(world: World) -> CertAuthority:
     """A host certificate that signs as if it were the host authority."""
     credentials = world.tls_credentials("host", UUID, ("node",))
     real = world.cas["host"]
@@ -82,7 +90,7 @@ def nested(world):
     )
 
 
-CERTIFICATES = {
+CERTIFICATES: dict[str, Callable[[World], tuple[str, dict[str, Any], str]]] = {
     "another cluster": lambda world: (
         "host",
         {"ca": other_world("other.example.com")[0]},
@@ -98,7 +106,7 @@ CERTIFICATES = {
 
 @pytest.mark.parametrize("case", CERTIFICATES)
 @test
-async def test_certificate_refused(world, log, case):
+async def test_certificate_refused(world: World, log: Log, case: str) -> None:
     """Each certificate that is not a member's is refused with its reason, which is logged; the connection ends."""
     kind, options, reason = CERTIFICATES[case](world)
     credentials = world.tls_credentials(kind, UUID, ("admin",), **options)
@@ -114,7 +122,7 @@ async def test_certificate_refused(world, log, case):
 
 
 @test
-async def test_chain_of_a_member(world):
+async def test_chain_of_a_member(world: World) -> None:
     """A leaf signed by a host's key gains nothing by showing that host's certificate with it."""
     between = world.tls_credentials("host", UUID, ("node",))
     leaf = world.tls_credentials("host", str(uuid.uuid4()), ("admin",), ca=nested(world))
@@ -124,7 +132,7 @@ async def test_chain_of_a_member(world):
 
 
 @test
-async def test_user_presented_as_host(world):
+async def test_user_presented_as_host(world: World) -> None:
     """A user whose name is a host's UUID and whose roles are a host's is still a user."""
     tls = world.trusting(world.tls_credentials("user", UUID, ("admin", "node", "proxy")))
     with pytest.raises(AccessDenied, match=f"user {UUID}"):
@@ -136,7 +144,7 @@ async def test_user_presented_as_host(world):
 
 
 @test
-async def test_certificate_without_its_key(world):
+async def test_certificate_without_its_key(world: World) -> None:
     """A member's certificate, which is public, is worth nothing with another key; a mix-up of files is told so."""
     mine, theirs = (world.tls_credentials("host", UUID, ("admin",)) for _ in range(2))
     with pytest.raises(TrustError, match="do not belong together"):
@@ -144,7 +152,7 @@ async def test_certificate_without_its_key(world):
 
 
 @test
-async def test_expiry_during_a_connection(world, log):
+async def test_expiry_during_a_connection(world: World, log: Log) -> None:
     """A connection that outlives its certificate may do nothing more, and its watch ends."""
     client = world.member("host", UUID, ("node",), end=60)
     ears = Ears()
@@ -158,7 +166,7 @@ async def test_expiry_during_a_connection(world, log):
 
 
 @test
-async def test_dropped_authority(world):
+async def test_dropped_authority(world: World) -> None:
     """A member of an authority that the cluster no longer trusts is refused on its running connection."""
     client = world.member("host", UUID, ("node",))
     await client.status()
@@ -168,14 +176,14 @@ async def test_dropped_authority(world):
 
 
 @test
-async def test_old_tls_is_refused(world):
+async def test_old_tls_is_refused(world: World) -> None:
     """TLS 1.2 is not spoken."""
     host, port = world.address.split(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
-    def attempt():
+    def attempt() -> None:
         with socket.create_connection((host, int(port)), 5) as raw, pytest.raises(ssl.SSLError):
             context.wrap_socket(raw)
 
@@ -185,18 +193,18 @@ async def test_old_tls_is_refused(world):
 class Bytes(Protocol):
     """Sends what it likes inside TLS."""
 
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self.gone = Deferred()
+        self.gone: Deferred[None] = Deferred()
 
-    def connectionMade(self):
+    def connectionMade(self) -> None:
         self.transport.write(self.data)
 
-    def connectionLost(self, reason):
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.gone.callback(None)
 
 
-async def sent(world, tls, data):
+async def sent(world: World, tls: ClientTLS, data: bytes) -> None:
     from twisted.internet.endpoints import wrapClientTLS
 
     host, port = world.address.split(":")
@@ -231,7 +239,7 @@ PB = b"\x02\x82pb"  # the dialect's name, as a client chooses it
     ],
 )
 @test
-async def test_garbage(world, log, data):
+async def test_garbage(world: World, log: Log, data: bytes) -> None:
     """Bytes that are no call end the connection with one line in the log, and never with a traceback."""
     await sent(world, world.anonymous_tls(), data)
     assert all("log_failure" not in each for each in log.events)
@@ -254,7 +262,9 @@ async def test_garbage(world, log, data):
     ids=["none", "two", "fields", "large", "larger", "nested", "reference"],
 )
 @test
-async def test_wrong_arguments(world, log, arguments, kind):
+async def test_wrong_arguments(
+    world: World, log: Log, arguments: tuple[Any, ...], kind: type[BadParameter] | type[ConnectionProblem]
+) -> None:
     """Wrong, too many or too large arguments are refused by a code; the server lives."""
     with pytest.raises(kind):
         await called(world, world.anonymous_tls(), "join", *arguments)
@@ -263,7 +273,7 @@ async def test_wrong_arguments(world, log, arguments, kind):
 
 
 @test
-async def test_unknown_method(world, log):
+async def test_unknown_method(world: World, log: Log) -> None:
     """A member that asks for what does not exist is told so; names of Python's own reach nothing."""
     tls = world.trusting(world.tls_credentials("host", UUID, ("admin",)))
     for name in ("fly", "authorize", "__class__", "_server", "x" * 1000, "a\nb"):
@@ -273,11 +283,11 @@ async def test_unknown_method(world, log):
 
 
 @test
-async def test_faults_stay_inside(world, log):
+async def test_faults_stay_inside(world: World, log: Log) -> None:
     """An error that nobody expected tells the peer neither its class nor its text; the log has all of it."""
 
     class Broken:
-        async def status(self):
+        async def status(self) -> None:
             raise RuntimeError("password=correct horse")
 
     world.factory.authorize = lambda identity: Broken()
@@ -290,7 +300,7 @@ async def test_faults_stay_inside(world, log):
 
 
 @test
-async def test_no_class_crosses(world, log):
+async def test_no_class_crosses(world: World, log: Log) -> None:
     """No class of Python is made from what a peer sends, though Perspective Broker would make a failure."""
     broker, _ = await world.raw(world.anonymous_tls())
     broker.sendCall(
@@ -303,12 +313,12 @@ async def test_no_class_crosses(world, log):
 
 
 @test
-async def test_many_calls_at_once(world):
+async def test_many_calls_at_once(world: World) -> None:
     """A peer without a certificate that floods calls gets a few served and the others refused."""
-    waiting = []
+    waiting: list[Any] = []
 
     class Slow:
-        async def join(self, request):
+        async def join(self, request: JoinRequest) -> None:
             waiting.append(Deferred())
             await waiting[-1]
             raise AccessDenied("no")
@@ -331,16 +341,17 @@ async def test_many_calls_at_once(world):
 
 @pytest.mark.parametrize("limits", [{"anonymous_calls_in_total": 3}, {"anonymous_calls_of_one_source": 3}])
 @test
-async def test_joins_in_total(limits):
+async def test_joins_in_total(limits: dict[str, int]) -> None:
     """Many peers that join at once from many connections are bounded, in total and for one source."""
     world = World(limits=APILimits(**limits))
     await world.start()
-    waiting, running = Deferred(), []
+    waiting: Deferred[None] = Deferred()
+    running: list[Any] = []
 
     class Slow:
-        async def join(self, request):
+        async def join(self, request: JoinRequest) -> None:
             running.append(request)
-            gate = Deferred()
+            gate: Deferred[None] = Deferred()
             waiting.addCallback(gate.callback)
             await gate
             raise AccessDenied("no")
@@ -363,25 +374,29 @@ async def test_joins_in_total(limits):
 class Silent(Protocol):
     """Connects and says nothing."""
 
-    def __init__(self):
-        self.gone = Deferred()
+    def __init__(self) -> None:
+        self.gone: Deferred[None] = Deferred()
 
-    def connectionLost(self, reason):
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.gone.callback(None)
 
 
-async def silent(world, count):
+def _factory_of(protocol: Protocol) -> Factory[Any]:
+    return Factory.forProtocol(lambda: protocol)
+
+
+async def silent(world: World, count: int) -> list[Silent]:
     host, port = world.address.split(":")
     made = []
     for _ in range(count):
         protocol = Silent()
-        await HostnameEndpoint(reactor, host, int(port)).connect(Factory.forProtocol(lambda p=protocol: p))
+        await HostnameEndpoint(reactor, host, int(port)).connect(_factory_of(protocol))
         made.append(protocol)
     return made
 
 
 @test
-async def test_half_open_crowd():
+async def test_half_open_crowd() -> None:
     """Hundreds of half-open connections from one address do not keep a member out."""
     world = World(limits=APILimits(visitors_per_address=64))
     await world.start()
@@ -399,7 +414,7 @@ async def test_half_open_crowd():
 
 
 @test
-async def test_deadlines(world):
+async def test_deadlines(world: World) -> None:
     """Neither a stalled handshake nor an idle peer without a certificate stays for long."""
     (stalled,) = await silent(world, 1)
     idle, _ = await world.raw(world.anonymous_tls())
@@ -417,7 +432,7 @@ async def test_deadlines(world):
 
 
 @test
-async def test_connections_in_total():
+async def test_connections_in_total() -> None:
     """Where members have too many in all, whoever has most loses the oldest unused one; the others stay."""
     world = World(limits=APILimits(connections=8))
     await world.start()
@@ -431,12 +446,12 @@ async def test_connections_in_total():
 
 
 @test
-async def test_calls_wait_for_a_peer_that_takes_its_answers(world):
+async def test_calls_wait_for_a_peer_that_takes_its_answers(world: World) -> None:
     """Small calls with big answers, from one who does not read them: few are served until the peer reads on."""
     served = []
 
     class Big:
-        async def status(self):
+        async def status(self) -> ClusterStatus:
             served.append(1)
             return ClusterStatus("main", "0", "off", (), ("x" * 1000,) * 250, 0.0)
 
@@ -456,7 +471,7 @@ async def test_calls_wait_for_a_peer_that_takes_its_answers(world):
 
 
 @test
-async def test_connections_of_one_member():
+async def test_connections_of_one_member() -> None:
     """One member's connections are bounded; the next is served, and the one that was used longest ago goes."""
     world = World(limits=APILimits(per_member=3))
     await world.start()
@@ -474,40 +489,40 @@ async def test_connections_of_one_member():
 class Told:
     """An API whose watch tells what the test wants."""
 
-    def __init__(self):
-        self.receiver = None
+    def __init__(self) -> None:
+        self.receiver: Any = None
         self.stopped = 0
 
-    async def watch(self, kind, receiver):
+    async def watch(self, kind: Kind[Any], receiver: PushedWatch) -> Told:
         assert kind is NODES
         self.receiver = receiver
         return self
 
-    def stop(self):
+    def stop(self) -> None:
         self.stopped += 1
 
 
 class Deaf(Exposed):
     """A receiver that acknowledges only when the test lets it."""
 
-    def __init__(self):
-        self.pending = []
-        self.names = []
+    def __init__(self) -> None:
+        self.pending: list[Any] = []
+        self.names: list[Any] = []
 
-    async def answer(self, name, arguments):
+    async def answer(self, name: str, arguments: tuple[bytes]) -> tuple[bytes]:
         self.names.append(name)
-        gate = Deferred()
+        gate: Deferred[None] = Deferred()
         self.pending.append(gate)
         await gate
         return (b"ok",)
 
 
-def events(count):
+def events(count: int) -> tuple[Change[Any], ...]:
     return tuple(Change(str(number), None) for number in range(count))
 
 
 @test
-async def test_watch_waits_for_its_peer(world):
+async def test_watch_waits_for_its_peer(world: World) -> None:
     """A slow watcher gets one call at a time, in order, and costs a bounded queue; past it the watch ends."""
     told, deaf = Told(), Deaf()
     world.factory.authorize = lambda identity: told
@@ -531,7 +546,7 @@ async def test_watch_waits_for_its_peer(world):
 
 
 @test
-async def test_watch_of_an_expired_certificate(world):
+async def test_watch_of_an_expired_certificate(world: World) -> None:
     """A watcher whose certificate has expired is told nothing more, though it calls nothing itself."""
     told, ears = Told(), Ears()
     world.factory.authorize = lambda identity: told
@@ -545,7 +560,7 @@ async def test_watch_of_an_expired_certificate(world):
 
 
 @test
-async def test_watches_end_with_their_connection(world):
+async def test_watches_end_with_their_connection(world: World) -> None:
     """A watcher that is gone costs nothing: its watch is stopped; a fifth watch on a connection is refused."""
     told = Told()
     world.factory.authorize = lambda identity: told
@@ -567,12 +582,12 @@ async def test_watches_end_with_their_connection(world):
 
 
 @test
-async def test_slow_reader(world):
+async def test_slow_reader(world: World) -> None:
     """A member that calls and does not read its answers is not served without end."""
     served = []
 
     class Wide:
-        async def list_users(self):
+        async def list_users(self) -> tuple[User, ...]:
             served.append(1)
             return tuple(world_user(number) for number in range(1000))
 
@@ -597,14 +612,14 @@ async def test_slow_reader(world):
     await broker.lost
 
 
-def world_user(number):
+def world_user(number: int) -> User:
     from teleconch.resources.user import User
 
     return User(f"user{number}", traits={"logins": ("root",) * 10})
 
 
 @test
-async def test_secrets_stay_out_of_logs(world):
+async def test_secrets_stay_out_of_logs(world: World) -> None:
     """Neither a token nor a password shows in what the API logs, whatever goes wrong."""
     with Log() as log:
         with pytest.raises(AccessDenied):
@@ -616,7 +631,7 @@ async def test_secrets_stay_out_of_logs(world):
     assert "hunter2" not in repr(log.events)
 
 
-def test_trusted_form_is_public():
+def test_trusted_form_is_public() -> None:
     """What is told of an authority holds no private key."""
     authority, public = other_world()
     assert authority.tls_private_key.reveal() not in repr(public)

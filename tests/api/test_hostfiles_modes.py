@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 
 from teleconch.api.hostfiles import HostFiles
 
 
-def test_a_data_dir_that_everyone_could_write(tmp_path) -> None:
+def test_a_data_dir_that_everyone_could_write(tmp_path: Path) -> None:
     """In a volume that is made 0777, no other user can swap the host's folders for his own."""
     data_dir = tmp_path / "data"
     data_dir.mkdir()
@@ -16,7 +17,7 @@ def test_a_data_dir_that_everyone_could_write(tmp_path) -> None:
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o775
 
 
-def test_other_modes_stay(tmp_path) -> None:
+def test_other_modes_stay(tmp_path: Path) -> None:
     """An administrator's own choice, such as a group that may read, is left alone."""
     data_dir = tmp_path / "data"
     data_dir.mkdir()

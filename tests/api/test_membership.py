@@ -9,13 +9,14 @@ import stat
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
 from cryptography import x509
-from twisted.internet import reactor
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import Clock
 
@@ -33,9 +34,13 @@ from teleconch.errors import (
     TrustError,
     Unavailable,
 )
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.host import HostCertificates, JoinRequest
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
-from tests.worlds.api import CLUSTER, TOKEN, Log, World, spawn, until
+from tests.worlds.api import CLUSTER, TOKEN, Log, World
+from tests.worlds.reactor import port_of, reactor
+from tests.worlds.waiting import spawn, until
 
 test = pytest_twisted.ensureDeferred
 DAY = defaults.DAY
@@ -44,18 +49,18 @@ DAY = defaults.DAY
 class Host:
     """A machine with a data_dir, whose clock is the cluster's plus ``skew``."""
 
-    def __init__(self, world, data_dir):
+    def __init__(self, world: World, data_dir: Path) -> None:
         self.world = world
         self.data_dir = Path(data_dir)
         self.skew = 0.0
-        self.running = []
+        self.running: list[Any] = []
         self.timers = Clock()
         self.timers.advance(world.now())
 
-    def now(self):
+    def now(self) -> float:
         return self.world.now() + self.skew
 
-    def membership(self, **changes):
+    def membership(self, **changes: Any) -> Membership:
         host, port = self.world.address.split(":")
         options = {
             "data_dir": self.data_dir,
@@ -73,17 +78,17 @@ class Host:
         self.running.append(membership)
         return membership
 
-    async def started(self, **changes):
+    async def started(self, **changes: Any) -> Membership:
         membership = self.membership(**changes)
         await membership.start()
         return membership
 
-    def passes(self, seconds):
+    def passes(self, seconds: float | int) -> None:
         """Time passes, for everyone."""
         self.world.clock.advance(seconds)
         self.timers.advance(seconds)
 
-    def files(self):
+    def files(self) -> dict[str, bytes]:
         return {
             str(path.relative_to(self.data_dir)): path.read_bytes()
             for path in self.data_dir.rglob("*")
@@ -92,7 +97,7 @@ class Host:
 
 
 @pytest.fixture
-def host(world, tmp_path):
+def host(world: World, tmp_path: Path) -> Iterator[Host]:
     host = Host(world, tmp_path / "data")
     yield host
     for each in host.running:
@@ -103,7 +108,7 @@ KEYS = {"host_uuid", "node/ssh_key", "node/tls_key.pem"}
 
 
 @test
-async def test_join(world, host):
+async def test_join(world: World, host: Host) -> None:
     """A new node with a token and the pin is a member: UUID, keys and certificates are there and fit together."""
     member = await host.started()
     assert (member.cluster, member.authorities()) == (CLUSTER, world.trusted)
@@ -120,7 +125,7 @@ async def test_join(world, host):
 
 
 @test
-async def test_modes(host):
+async def test_modes(host: Host) -> None:
     """Nobody but the owner reads a key, whatever the umask."""
     before = os.umask(0)
     try:
@@ -132,7 +137,7 @@ async def test_modes(host):
 
 
 @test
-async def test_restart_needs_no_token(world, host):
+async def test_restart_needs_no_token(world: World, host: Host) -> None:
     """A node restarts with the same UUID and certificates, without a token, while the auth server is down."""
     first = await host.started()
     first.stop()
@@ -144,7 +149,7 @@ async def test_restart_needs_no_token(world, host):
 
 
 @test
-async def test_roles_share_the_uuid(world, host):
+async def test_roles_share_the_uuid(world: World, host: Host) -> None:
     """Two roles on one machine are one host, each with keys of its own."""
     node, proxy = await host.started(), await host.started(role="proxy")
     assert node.uuid == proxy.uuid
@@ -153,7 +158,7 @@ async def test_roles_share_the_uuid(world, host):
 
 
 @test
-async def test_a_role_beside_that_joins_at_this_moment(world, host):
+async def test_a_role_beside_that_joins_at_this_moment(world: World, host: Host) -> None:
     """Where two roles start at once, the second waits until the first has its certificates; a copy of the UUID alone
     is told so."""
     node = await host.started()
@@ -178,7 +183,7 @@ async def test_a_role_beside_that_joins_at_this_moment(world, host):
         await clone.started(role="proxy")
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "wrong token": ({"token": Secret("wrong")}, AccessDenied, ""),
     "token of another role": ({"token": Secret("for-proxies")}, AccessDenied, "proxy"),
     "expired token": ({"token": Secret("short")}, AccessDenied, ""),
@@ -190,7 +195,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @test
-async def test_refused(world, host, case):
+async def test_refused(world: World, host: Host, case: str) -> None:
     """Each refusal is its own sentence, comes at once and once, and writes nothing but the UUID and keys."""
     await world.server.create_token(("proxy",), 600.0, Secret("for-proxies"))
     await world.server.create_token(("node",), 60.0, Secret("short"))
@@ -208,7 +213,7 @@ async def test_refused(world, host, case):
 
 @pytest.mark.parametrize("skew", [-20 * 60.0, -90.0, 90.0, 20 * 60.0, 40 * DAY])
 @test
-async def test_clock_off(host, skew):
+async def test_clock_off(host: Host, skew: float | int) -> None:
     """A clock more than a minute off is told as that, and nothing is written."""
     host.skew = skew
     with pytest.raises(ClockSkew, match="clock"):
@@ -218,16 +223,16 @@ async def test_clock_off(host, skew):
 
 @pytest.mark.parametrize("skew", [-30.0, 30.0])
 @test
-async def test_clock_nearly_right(host, skew):
+async def test_clock_nearly_right(host: Host, skew: float) -> None:
     """Half a minute off is no obstacle."""
     host.skew = skew
     assert (await host.started()).cluster == CLUSTER
 
 
 @test
-async def test_auth_server_down(world, host):
+async def test_auth_server_down(world: World, host: Host) -> None:
     """A node that is started before its auth server waits, tells so, and joins when it comes."""
-    port = world.port.getHost().port
+    port = port_of(world.port)
     await world.deafen()
     with Log() as log:
         joining = spawn(host.membership().start())
@@ -235,7 +240,7 @@ async def test_auth_server_down(world, host):
         assert not joining.called
         await world.listen(port)
 
-        def joined():
+        def joined() -> bool:
             host.timers.advance(1)
             return joining.called
 
@@ -246,12 +251,12 @@ async def test_auth_server_down(world, host):
 
 
 @test
-async def test_keys_are_made_before_the_join(world, host):
+async def test_keys_are_made_before_the_join(world: World, host: Host) -> None:
     """A node whose answer was lost, or that was killed right after, joins again as the same host with the same keys."""
     asked = []
 
     class Lost:
-        async def join(self, request):
+        async def join(self, request: JoinRequest) -> None:
             asked.append(request)
             await world.server.join(request)
             raise Unavailable("lost")
@@ -270,7 +275,7 @@ async def test_keys_are_made_before_the_join(world, host):
 
 
 @test
-async def test_other_keys_with_one_uuid(world, host, tmp_path):
+async def test_other_keys_with_one_uuid(world: World, host: Host, tmp_path: Path) -> None:
     """A clone of a machine that has the UUID but not the keys is told what it is."""
     await host.started()
     clone = Host(world, tmp_path / "clone")
@@ -280,7 +285,7 @@ async def test_other_keys_with_one_uuid(world, host, tmp_path):
         await clone.started()
 
 
-async def settled(host, member):
+async def settled(host: Host, member: Membership) -> float:
     """Some minutes after its join a host gets certificates that last; when they end."""
     joined = member.expires
     host.passes(660)
@@ -290,7 +295,7 @@ async def settled(host, member):
 
 
 @test
-async def test_renewal(world, host):
+async def test_renewal(world: World, host: Host) -> None:
     """At half of their life the certificates are renewed, on disk as well, and used for new connections."""
     member = await host.started()
     await member.client.heartbeat(Node(member.uuid, "web1", CLUSTER, "192.0.2.7:3022"), "one")
@@ -314,11 +319,11 @@ async def test_renewal(world, host):
 
 
 @test
-async def test_renewal_is_tried_again(world, host):
+async def test_renewal_is_tried_again(world: World, host: Host) -> None:
     """With the auth server down at that time, the renewal is tried until it succeeds; the old certificates serve on."""
     member = await host.started()
     await member.client.heartbeat(Node(member.uuid, "web1", CLUSTER, "192.0.2.7:3022"), "one")
-    first, port = await settled(host, member), world.port.getHost().port
+    first, port = await settled(host, member), port_of(world.port)
     await world.deafen()
     with Log() as log:
         host.passes(15 * DAY)
@@ -326,11 +331,11 @@ async def test_renewal_is_tried_again(world, host):
         await until(lambda: host.passes(60) or refused() >= 3)
         assert member.expires == first
         await world.listen(port)
-        await until(lambda: host.passes(4) or member.expires > first, turns=1000)
+        await until(lambda: host.passes(4) or member.expires > first)
 
 
 @test
-async def test_expired_while_down(world, host):
+async def test_expired_while_down(world: World, host: Host) -> None:
     """A node that was off for longer than its certificates live needs a token, and says so; with one it is back."""
     first = await host.started()
     first.stop()
@@ -346,7 +351,7 @@ async def test_expired_while_down(world, host):
 
 
 @test
-async def test_clock_before_the_certificates(host):
+async def test_clock_before_the_certificates(host: Host) -> None:
     """A machine that wakes in 1970 is told to set its clock, rather than that it has no access."""
     (await host.started()).stop()
     host.skew = -3600.0
@@ -356,7 +361,7 @@ async def test_clock_before_the_certificates(host):
 
 @pytest.mark.parametrize("changes", [{"nodename": "web2"}, {"addresses": ("192.0.2.8",)}, {"addresses": ()}])
 @test
-async def test_names_changed(world, host, changes):
+async def test_names_changed(world: World, host: Host, changes: dict[str, Any]) -> None:
     """A node whose names changed is told that its certificates must be issued anew, and how; then it works."""
     first = await host.started()
     first.stop()
@@ -373,7 +378,7 @@ async def test_names_changed(world, host, changes):
 
 
 @test
-async def test_removed(world, host):
+async def test_removed(world: World, host: Host) -> None:
     """A node that `tctl rm` removed learns it at its next heartbeat; started anew with a token it joins again."""
     first = await host.started()
     node = Node(first.uuid, "web1", CLUSTER, "192.0.2.7:3022")
@@ -396,7 +401,7 @@ async def test_removed(world, host):
 
 
 @test
-async def test_a_refused_ping_asks_once(world, host):
+async def test_a_refused_ping_asks_once(world: World, host: Host) -> None:
     """A host that is told of a ping's refusal finds out whether it is a member still, unless it knows that already."""
     first = await host.started()
     first.refused(AccessDenied("not on these terms"))  # it has just joined
@@ -412,7 +417,7 @@ async def test_a_refused_ping_asks_once(world, host):
 
 
 @test
-async def test_a_removed_proxy_joins_again(world, host):
+async def test_a_removed_proxy_joins_again(world: World, host: Host) -> None:
     """A proxy, which sends no heartbeats, learns of its removal at its first connection after a start, and joins again
     with its token."""
     first = await host.started(role="proxy")
@@ -430,7 +435,7 @@ async def test_a_removed_proxy_joins_again(world, host):
 
 
 @test
-async def test_another_cluster(world, host):
+async def test_another_cluster(world: World, host: Host) -> None:
     """A data_dir of one cluster is not used for another: the sentence names both; nothing is sent or written."""
     first = await host.started()
     first.stop()
@@ -453,7 +458,7 @@ async def test_another_cluster(world, host):
 
 
 @test
-async def test_a_pin_that_fits_nobody_stops_no_member(world, host):
+async def test_a_pin_that_fits_nobody_stops_no_member(world: World, host: Host) -> None:
     """A member starts from what it has, whatever old pin and token its file names, with the auth server or without."""
     (await host.started()).stop()
     await host.started(ca_pins=("sha256:" + "0" * 64,))
@@ -462,7 +467,7 @@ async def test_a_pin_that_fits_nobody_stops_no_member(world, host):
 
 
 @test
-async def test_a_token_file_that_is_gone(world, host):
+async def test_a_token_file_that_is_gone(world: World, host: Host) -> None:
     """A host that has joined starts without its token; one that has not hears what became of the file."""
     gone = {"token": None, "token_problem": "the token file /etc/t cannot be read: No such file or directory."}
     with pytest.raises(AccessDenied, match=r"not a member .*/etc/t cannot be read.*`tctl nodes add --roles=node`"):
@@ -472,7 +477,7 @@ async def test_a_token_file_that_is_gone(world, host):
 
 
 @test
-async def test_new_authorities(world, host):
+async def test_new_authorities(world: World, host: Host) -> None:
     """Authorities that the cluster gains are learned on the next connection, and kept."""
     member = await host.started()
     more = [
@@ -481,10 +486,10 @@ async def test_new_authorities(world, host):
     ]
 
     class Rotated:
-        async def authorities(self):
+        async def authorities(self) -> tuple[TrustedAuthority, TrustedAuthority]:
             return tuple(more)
 
-        async def status(self):
+        async def status(self) -> None:
             raise BadParameter("not now")
 
     world.factory.authorize = lambda identity: Rotated()
@@ -498,13 +503,13 @@ async def test_new_authorities(world, host):
 
 @pytest.mark.parametrize("given", [(), "other"])
 @test
-async def test_authorities_of_someone_else(world, host, given):
+async def test_authorities_of_someone_else(world: World, host: Host, given: str | tuple[Any, ...]) -> None:
     """An answer without this cluster's authorities does not make the host forget them."""
     member = await host.started()
     asked = []
 
     class Odd:
-        async def authorities(self):
+        async def authorities(self) -> tuple[TrustedAuthority, TrustedAuthority]:
             asked.append(1)
             return tuple(evolve(each, cluster="other") for each in world.trusted) if given else ()
 
@@ -517,11 +522,11 @@ async def test_authorities_of_someone_else(world, host, given):
 
 @pytest.mark.parametrize("what", ["keys", "name", "role", "authorities"])
 @test
-async def test_answer_for_another(world, host, what):
+async def test_answer_for_another(world: World, host: Host, what: str) -> None:
     """Certificates that are not this host's are not taken, whoever sends them."""
 
     class Odd:
-        async def join(self, request):
+        async def join(self, request: JoinRequest) -> HostCertificates:
             if what == "name":
                 request = evolve(request, uuid=str(uuid.uuid4()))
             if what == "role":
@@ -540,7 +545,7 @@ async def test_answer_for_another(world, host, what):
 @pytest.mark.parametrize("name", ["host_uuid", "node/ssh_key", "node/tls_key.pem", "node/membership.json"])
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"{}"])
 @test
-async def test_damaged_files(host, name, damage):
+async def test_damaged_files(host: Host, name: str, damage: bytes) -> None:
     """A damaged file is told by name, with what to do; nothing is replaced behind one's back."""
     (await host.started()).stop()
     (host.data_dir / name).write_bytes(damage)
@@ -552,7 +557,7 @@ async def test_damaged_files(host, name, damage):
 
 
 @test
-async def test_lost_copy(host):
+async def test_lost_copy(host: Host) -> None:
     """The PEM copy for web servers is written again if it is gone."""
     member = await host.started()
     member.stop()
@@ -561,7 +566,7 @@ async def test_lost_copy(host):
     assert (await host.started(token=None)).tls_files[0].read_text() == text
 
 
-def test_full_or_foreign_disk(tmp_path):
+def test_full_or_foreign_disk(tmp_path: Path) -> None:
     """A data_dir that cannot be written is told with its path."""
     (tmp_path / "file").write_text("")
     for call in (HostFiles(tmp_path / "file", "node").uuid, HostFiles(tmp_path / "file", "node").keys):
@@ -569,7 +574,7 @@ def test_full_or_foreign_disk(tmp_path):
             call()
 
 
-def test_two_roles_make_one_uuid(tmp_path):
+def test_two_roles_make_one_uuid(tmp_path: Path) -> None:
     """Roles that start at the same moment in different processes agree on the UUID."""
     code = "import sys; from teleconch.api.hostfiles import HostFiles as H; print(H(sys.argv[1], sys.argv[2]).uuid())"
     running = [
@@ -605,7 +610,7 @@ print("done")
 
 
 @test
-async def test_killed_at_every_step(host, tmp_path):
+async def test_killed_at_every_step(host: Host, tmp_path: Path) -> None:
     """`kill -9` between any two steps of writing leaves files with which the next start goes on."""
     member = await host.started()
     given = tmp_path / "given.json"

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import frozen
-from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from teleconch.api import watching
@@ -21,7 +20,9 @@ from teleconch.auth import authorized
 from teleconch.auth.sources import Source
 from teleconch.errors import AccessDenied, NotFound
 from teleconch.resources.kind import KINDS, Change, Kind
-from tests.worlds.api import InProcess, Log, OnTheWire, World, spawn, until
+from tests.worlds.api import InProcess, Log, OnTheWire, World
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import spawn, until
 
 test = pytest_twisted.ensureDeferred
 ADMIN = "0b9cf0c5-9d0a-4a5c-8a8c-6f1c3a5f0f11"
@@ -46,8 +47,8 @@ class Rooms:
     def __init__(self, world: World, patch: pytest.MonkeyPatch) -> None:
         self.source = Source(ROOMS)
         self.source.open()
-        patch.setitem(KINDS, "rooms", ROOMS)  # type: ignore[call-overload]
-        patch.setitem(authorized.WATCHES, "rooms", frozenset(("admin",)))  # type: ignore[call-overload]
+        patch.setitem(KINDS, "rooms", ROOMS)
+        patch.setitem(authorized.WATCHES, "rooms", frozenset(("admin",)))
         patch.setitem(world.server.watches._sources, "rooms", self.source)
 
     def tell(self, *rooms: Room) -> None:

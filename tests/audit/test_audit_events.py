@@ -55,7 +55,8 @@ VALUES: dict[str, Any] = {
 
 def made(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Any value of a type, with every attribute, or with none but the necessary ones."""
-    needed, optional = {}, {}
+    needed: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
     for each in attrs.fields(kind):
         values = made(Peer) if each.name == "peer" else VALUES[str(each.type)]
         (needed if each.default is attrs.NOTHING else optional)[each.name] = values

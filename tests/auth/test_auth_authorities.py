@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
@@ -25,21 +27,23 @@ from teleconch.resources.authority import CertAuthority
 from teleconch.resources.secret import Secret
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
-from tests.worlds.auth import CLUSTER, new_uuid, spawn
+from tests.worlds.auth import CLUSTER, Cluster, new_uuid
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import spawn
 
 
-def der(pem):
+def der(pem: str) -> bytes:
     return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
 
 
-async def refused(awaitable, kind):
+async def refused(awaitable: Awaitable[object], kind: Any) -> str:
     with pytest.raises(kind) as caught:
         await awaitable
     return str(caught.value)
 
 
 @pytest_twisted.ensureDeferred
-async def test_status_is_what_hosts_pin(cluster):
+async def test_status_is_what_hosts_pin(cluster: Cluster) -> None:
     """`tctl status` shows the pin of the certificate that hosts see, and which second factor is asked."""
     status = await cluster.server.status()
     assert (status.cluster, status.second_factor, status.version) == (CLUSTER, "otp", teleconch.__version__)
@@ -51,7 +55,7 @@ async def test_status_is_what_hosts_pin(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_authorities_stay_over_restarts_and_servers(cluster):
+async def test_authorities_stay_over_restarts_and_servers(cluster: Cluster) -> None:
     """A restart, or a second auth server, does not lock every host and user out."""
     before = await cluster.server.authorities()
     others = [cluster.another() for _ in range(3)]
@@ -62,7 +66,7 @@ async def test_authorities_stay_over_restarts_and_servers(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_auth_servers_that_start_first_agree(cluster):
+async def test_two_auth_servers_that_start_first_agree(cluster: Cluster) -> None:
     """Auth servers that start at the same moment on an empty state end with the same authorities."""
     for key in ("user", "host"):
         await cluster.backend.delete(f"/authorities/{key}")
@@ -76,7 +80,7 @@ async def test_two_auth_servers_that_start_first_agree(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_clusters_state_is_refused(cluster):
+async def test_another_clusters_state_is_refused(cluster: Cluster) -> None:
     """A changed cluster_name is told at the start, rather than by certificates that nobody accepts."""
     told = await refused(cluster.another(cluster="renamed").start(), Unavailable)
     assert "'example.com'" in told
@@ -87,7 +91,7 @@ async def test_another_clusters_state_is_refused(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_damaged_record_is_a_sentence(cluster):
+async def test_a_damaged_record_is_a_sentence(cluster: Cluster) -> None:
     """Damaged or newer stored values are told with their key, and shown as no traceback."""
     await cluster.signed_up()
     for value in (b"", b"nonsense", b"[]", b"{}", b'{"version": 1}', b'{"version": "x"}', b'{"version": 1, "user": 3}'):
@@ -98,7 +102,7 @@ async def test_a_damaged_record_is_a_sentence(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_fields_of_a_newer_version_are_tolerated(cluster):
+async def test_fields_of_a_newer_version_are_tolerated(cluster: Cluster) -> None:
     """A record with a field that this version does not know is read all the same."""
     await cluster.server.upsert_user(User("alice", traits={"logins": ("root",)}), False)
     value = (await cluster.stored())["/users/alice"]
@@ -107,12 +111,12 @@ async def test_fields_of_a_newer_version_are_tolerated(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_did_not_start_says_so(cluster):
+async def test_a_server_that_did_not_start_says_so(cluster: Cluster) -> None:
     """Early callers are told to try again."""
     assert "try again" in await refused(cluster.another().status(), Unavailable)
 
 
-def test_settings_that_make_no_sense_are_refused(cluster):
+def test_settings_that_make_no_sense_are_refused(cluster: Cluster) -> None:
     """A second factor that nobody knows is never taken for none."""
     for changes in ({"second_factor": "none"}, {"second_factor": ""}, {"cluster": "a b"}):
         with pytest.raises(BadParameter):
@@ -122,7 +126,7 @@ def test_settings_that_make_no_sense_are_refused(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_authorities_are_followed(cluster):
+async def test_authorities_are_followed(cluster: Cluster) -> None:
     """An authority that another auth server changed is used without a restart; one that goes, or is not this cluster's,
     changes nothing."""
     other = cluster.another()
@@ -131,7 +135,7 @@ async def test_authorities_are_followed(cluster):
     new = new_authority("user", CLUSTER, cluster.clock.seconds())
     await cluster.backend.commit(put(authority_key("user"), new))
 
-    async def followed():
+    async def followed() -> bool:
         for _ in range(100):
             if await other.authorities() == (trusted(new), trusted(host.record)):
                 return True
@@ -150,7 +154,7 @@ async def test_authorities_are_followed(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_auth_servers_own_identity_is_trusted_by_hosts(cluster):
+async def test_the_auth_servers_own_identity_is_trusted_by_hosts(cluster: Cluster) -> None:
     """The API's listener shows a certificate that joining hosts accept with the pin; its key fits."""
     status = await cluster.server.status()
     uuid = new_uuid()
@@ -169,7 +173,7 @@ async def test_the_auth_servers_own_identity_is_trusted_by_hosts(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_admin_identity_is_no_server(cluster):
+async def test_the_admin_identity_is_no_server(cluster: Cluster) -> None:
     """`tctl` on the auth host is an administrator, and cannot pose as the auth server."""
     admin = cluster.server.admin_identity(new_uuid())
     identity = identity_of(der(admin.certificate), admin.authorities, cluster.clock.seconds())
@@ -185,7 +189,7 @@ async def test_the_admin_identity_is_no_server(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_serials_come_from_the_given_randomness(cluster):
+async def test_serials_come_from_the_given_randomness(cluster: Cluster) -> None:
     """Serial numbers are 63 random bits, and never the zero that X.509 forbids."""
     for filler, serial in ((b"\0", 1), (b"\xff", 2**63 - 1)):
         server = cluster.another(randomness=lambda size, filler=filler: filler * size)
@@ -196,7 +200,7 @@ async def test_serials_come_from_the_given_randomness(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_openssh_server_gets_a_certificate(cluster):
+async def test_an_openssh_server_gets_a_certificate(cluster: Cluster) -> None:
     """`tctl auth sign --host` makes a certificate for sshd with just the names given; its TLS half has no role."""
     names = ("DB.example.com", "192.0.2.9", "2001:db8::9", "db.example.com")
     signed = await cluster.server.sign_host(names, new_ssh_key()[1], new_tls_key()[1], 3600)
@@ -220,7 +224,7 @@ async def test_an_openssh_server_gets_a_certificate(cluster):
 
 @pytest.mark.program("ssh-keygen")
 @pytest_twisted.ensureDeferred
-async def test_ssh_keygen_reads_the_certificates(cluster, tmp_path):
+async def test_ssh_keygen_reads_the_certificates(cluster: Cluster, tmp_path: Path) -> None:
     """`ssh-keygen -L` shows users and administrators what they hold."""
     await cluster.server.upsert_user(User("alice", traits={"logins": ("root", "deploy")}), False)
     user = await cluster.server.sign_user("alice", new_ssh_key()[1], new_tls_key()[1], 3600)
@@ -240,12 +244,12 @@ async def test_ssh_keygen_reads_the_certificates(cluster, tmp_path):
 
 @pytest.mark.program("oathtool")
 @pytest_twisted.ensureDeferred
-async def test_oathtool_makes_codes_that_log_in(cluster):
+async def test_oathtool_makes_codes_that_log_in(cluster: Cluster) -> None:
     """Any authenticator that follows RFC 6238 works with the secret that the sign-up shows."""
     token = await cluster.server.create_user(User("alice", traits={"logins": ("root",)}), 60)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
 
-    def otp(seconds):
+    def otp(seconds: int) -> str:
         when = f"@{int(cluster.clock.seconds() + seconds)}"
         command = ["oathtool", "--totp", "-b", secret.reveal(), "--now", when]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -255,14 +259,14 @@ async def test_oathtool_makes_codes_that_log_in(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_expired_items_are_swept_by_the_clock(cluster):
+async def test_expired_items_are_swept_by_the_clock(cluster: Cluster) -> None:
     """Old tokens and lock-outs do not pile up in the state."""
     await cluster.server.create_token(("node",), 60, None)
     await cluster.server.create_user(User("alice"), 60)
     count = len(await cluster.stored())
     watch = await cluster.backend.watch("/")
     cluster.clock.advance(2 * 86400)
-    gone = []
+    gone: list[Any] = []
     while len(gone) < 2:
         gone += [event.key for event in await watch.events() if event.item is None]
     watch.stop()
@@ -271,13 +275,13 @@ async def test_expired_items_are_swept_by_the_clock(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_state_that_cannot_be_written_is_a_sentence(cluster):
+async def test_a_state_that_cannot_be_written_is_a_sentence(cluster: Cluster) -> None:
     """When the disk is full, logins, joins and pings are refused with the reason, and nothing was half done."""
     secret = await cluster.signed_up()
     uuid = await cluster.joined()
     real = cluster.backend.commit
 
-    async def full(*changes):
+    async def full(*changes: Any) -> int:
         raise Unavailable("The disk is full.")
 
     cluster.backend.commit = full
@@ -291,7 +295,7 @@ async def test_a_state_that_cannot_be_written_is_a_sentence(cluster):
         cluster.server.create_user(User("bob"), 60),
         cluster.server.create_token(("node",), 60, None),
     ]
-    results = await DeferredList([spawn(attempt) for attempt in attempts], consumeErrors=True)
+    results: list[Any] = await DeferredList([spawn(attempt) for attempt in attempts], consumeErrors=True)
     assert all(result.check(Unavailable) for _, result in results)
     cluster.clock.advance(10)
     cluster.backend.commit = real

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import NoneType
+from typing import Any
 
 import pytest
 from attrs import fields, has, resolve_types
@@ -35,7 +36,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.
 WHOLE = st.integers(-(10**17), 10**17)
 
 
-def values(kind):
+def values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of one annotation, as the wire lets them through."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if has(kind):
@@ -57,21 +58,22 @@ OF_A_HOST = ("renew", "heartbeat", "goodbye")
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_any_arguments(name):
+def test_any_arguments(name: str) -> None:
     """No call ends in anything but an answer that can be sent or a sentence."""
     import json
 
     clock = Clock()
     clock.advance(1_700_000_010)
-    cluster = Cluster(clock, MemoryBackend(clock.seconds), None)
-    cluster.server = cluster.another(in_thread=lambda function, *arguments: _done(function(*arguments)))
+    cluster = Cluster(
+        clock, MemoryBackend(clock.seconds), in_thread=lambda function, *arguments: _done(function(*arguments))
+    )
     _run(cluster.server.start())
     host = (cluster.identity("52e3e46a-372f-494b-bdd9-a1d25b9d6dec"),) if name in OF_A_HOST else ()
     method = METHODS[name]
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.tuples(*(values(kind) for _, kind in method.parameters)))
-    def check(arguments):
+    def check(arguments: tuple[Any, ...]) -> None:
         try:
             given_arguments = decode_arguments(method, json.dumps(arguments).encode())
             answer = _run(getattr(cluster.server, name)(*given_arguments, *host))
@@ -88,15 +90,16 @@ def test_any_arguments(name):
     _run(cluster.server.stop())
 
 
-def _done(value):
-    later = Deferred()
+def _done(value: bool) -> Deferred[Any]:
+    later: Deferred[Any] = Deferred()
     later.callback(value)
     return later
 
 
-def _run(coroutine):
+def _run(coroutine: Coroutine[Any, Any, object]) -> Any:
     """The result of what needs no reactor."""
-    results, failures = [], []
+    results: list[Any] = []
+    failures: list[Any] = []
     Deferred.fromCoroutine(coroutine).addCallbacks(results.append, failures.append)
     for failure in failures:
         failure.raiseException()

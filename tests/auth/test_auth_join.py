@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import DeferredList
 
 from teleconch import defaults
+from teleconch.backend.interface import Backend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
 from teleconch.ca.ssh import certificate_summary, check_host_certificate
 from teleconch.ca.tls import identity_of
@@ -18,10 +21,11 @@ from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, ClockSke
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.secret import Secret
-from tests.worlds.auth import CLUSTER, STATIC, new_uuid, spawn
+from tests.worlds.auth import CLUSTER, STATIC, Cluster, new_uuid
+from tests.worlds.waiting import spawn
 
 
-async def refused(cluster, awaitable, kind):
+async def refused(cluster: Cluster, awaitable: Awaitable[object], kind: Any) -> str:
     """The sentence of a refusal that wrote nothing."""
     before = await cluster.stored()
     with pytest.raises(kind) as caught:
@@ -31,13 +35,13 @@ async def refused(cluster, awaitable, kind):
     return str(caught.value)
 
 
-def tls_names(pem):
+def tls_names(pem: str) -> set[str]:
     names = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return {str(name.value) for name in names.value}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_joins(cluster):
+async def test_a_host_joins(cluster: Cluster) -> None:
     """A node with a valid token gets certificates with every name by which it is reached. They end when it has to have
     pinged; a renewal makes that 30 days."""
     request = cluster.request()
@@ -57,7 +61,7 @@ async def test_a_host_joins(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_auth_server_that_joins_gets_the_api_name(cluster):
+async def test_an_auth_server_that_joins_gets_the_api_name(cluster: Cluster) -> None:
     """Hosts find a second auth server under the name that they check; nobody else has it in a certificate."""
     token = await cluster.server.create_token(("auth", "proxy"), 60, None)
     for role in ("auth", "proxy"):
@@ -66,7 +70,7 @@ async def test_an_auth_server_that_joins_gets_the_api_name(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens_that_do_not_fit_are_told_apart(cluster):
+async def test_tokens_that_do_not_fit_are_told_apart(cluster: Cluster) -> None:
     """Unknown, expired, for another role: each says what to do."""
     for value in ("never made", "", "x" * 1000, "lone \ud800", STATIC + "x", STATIC[:-1], STATIC.upper()):
         told = await refused(cluster, cluster.server.join(cluster.request(token=Secret(value))), AccessDenied)
@@ -83,7 +87,7 @@ async def test_tokens_that_do_not_fit_are_told_apart(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dynamic_token_joins_its_roles_until_it_ends(cluster):
+async def test_a_dynamic_token_joins_its_roles_until_it_ends(cluster: Cluster) -> None:
     """`tctl nodes add --roles=node,proxy --ttl=1m` is good for both roles, for a minute."""
     token = await cluster.server.create_token(("node", "proxy"), 60, None)
     await cluster.server.join(cluster.request(token=token.value))
@@ -97,7 +101,7 @@ async def test_a_dynamic_token_joins_its_roles_until_it_ends(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clock_that_is_off_is_told_by_how_much(cluster):
+async def test_a_clock_that_is_off_is_told_by_how_much(cluster: Cluster) -> None:
     """A machine whose clock is wrong hears so, rather than "access denied" later."""
     now = cluster.clock.seconds()
     for off, words in ((61, "1m1s ahead of"), (-61, "1m1s behind"), (7200, "2h ahead of"), (-now, "behind")):
@@ -111,7 +115,7 @@ async def test_a_clock_that_is_off_is_told_by_how_much(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clone_and_a_reinstalled_machine_hear_what_to_do(cluster):
+async def test_a_clone_and_a_reinstalled_machine_hear_what_to_do(cluster: Cluster) -> None:
     """A second machine with a UUID that is taken is refused with the name of the first, and harms it in nothing."""
     first = cluster.request()
     await cluster.server.join(first)
@@ -139,7 +143,7 @@ async def test_a_clone_and_a_reinstalled_machine_hear_what_to_do(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_lost_answer_may_be_asked_for_again(cluster):
+async def test_a_lost_answer_may_be_asked_for_again(cluster: Cluster) -> None:
     """A node whose connection broke during the join simply tries again, with the same keys."""
     from attrs import evolve
 
@@ -159,7 +163,7 @@ async def test_a_lost_answer_may_be_asked_for_again(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_two_machines_at_once_one_joins(cluster):
+async def test_of_two_machines_at_once_one_joins(cluster: Cluster) -> None:
     """Two clones that start together: one is in, the other hears so."""
     uuid = new_uuid()
     results = await DeferredList(
@@ -170,7 +174,7 @@ async def test_of_two_machines_at_once_one_joins(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_a_host_is_refused_first(cluster):
+async def test_what_cannot_be_a_host_is_refused_first(cluster: Cluster) -> None:
     """Names with which others could be impersonated or certificates confused never get into one (CVE-2021-41393)."""
     other = new_uuid()
     for changes in (
@@ -208,7 +212,7 @@ async def test_what_cannot_be_a_host_is_refused_first(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_api_name_cannot_be_composed(state_backend, cluster):
+async def test_the_api_name_cannot_be_composed(state_backend: Backend, cluster: Cluster) -> None:
     """In a cluster named cluster.local no node is called teleport: its certificate would be an auth server's."""
     from teleconch.backend.memory import MemoryBackend
 
@@ -221,7 +225,7 @@ async def test_the_api_name_cannot_be_composed(state_backend, cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_certificate_is_no_host_key(cluster):
+async def test_a_host_certificate_is_no_host_key(cluster: Cluster) -> None:
     """A certificate offered as the public key to sign is refused."""
     certs = await cluster.server.join(cluster.request())
     await refused(cluster, cluster.server.join(cluster.request(ssh_public_key=certs.ssh_cert)), BadParameter)
@@ -231,7 +235,7 @@ async def test_a_host_certificate_is_no_host_key(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_renews_as_whom_it_joined(cluster):
+async def test_a_host_renews_as_whom_it_joined(cluster: Cluster) -> None:
     """New keys, 30 more days, and the recorded names, whatever the host may call itself by now."""
     uuid = await cluster.joined()
     await cluster.ping(uuid)
@@ -247,7 +251,7 @@ async def test_a_host_renews_as_whom_it_joined(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_removed_host_is_not_renewed(cluster):
+async def test_a_removed_host_is_not_renewed(cluster: Cluster) -> None:
     """After `tctl rm node/UUID` a host cannot prolong its membership, and hears how to come back."""
     uuid = await cluster.joined()
     request = RenewRequest(new_ssh_key()[1], new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
@@ -258,7 +262,7 @@ async def test_a_removed_host_is_not_renewed(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_that_is_removed_while_it_renews_stays_removed(cluster):
+async def test_a_host_that_is_removed_while_it_renews_stays_removed(cluster: Cluster) -> None:
     """A renewal that was under way does not bring a removed host back."""
     uuid = await cluster.joined()
     request = RenewRequest(new_ssh_key()[1], new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
@@ -269,7 +273,7 @@ async def test_a_host_that_is_removed_while_it_renews_stays_removed(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_members_renew_and_only_in_their_role(cluster):
+async def test_only_members_renew_and_only_in_their_role(cluster: Cluster) -> None:
     """No identity but a host's own in its own role gets a host certificate."""
     uuid = await cluster.joined()
     request = RenewRequest(new_ssh_key()[1], new_tls_key()[1], cluster.clock.seconds(), "0.1.0")
@@ -293,7 +297,7 @@ async def test_only_members_renew_and_only_in_their_role(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens_are_made_listed_and_removed(cluster):
+async def test_tokens_are_made_listed_and_removed(cluster: Cluster) -> None:
     """`tctl tokens add|ls|rm` and `tctl nodes add` agree with each other."""
     made = await cluster.server.create_token(("node", "proxy"), 3600, None)
     assert len(made.value.reveal()) == 32
@@ -317,7 +321,7 @@ async def test_tokens_are_made_listed_and_removed(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens_have_limits(cluster):
+async def test_tokens_have_limits(cluster: Cluster) -> None:
     """No token lives for ever, none is for nothing, none can be mistaken for a shell's words (CVE-2022-36633)."""
     for roles, ttl, value in (
         (("node",), 48 * 3600 + 1, None),
@@ -340,7 +344,7 @@ async def test_tokens_have_limits(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_is_not_made_twice(cluster):
+async def test_a_token_is_not_made_twice(cluster: Cluster) -> None:
     """A token that is in use does not get other roles behind its user's back; an expired value may be used again."""
     from teleconch.errors import AlreadyExists
 
@@ -356,7 +360,7 @@ async def test_a_token_is_not_made_twice(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_sign_up_tokens_are_listed_and_removed_by_their_hash(cluster):
+async def test_sign_up_tokens_are_listed_and_removed_by_their_hash(cluster: Cluster) -> None:
     """`tctl tokens ls` shows open sign-ups without giving the link away; `tctl tokens rm` closes one."""
     from teleconch.resources.user import User
 
@@ -377,7 +381,7 @@ async def test_sign_up_tokens_are_listed_and_removed_by_their_hash(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sign_up_token_joins_no_host(cluster):
+async def test_a_sign_up_token_joins_no_host(cluster: Cluster) -> None:
     """A link for a person is worth nothing to a machine, and the reverse."""
     from teleconch.resources.user import User
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -14,12 +16,14 @@ from teleconch.auth.lockout import attempts_key
 from teleconch.auth.login import DENIED
 from teleconch.errors import AccessDenied, NotFound
 from teleconch.resources.lockout import Lockout
-from tests.worlds.auth import code, spawn
+from teleconch.resources.secret import Secret
+from tests.worlds.auth import Cluster, code
+from tests.worlds.waiting import spawn
 
 HOME, AWAY, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 
 
-async def _is_let_in(cluster, secret, source, **changes):
+async def _is_let_in(cluster: Cluster, secret: Secret, source: str, **changes: Any) -> bool:
     """Whether the right answer is taken, with a code that was not used before."""
     cluster.clock.advance(30)
     request = cluster.login_request(otp=code(secret, cluster.clock.seconds()), source=source, **changes)
@@ -33,7 +37,7 @@ async def _is_let_in(cluster, secret, source, **changes):
     return False
 
 
-async def _wrong(cluster, source, times=5, name="alice", **changes):
+async def _wrong(cluster: Cluster, source: str, times: int = 5, name: str = "alice", **changes: Any) -> None:
     for _ in range(times):
         request = cluster.login_request(name, source=source, **{"password": "wrong password", **changes})
         with pytest.raises(AccessDenied):
@@ -41,7 +45,7 @@ async def _wrong(cluster, source, times=5, name="alice", **changes):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stranger_keeps_nobody_out(cluster):
+async def test_a_stranger_keeps_nobody_out(cluster: Cluster) -> None:
     """Five wrong answers from one address shut that address, and the user logs in from any other, known or not."""
     secret = await cluster.signed_up()
     await _wrong(cluster, STRANGER)
@@ -54,7 +58,7 @@ async def test_a_stranger_keeps_nobody_out(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_repeated_for_ever(cluster):
+async def test_repeated_for_ever(cluster: Cluster) -> None:
     """A stranger who goes on for a day does not keep the user out for a moment."""
     secret = await cluster.signed_up()
     for _ in range(24):
@@ -64,7 +68,7 @@ async def test_repeated_for_ever(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_known_source_is_shut_for_a_minute_only(cluster):
+async def test_a_known_source_is_shut_for_a_minute_only(cluster: Cluster) -> None:
     """Somebody in the same office who guesses a colleague's password holds them up for a minute at most."""
     secret = await cluster.signed_up()
     assert await _is_let_in(cluster, secret, HOME)
@@ -75,7 +79,7 @@ async def test_a_known_source_is_shut_for_a_minute_only(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_strangers_slow_a_new_place_only(cluster):
+async def test_many_strangers_slow_a_new_place_only(cluster: Cluster) -> None:
     """A crowd of addresses is held to so many guesses; the user is let in where they were before, soon elsewhere."""
     secret = await cluster.signed_up()
     assert await _is_let_in(cluster, secret, HOME)
@@ -89,7 +93,7 @@ async def test_many_strangers_slow_a_new_place_only(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_those_who_were_wrong_do_not_hold_up_newcomers(cluster):
+async def test_those_who_were_wrong_do_not_hold_up_newcomers(cluster: Cluster) -> None:
     """Sources that go on guessing use up what is there for sources that go on guessing."""
     secret = await cluster.signed_up()
     await DeferredList([spawn(_wrong(cluster, f"10.0.0.{number}", 5)) for number in range(lockout.NEWCOMERS.most - 5)])
@@ -99,7 +103,7 @@ async def test_those_who_were_wrong_do_not_hold_up_newcomers(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_code_is_not_guessed_by_a_crowd(cluster):
+async def test_the_code_is_not_guessed_by_a_crowd(cluster: Cluster) -> None:
     """Whoever knows the password gets ten codes in half an hour, from however many addresses; the user is let in."""
     secret = await cluster.signed_up()
     assert await _is_let_in(cluster, secret, HOME)
@@ -113,7 +117,7 @@ async def test_the_code_is_not_guessed_by_a_crowd(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_known_source_does_not_guess_the_code(cluster):
+async def test_a_known_source_does_not_guess_the_code(cluster: Cluster) -> None:
     """Whoever took over a user's own computer gets ten codes in half an hour as well."""
     secret = await cluster.signed_up()
     assert await _is_let_in(cluster, secret, HOME)
@@ -126,7 +130,7 @@ async def test_a_known_source_does_not_guess_the_code(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_known_sources_outlive_the_server(cluster):
+async def test_known_sources_outlive_the_server(cluster: Cluster) -> None:
     """Where a user has logged in is remembered by the cluster, not by one server's memory; a bounded number of them."""
     secret = await cluster.signed_up()
     for number in range(lockout.KNOWN_MAX + 3):
@@ -140,7 +144,7 @@ async def test_known_sources_outlive_the_server(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_remembered_of_a_name_is_bounded(cluster, monkeypatch):
+async def test_what_is_remembered_of_a_name_is_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many sources guess at one name, its record does not grow without end."""
     monkeypatch.setattr(lockout, "SOURCES_MAX", 8)
     await cluster.signed_up()
@@ -151,7 +155,7 @@ async def test_what_is_remembered_of_a_name_is_bounded(cluster, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_unlock(cluster):
+async def test_unlock(cluster: Cluster) -> None:
     """`tctl users unlock` lets a user in at once, with the password and the second factor that they have."""
     secret = await cluster.signed_up()
     await _wrong(cluster, HOME)
@@ -164,7 +168,7 @@ async def test_unlock(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_lock_outs_are_listed(cluster):
+async def test_lock_outs_are_listed(cluster: Cluster) -> None:
     """An administrator sees who is locked out, from where and until when, just as long as it lasts."""
     secret = await cluster.signed_up()
     server = cluster.server
@@ -185,7 +189,7 @@ async def test_lock_outs_are_listed(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_list_says_what_holds(cluster):
+async def test_the_list_says_what_holds(cluster: Cluster) -> None:
     """After ten wrong codes with the right password, what is listed for new sources and for a known one is what they
     meet, up to its end; however many sources are shut, the list has a bound."""
     secret = await cluster.signed_up()
@@ -219,7 +223,7 @@ async def test_the_list_says_what_holds(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_places_at_once(cluster):
+async def test_two_places_at_once(cluster: Cluster) -> None:
     """A user who logs in at two places at the same moment is let in at both."""
     server = cluster.another(second_factor="off")
     await server.start()
@@ -231,7 +235,7 @@ async def test_two_places_at_once(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_login_among_150(cluster):
+async def test_one_login_among_150(cluster: Cluster) -> None:
     """150 logins at once, from one source or from as many, keep an honest one waiting and do not refuse it."""
     for sources in ([STRANGER] * 150, [f"10.0.0.{number}" for number in range(150)]):
         secret = await cluster.signed_up(f"alice{len(set(sources))}")
@@ -248,17 +252,17 @@ async def test_one_login_among_150(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_bcrypt_does_not_hold_up_the_reactor(cluster):
+async def test_bcrypt_does_not_hold_up_the_reactor(cluster: Cluster) -> None:
     """While passwords are worked on in threads, nothing but threads works on them: few at a time."""
     running, most, held = 0, 0, []
 
-    def in_thread(function, *arguments):
+    def in_thread(function: Callable[..., Any], *arguments: Callable[..., Any] | bytes) -> Deferred[Any]:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        later = Deferred()
+        later: Deferred[None] = Deferred()
 
-        def finish():
+        def finish() -> None:
             nonlocal running
             running -= 1
             later.callback(function(*arguments))
@@ -282,9 +286,9 @@ async def test_bcrypt_does_not_hold_up_the_reactor(cluster):
     assert most == 4
 
 
-async def _turn():
+async def _turn() -> None:
     from twisted.internet import reactor
 
-    later = Deferred()
+    later: Deferred[None] = Deferred()
     reactor.callLater(0, later.callback, None)
     await later

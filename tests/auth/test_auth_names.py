@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,31 +23,38 @@ from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExc
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.target import Target
-from teleconch.resources.host import RenewRequest
-from teleconch.resources.identity import ANONYMOUS
+from teleconch.resources.host import HostCertificates, JoinRequest, RenewRequest
+from teleconch.resources.identity import ANONYMOUS, ApiIdentity
 from teleconch.resources.kind import Change
 from teleconch.resources.secret import Secret
-from tests.worlds.auth import CLUSTER, STATIC, Cluster, new_uuid, spawn
+from tests.worlds.auth import CLUSTER, STATIC, Cluster, new_uuid
+from tests.worlds.waiting import spawn
 
 HERE = evolve(ANONYMOUS, address="127.0.0.1", here=True)
 KEYS = new_ssh_key()[1], new_tls_key()[1]
 
 
-def principals(certificates):
+def principals(certificates: HostCertificates) -> set[str]:
     return set(certificate_summary(public_blob(certificates.ssh_cert)).principals)
 
 
-def own(uuid):
+def own(uuid: str) -> set[str]:
     return {uuid, f"{uuid}.{CLUSTER}"}
 
 
-async def refused(awaitable, kind=AccessDenied):
+async def refused(awaitable: Awaitable[object], kind: Any = AccessDenied) -> str:
     with pytest.raises(kind) as caught:
         await awaitable
     return str(caught.value)
 
 
-async def proxy(cluster, *addresses, uuid=None, nodename="proxy1", caller=ANONYMOUS):
+async def proxy(
+    cluster: Cluster,
+    *addresses: str,
+    uuid: str | None = None,
+    nodename: str = "proxy1",
+    caller: ApiIdentity = ANONYMOUS,
+) -> tuple[str, HostCertificates]:
     token = await cluster.server.create_token(("proxy",), 60, None)
     request = cluster.request(
         uuid=uuid or new_uuid(), role="proxy", nodename=nodename, addresses=addresses, token=token.value
@@ -53,7 +62,7 @@ async def proxy(cluster, *addresses, uuid=None, nodename="proxy1", caller=ANONYM
     return request.uuid, await cluster.server.join(request, caller)
 
 
-async def routed(cluster):
+async def routed(cluster: Cluster) -> Router:
     """A proxy's router with what the auth server tells now."""
     directory = Directory(cluster.clock.seconds)
     page = await cluster.server.list_nodes("", 500)
@@ -62,7 +71,7 @@ async def routed(cluster):
     return Router(directory, CLUSTER)
 
 
-def target_of(router, name, port=0):
+def target_of(router: Router, name: str, port: int = 0) -> str | None:
     try:
         return router.resolve(Target(name, port)).node.uuid
     except TeleconchError:
@@ -100,7 +109,7 @@ def target_of(router, name, port=0):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_names_of_others_are_refused(cluster, changes):
+async def test_names_of_others_are_refused(cluster: Cluster, changes: dict[str, Any]) -> None:
     """A host with a join token does not become another member, the proxy, the auth server or this machine."""
     cluster.server.own_identity(new_uuid(), ("auth.example.com", "192.0.2.1"))
     one = await cluster.joined("one", addresses=("db.example.org", "192.0.2.7"))
@@ -132,14 +141,14 @@ async def test_names_of_others_are_refused(cluster, changes):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_addresses_of_nobody_are_refused(cluster, address):
+async def test_addresses_of_nobody_are_refused(cluster: Cluster, address: str) -> None:
     """What leads to no machine of the cluster, in whatever spelling, is in no certificate; not even from here."""
     for caller in (ANONYMOUS, HERE):
         await refused(cluster.server.join(cluster.request(addresses=(address,)), caller), BadParameter)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_machine_of_a_name_that_is_taken_still_joins(cluster):
+async def test_a_machine_of_a_name_that_is_taken_still_joins(cluster: Cluster) -> None:
     """Fleets reuse host names and addresses: the second is reached by its UUID, and is nobody else."""
     for nodename in ("one", "localhost", "ip-10-0-0-1"):
         first = await cluster.server.join(cluster.request(nodename=nodename, addresses=()))
@@ -155,7 +164,7 @@ async def test_a_machine_of_a_name_that_is_taken_still_joins(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_is_free_again(cluster):
+async def test_a_name_is_free_again(cluster: Cluster) -> None:
     """After `tctl rm node/UUID` the name goes to who joins next; a host that joins again has its own all the time."""
     request = cluster.request(nodename="one")
     await cluster.server.join(request)
@@ -168,7 +177,7 @@ async def test_a_name_is_free_again(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_two_at_once_one_gets_the_name(cluster):
+async def test_of_two_at_once_one_gets_the_name(cluster: Cluster) -> None:
     """Two hosts that join in the same moment do not both get the name."""
     first, second = cluster.request(nodename="one"), cluster.request(nodename="one")
     cluster.meanwhile(lambda: cluster.server.join(second))
@@ -177,7 +186,7 @@ async def test_of_two_at_once_one_gets_the_name(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_proxies_share_the_address_before_them(cluster):
+async def test_proxies_share_the_address_before_them(cluster: Cluster) -> None:
     """Several proxies behind one balancer have its name; a node never does, even if it shares a machine with one."""
     first, given = await proxy(cluster, "proxy.example.com")
     second, also = await proxy(cluster, "proxy.example.com", nodename="proxy2")
@@ -192,7 +201,7 @@ async def test_proxies_share_the_address_before_them(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_machine_has_one_name_in_both_roles(cluster):
+async def test_one_machine_has_one_name_in_both_roles(cluster: Cluster) -> None:
     """Node and proxy of one host are called alike, and the name stays the host's until neither is there."""
     uuid = await cluster.joined("main1")
     _, given = await proxy(cluster, uuid=uuid, nodename="main1", caller=cluster.identity(uuid))
@@ -206,7 +215,7 @@ async def test_one_machine_has_one_name_in_both_roles(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_as_many_names_as_there_may_be(cluster):
+async def test_as_many_names_as_there_may_be(cluster: Cluster) -> None:
     """A node with 32 public addresses joins, is found at its own besides, and leaves nothing when it is removed."""
     public = tuple(f"a{number}.example.org" for number in range(32))
     before = await cluster.stored()
@@ -218,7 +227,7 @@ async def test_as_many_names_as_there_may_be(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_second_role_is_the_same_host(cluster):
+async def test_a_second_role_is_the_same_host(cluster: Cluster) -> None:
     """Who has a token, and has read a UUID in `tsh ls` or a certificate, gets none of that host's names by it."""
     uuid, _ = await proxy(cluster, "proxy.example.com")
     one = await cluster.joined("one", addresses=("db.example.org",))
@@ -249,7 +258,7 @@ async def test_a_second_role_is_the_same_host(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_localhost_is_a_name_on_the_auth_servers_machine_only(cluster):
+async def test_localhost_is_a_name_on_the_auth_servers_machine_only(cluster: Cluster) -> None:
     """`make start` and several processes on one machine are reached as localhost; nobody else is, and none owns it."""
     for nodename in ("one", "two"):
         request = cluster.request(nodename=nodename, addresses=("localhost", "127.0.0.1", "::1"))
@@ -262,7 +271,7 @@ async def test_localhost_is_a_name_on_the_auth_servers_machine_only(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_auth_servers_uuid_is_its_own(cluster):
+async def test_the_auth_servers_uuid_is_its_own(cluster: Cluster) -> None:
     """A host elsewhere does not join as the auth server's host; a second process on its machine does."""
     uuid = new_uuid()
     cluster.server.own_identity(uuid)
@@ -271,7 +280,7 @@ async def test_the_auth_servers_uuid_is_its_own(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_removed_host_frees_however_many_names(cluster):
+async def test_a_removed_host_frees_however_many_names(cluster: Cluster) -> None:
     """A host with more names than one commit holds leaves nothing behind."""
     addresses = tuple(f"a{number}.example.org" for number in range(32))
     uuid = await cluster.joined("one", addresses=addresses)
@@ -285,12 +294,12 @@ async def test_a_removed_host_frees_however_many_names(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_addr_is_the_hosts_own(cluster):
+async def test_addr_is_the_hosts_own(cluster: Cluster) -> None:
     """A node is dialled under a name with which it joined, or where its pings come from, and nowhere else."""
     await cluster.joined("two", addresses=("two.example.org", "192.0.2.8"))
     uuid = await cluster.joined("one", addresses=("one.example.org", "2001:db8::1"))
 
-    def ping(addr, address="198.51.100.5", here=False):
+    def ping(addr: str, address: str = "198.51.100.5", here: bool = False) -> Coroutine[Any, Any, Any]:
         identity = evolve(cluster.identity(uuid), address=address, here=here)
         return cluster.server.heartbeat(cluster.node(uuid, nodename="one", addr=addr), "one", identity)
 
@@ -317,7 +326,7 @@ async def test_addr_is_the_hosts_own(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_memberships_end(cluster):
+async def test_memberships_end(cluster: Cluster) -> None:
     """A host that never came, and one whose certificates have ended, are forgotten with their names."""
     never, silent, alive = [await cluster.joined(name) for name in ("never", "silent", "alive")]
     given = await cluster.server.join(cluster.request(nodename="newcomer"))
@@ -341,7 +350,7 @@ async def test_memberships_end(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_lets_so_many_join_at_once(cluster):
+async def test_a_token_lets_so_many_join_at_once(cluster: Cluster) -> None:
     """Who finds a token does not fill the cluster in seconds; a fleet that is many waits and joins, others do not."""
     elsewhere = evolve(ANONYMOUS, address="198.51.100.5")
     with mock.patch.object(defaults, "JOINS_AT_ONCE", 3):
@@ -371,16 +380,18 @@ async def test_a_token_lets_so_many_join_at_once(cluster):
 # A state from before
 
 
-def old_record(nodename, joined, addresses=(), role="node", uuid=None):
+def old_record(
+    nodename: str, joined: float, addresses: tuple[str, ...] = (), role: str = "node", uuid: str | None = None
+) -> tuple[str, bytes, str]:
     record = {
         "version": 1, "uuid": uuid or new_uuid(), "role": role, "nodename": nodename, "addresses": list(addresses),
         "ssh_public_key": KEYS[0], "tls_public_key": KEYS[1], "joined": joined, "renewed": joined,
     }  # fmt: skip
-    return f"/hosts/{record['uuid']}/{role}", json.dumps(record).encode(), record["uuid"]
+    return f"/hosts/{record['uuid']}/{role}", json.dumps(record).encode(), str(record["uuid"])
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_state_from_before_goes_on(cluster):
+async def test_a_state_from_before_goes_on(cluster: Cluster) -> None:
     """Hosts that joined before names were owned keep them, the first of a name has it, and newcomers take none."""
     now = cluster.clock.seconds()
     uuids = []
@@ -405,7 +416,7 @@ async def test_a_state_from_before_goes_on(cluster):
     assert await cluster.stored() == before, "it is done once"
     cluster.server = later
 
-    async def renewed(uuid, role="node"):
+    async def renewed(uuid: str, role: str = "node") -> set[str]:
         keys = RenewRequest(*KEYS, cluster.clock.seconds(), "0.1.0")
         return principals(await cluster.server.renew(keys, cluster.identity(uuid, role)))
 
@@ -454,17 +465,16 @@ STEPS = st.one_of(
 class Model:
     """Hosts that join, ping and go, and who was the first to be given each name."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         self.backend = MemoryBackend(self.clock.seconds)
-        self.cluster = Cluster(self.clock, self.backend, None)
-        self.cluster.server = self.cluster.another()
+        self.cluster = Cluster(self.clock, self.backend)
         self.uuids = [new_uuid() for _ in range(4)]
-        self.requests = {}
-        self.addrs = {}
+        self.requests: dict[int, JoinRequest] = {}
+        self.addrs: dict[int, str] = {}
 
-    async def run(self, steps):
+    async def run(self, steps: list[Any]) -> None:
         token = await self.cluster.server.create_token(("node", "proxy"), 48 * 3600, Secret("both"))
         for step in steps:
             try:
@@ -473,7 +483,7 @@ class Model:
                 pass
             await self.look()
 
-    async def join(self, number, nodename, addresses, role, token):
+    async def join(self, number: int, nodename: str, addresses: list[str], role: str, token: Secret) -> None:
         request = self.cluster.request(
             uuid=self.uuids[number], nodename=nodename, addresses=tuple(addresses), role=role, token=token,
             ssh_public_key=KEYS[0], tls_public_key=KEYS[1],
@@ -484,7 +494,7 @@ class Model:
             self.requests[number] = request
         self.certified(number, role, given, before)
 
-    async def ping(self, number, host, public, address):
+    async def ping(self, number: int, host: str, public: list[str], address: str) -> None:
         request = self.requests.get(number)
         if request is None:
             return
@@ -493,28 +503,30 @@ class Model:
         identity = evolve(self.cluster.identity(request.uuid), address=address)
         await self.cluster.server.heartbeat(node, "one", identity)
 
-    async def renew(self, number):
+    async def renew(self, number: int) -> None:
         before = await self.owners()
         keys = RenewRequest(*KEYS, self.clock.seconds(), "0.1.0")
         given = await self.cluster.server.renew(keys, self.cluster.identity(self.uuids[number]))
         self.certified(number, "node", given, before)
 
-    async def remove(self, number):
+    async def remove(self, number: int) -> None:
         await self.cluster.server.delete_node(self.uuids[number])
 
-    async def wait(self, seconds):
+    async def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    async def owners(self):
+    async def owners(self) -> dict[str, set[tuple[str, str]]]:
         """Canonical name -> {(uuid, role)}, as the hosts' records have it: what was granted, and not given back."""
-        found = {}
+        found: dict[Any, Any] = {}
         async for item in self.backend.all("/hosts/"):
             record = json.loads(item.value)
             for name in record["granted"]:
                 found.setdefault(name, set()).add((record["uuid"], record["role"]))
         return found
 
-    def certified(self, number, role, given, before):
+    def certified(
+        self, number: int, role: str, given: HostCertificates, before: dict[str, set[tuple[str, str]]]
+    ) -> None:
         """No principal of a name that another owned already, but among proxies."""
         uuid = self.uuids[number]
         for name in principals(given) - own(uuid):
@@ -526,7 +538,7 @@ class Model:
             others = {each for each in before.get(bare, ()) if each[0] != uuid}
             assert not others or (role == "proxy" and {kind for _, kind in others} == {"proxy"}), (name, others)
 
-    async def look(self):
+    async def look(self) -> None:
         owners = await self.owners()
         for name, holders in owners.items():
             uuids = {uuid for uuid, _ in holders}
@@ -544,17 +556,17 @@ class Model:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=12))
-def test_no_sequence_takes_a_name(steps):
+def test_no_sequence_takes_a_name(steps: list[Any]) -> None:
     """Whatever joins, pings, renews, leaves and ends, in whatever order and spelling: who owns a name is who is reached
     by it and who is certified for it, and every node is reached by its UUID."""
     model = Model()
 
-    async def story():
+    async def story() -> None:
         await model.cluster.server.start()
         await model.run(steps)
         await model.cluster.server.stop()
 
-    outcome = []
+    outcome: list[Any] = []
     spawn(story()).addBoth(outcome.append)
     assert outcome, "the memory store never waits"
     if outcome[0] is not None:
@@ -562,7 +574,7 @@ def test_no_sequence_takes_a_name(steps):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_node_from_before_is_found_where_it_was(cluster):
+async def test_a_node_from_before_is_found_where_it_was(cluster: Cluster) -> None:
     """A node behind NAT that joined before addresses were owned goes on pinging with the address that it has."""
     key, value, uuid = old_record("one", cluster.clock.seconds() - 30)
     await cluster.backend.put(key, value)
@@ -576,7 +588,7 @@ async def test_a_node_from_before_is_found_where_it_was(cluster):
     await cluster.server.stop()
 
 
-def test_old_records_are_read():
+def test_old_records_are_read() -> None:
     """A record of before has no granted names."""
     _, value, uuid = old_record("one", 1.0)
     from teleconch.auth.records import decode

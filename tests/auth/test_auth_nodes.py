@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
@@ -20,21 +21,23 @@ from teleconch.auth.authorized import checked
 from teleconch.auth.hosts import CALLS_AT_ONCE
 from teleconch.ca.tls import identity_of
 from teleconch.errors import AccessDenied, AlreadyJoined, BadParameter, LimitExceeded, NotFound, Unavailable
-from teleconch.resources.host import RenewRequest
+from teleconch.resources.host import HostCertificates, RenewRequest
 from teleconch.resources.identity import ApiIdentity
-from teleconch.resources.kind import NODES
-from tests.worlds.auth import CLUSTER, new_uuid, spawn
+from teleconch.resources.kind import NODES, Change
+from tests.worlds.auth import CLUSTER, Cluster, new_uuid
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import spawn
 
 OFFLINE = 2.5 * 60
 
 
-async def refused(awaitable, kind):
+async def refused(awaitable: Awaitable[object], kind: Any) -> str:
     with pytest.raises(kind) as caught:
         await awaitable
     return str(caught.value)
 
 
-async def settled(cluster, seconds=0.0):
+async def settled(cluster: Cluster, seconds: float | int = 0.0) -> None:
     """Some time later, and when what the store has to tell was told."""
     for _ in range(int(seconds // 2)):
         cluster.clock.advance(2)
@@ -47,25 +50,25 @@ async def settled(cluster, seconds=0.0):
 class Ears:
     """A receiver that remembers."""
 
-    def __init__(self, fails=False):
-        self.calls = []
+    def __init__(self, fails: bool = False) -> None:
+        self.calls: list[Any] = []
         self.wholes = self.ended = 0
         self.fails = fails
 
-    def changes(self, changes):
+    def changes(self, changes: tuple[Change[Any], ...]) -> None:
         self.calls.append(changes)
         if self.fails:
             raise RuntimeError("a receiver's slip")
 
-    def whole(self):
+    def whole(self) -> None:
         self.wholes += 1
         if self.fails:
             raise RuntimeError("a receiver's slip")
 
-    def watch_ended(self):
+    def watch_ended(self) -> None:
         self.ended += 1
 
-    def take(self):
+    def take(self) -> list[tuple[str, None] | tuple[str, bool]]:
         """What came since the last call: (uuid, online) or (uuid, None) for gone."""
         changes = [change for call in self.calls for change in call]
         self.calls.clear()
@@ -76,7 +79,7 @@ class Ears:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_node_that_pings_is_online(cluster):
+async def test_a_node_that_pings_is_online(cluster: Cluster) -> None:
     """A new node is in the list after its first ping, and learns when to ping next and what time it is."""
     uuid = await cluster.joined()
     assert (await cluster.server.list_nodes("", 10)).nodes == ()
@@ -92,7 +95,7 @@ async def test_a_node_that_pings_is_online(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_silent_node_is_offline_then_gone(cluster):
+async def test_a_silent_node_is_offline_then_gone(cluster: Cluster) -> None:
     """Two and a half pings after its last sign a node is offline, with the time; after ten minutes it is gone."""
     uuid = await cluster.joined()
     await cluster.ping(uuid)
@@ -110,7 +113,7 @@ async def test_a_silent_node_is_offline_then_gone(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_speaks_for_itself_only(cluster):
+async def test_a_host_speaks_for_itself_only(cluster: Cluster) -> None:
     """A node cannot register another node's address, name or cluster, nor can anyone else."""
     uuid, other, namesake = [await cluster.joined(name) for name in ("web1", "web2", "web1")]
     node = cluster.node(uuid)
@@ -126,13 +129,13 @@ async def test_a_host_speaks_for_itself_only(cluster):
     ):
         await refused(cluster.server.heartbeat(told, "one", identity), AccessDenied)
     assert (await cluster.server.list_nodes("", 10)).nodes == ()
-    told = await refused(cluster.ping(uuid, nodename="db1"), AccessDenied)
-    assert "joined as 'web1'" in told
-    assert f"tctl rm node/{uuid}" in told
+    sentence = await refused(cluster.ping(uuid, nodename="db1"), AccessDenied)
+    assert "joined as 'web1'" in sentence
+    assert f"tctl rm node/{uuid}" in sentence
 
 
 @pytest_twisted.ensureDeferred
-async def test_roles_come_from_the_certificate(cluster):
+async def test_roles_come_from_the_certificate(cluster: Cluster) -> None:
     """A node cannot show itself as a proxy, nor as nothing at all."""
     uuid = await cluster.joined()
     await refused(cluster.ping(uuid, roles=("auth", "proxy")), AccessDenied)
@@ -141,7 +144,7 @@ async def test_roles_come_from_the_certificate(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
+async def test_what_cannot_be_shown_or_dialled_is_refused(cluster: Cluster) -> None:
     """Nothing that a node says of itself steers a terminal, breaks a table, or fills the auth server's memory."""
     uuid = await cluster.joined(addresses=("2001:db8::1", "web1.example.com", "192.0.2.7"))
     for changes in (
@@ -192,7 +195,7 @@ async def test_what_cannot_be_shown_or_dialled_is_refused(cluster):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_host_speaks_for_itself(cluster, changes):
+async def test_a_host_speaks_for_itself(cluster: Cluster, changes: dict[str, Any]) -> None:
     """CVE-2021-41393 is of this kind: a node cannot ping as another host, for another cluster or in another role."""
     uuid = await cluster.joined()
     api = checked(AuthAPI, cluster.server, cluster.identity(uuid), cluster.clock.seconds, Memory())
@@ -203,7 +206,7 @@ async def test_a_host_speaks_for_itself(cluster, changes):
 
 
 @pytest_twisted.ensureDeferred
-async def test_public_addresses_are_those_that_it_joined_with(cluster):
+async def test_public_addresses_are_those_that_it_joined_with(cluster: Cluster) -> None:
     """A stolen node cannot make other nodes' names ambiguous, so that nobody reaches them by name any more."""
     await cluster.joined("db1", addresses=("db1.example.com",))
     uuid = await cluster.joined("web1", addresses=("Web1.example.org", "192.0.2.7"))
@@ -223,7 +226,7 @@ async def test_public_addresses_are_those_that_it_joined_with(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_goodbye_is_offline_at_once(cluster):
+async def test_goodbye_is_offline_at_once(cluster: Cluster) -> None:
     """A node that was stopped in good order is shown offline since its last ping, and back when it starts again."""
     uuid = await cluster.joined()
     await cluster.ping(uuid)
@@ -243,7 +246,7 @@ async def test_goodbye_is_offline_at_once(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_processes_with_one_uuid_are_told(cluster):
+async def test_two_processes_with_one_uuid_are_told(cluster: Cluster) -> None:
     """Two machines that take turns under one UUID: the older one hears what to do, the newer one stays."""
     uuid = await cluster.joined()
     await cluster.ping(uuid, "one")
@@ -260,7 +263,7 @@ async def test_two_processes_with_one_uuid_are_told(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_three_processes_with_one_uuid_are_told(cluster):
+async def test_three_processes_with_one_uuid_are_told(cluster: Cluster) -> None:
     """Of several clones all but the newest are refused."""
     uuid = await cluster.joined()
     for instance in ("one", "two", "three"):
@@ -271,7 +274,7 @@ async def test_three_processes_with_one_uuid_are_told(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_restarts_are_never_taken_for_clones(cluster):
+async def test_restarts_are_never_taken_for_clones(cluster: Cluster) -> None:
     """A node that is restarted again and again, killed or stopped, pings as soon as it is back."""
     uuid = await cluster.joined()
     for number in range(30):
@@ -284,7 +287,7 @@ async def test_restarts_are_never_taken_for_clones(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replaced_process_may_come_back_when_the_other_is_silent(cluster):
+async def test_a_replaced_process_may_come_back_when_the_other_is_silent(cluster: Cluster) -> None:
     """When the clone was stopped or has crashed, the first machine's node goes on without anybody's help."""
     uuid = await cluster.joined()
     await cluster.ping(uuid, "one")
@@ -299,7 +302,7 @@ async def test_a_replaced_process_may_come_back_when_the_other_is_silent(cluster
 
 
 @pytest_twisted.ensureDeferred
-async def test_heartbeats_at_once_do_not_lose_each_other(cluster):
+async def test_heartbeats_at_once_do_not_lose_each_other(cluster: Cluster) -> None:
     """A label change and the regular ping that meet are both answered."""
     uuid = await cluster.joined()
     results = await DeferredList([spawn(cluster.ping(uuid, "one")) for _ in range(10)], consumeErrors=True)
@@ -307,12 +310,12 @@ async def test_heartbeats_at_once_do_not_lose_each_other(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_ends_with_its_membership(cluster):
+async def test_a_certificate_ends_with_its_membership(cluster: Cluster) -> None:
     """After a removal the host may be reinstalled and keep its UUID: the keys of before may do nothing for it."""
     request = cluster.request()
     certificates = await cluster.server.join(request)
 
-    def identity(certificates):
+    def identity(certificates: HostCertificates) -> ApiIdentity:
         certificate = x509.load_pem_x509_certificate(certificates.tls_cert.encode())
         der = certificate.public_bytes(Encoding.DER)
         return identity_of(der, certificates.authorities, cluster.clock.seconds())
@@ -333,13 +336,15 @@ async def test_a_certificate_ends_with_its_membership(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_pings_at_once_are_few(cluster):
+async def test_pings_at_once_are_few(cluster: Cluster) -> None:
     """A node that was taken over and sends thousands of pings at once has few served: each would be tried again for
     each of the others, for minutes in which nobody else's comes through. Others, and its next one, are served."""
     uuid, other = await cluster.joined(), await cluster.joined()
-    real, waiting, gate = cluster.backend.commit, [], Deferred()
+    real = cluster.backend.commit
+    waiting: list[Any] = []
+    gate: Deferred[None] = Deferred()
 
-    async def commit(*changes):
+    async def commit(*changes: Any) -> int:
         waiting.append(changes)
         await gate
         return await real(*changes)
@@ -352,7 +357,7 @@ async def test_pings_at_once_are_few(cluster):
         await deferLater(reactor, 0.001)
     cluster.backend.commit = real
     gate.callback(None)
-    outcomes = await results
+    outcomes: list[Any] = await results
     assert sum(success for success, _ in outcomes) == CALLS_AT_ONCE
     assert all(failure.check(LimitExceeded) for success, failure in outcomes if not success)
     await others
@@ -360,7 +365,7 @@ async def test_pings_at_once_are_few(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_ping_is_lost_or_resurrects_what_changed_meanwhile(cluster):
+async def test_no_ping_is_lost_or_resurrects_what_changed_meanwhile(cluster: Cluster) -> None:
     """Whatever happens between reading and writing counts: a removal, a goodbye, another process."""
     uuid = await cluster.joined()
     cluster.meanwhile(lambda: cluster.server.delete_node(uuid))
@@ -383,7 +388,7 @@ async def test_no_ping_is_lost_or_resurrects_what_changed_meanwhile(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_nodes_are_listed_in_pages(cluster):
+async def test_nodes_are_listed_in_pages(cluster: Cluster) -> None:
     """`tctl nodes ls` shows each node once, in order, whatever the size of the pages."""
     uuids = sorted([await cluster.joined(f"web{n}") for n in range(5)])
     for uuid in uuids:
@@ -402,7 +407,7 @@ async def test_nodes_are_listed_in_pages(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_removed_node_is_gone_in_every_role(cluster):
+async def test_a_removed_node_is_gone_in_every_role(cluster: Cluster) -> None:
     """After `tctl rm node/UUID` nothing of the host is left, its pings are refused, and others are untouched."""
     uuid, other = await cluster.joined(), await cluster.joined()
     token = await cluster.server.create_token(("proxy",), 60, None)
@@ -419,7 +424,7 @@ async def test_a_removed_node_is_gone_in_every_role(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ping_that_races_with_the_removal_leaves_no_ghost(cluster):
+async def test_a_ping_that_races_with_the_removal_leaves_no_ghost(cluster: Cluster) -> None:
     """A node that pings while it is being removed does not come back into the list."""
     for _ in range(10):
         uuid = await cluster.joined()
@@ -433,7 +438,7 @@ async def test_a_ping_that_races_with_the_removal_leaves_no_ghost(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_watcher_is_told_all_then_each_change(cluster):
+async def test_a_watcher_is_told_all_then_each_change(cluster: Cluster) -> None:
     """A proxy that connects knows every node at once, and each new or changed one as it comes."""
     first, second = await cluster.joined(), await cluster.joined()
     await cluster.ping(first)
@@ -463,7 +468,7 @@ async def test_a_watcher_is_told_all_then_each_change(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_empty_directory_is_told_too(cluster):
+async def test_an_empty_directory_is_told_too(cluster: Cluster) -> None:
     """A proxy in a new cluster knows that there are no nodes, rather than waiting."""
     ears = Ears()
     await cluster.server.watch(NODES, ears)
@@ -471,7 +476,7 @@ async def test_an_empty_directory_is_told_too(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_offline_and_gone_are_told_by_the_clock(cluster):
+async def test_offline_and_gone_are_told_by_the_clock(cluster: Cluster) -> None:
     """A node that crashed is shown offline, then disappears, though nobody says anything."""
     uuid = await cluster.joined()
     await cluster.ping(uuid)
@@ -490,7 +495,7 @@ async def test_offline_and_gone_are_told_by_the_clock(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_pings_alone_are_told_rarely_but_in_time(cluster):
+async def test_pings_alone_are_told_rarely_but_in_time(cluster: Cluster) -> None:
     """Ten thousand pings a minute are not ten thousand messages to each proxy; yet no node seems to have ended."""
     uuid = await cluster.joined()
     await cluster.ping(uuid)
@@ -513,7 +518,7 @@ async def test_pings_alone_are_told_rarely_but_in_time(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_big_directory_is_told_in_pieces(cluster):
+async def test_a_big_directory_is_told_in_pieces(cluster: Cluster) -> None:
     """The first news of a big cluster fits the wire."""
     from teleconch.auth.records import Presence, presence_key
     from teleconch.auth.state import put
@@ -535,7 +540,7 @@ async def test_a_big_directory_is_told_in_pieces(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failing_receiver_harms_nobody(cluster, monkeypatch):
+async def test_a_failing_receiver_harms_nobody(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that breaks in the middle of the news is dropped; the other proxies go on."""
     uuid = await cluster.joined()
     bad, good = Ears(fails=True), Ears()
@@ -550,7 +555,7 @@ async def test_a_failing_receiver_harms_nobody(cluster, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_watchers_are_told_when_the_server_stops(cluster):
+async def test_watchers_are_told_when_the_server_stops(cluster: Cluster) -> None:
     """A proxy whose auth server stops learns it at once and looks for another."""
     server = cluster.another()
     ears = Ears()
@@ -564,7 +569,7 @@ async def test_watchers_are_told_when_the_server_stops(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_directory_survives_falling_behind(cluster):
+async def test_the_directory_survives_falling_behind(cluster: Cluster) -> None:
     """When so much changes at once that the store drops the watch, the directory reads all again and tells it."""
     uuid, gone = await cluster.joined(), await cluster.joined()
     await cluster.ping(uuid)
@@ -587,7 +592,7 @@ async def test_the_directory_survives_falling_behind(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_auth_servers_nodes_are_told_here(cluster):
+async def test_another_auth_servers_nodes_are_told_here(cluster: Cluster) -> None:
     """With two auth servers on one state it does not matter to which one a node pings."""
     other = cluster.another()
     await other.start()

@@ -8,11 +8,12 @@ import pytest_twisted
 from twisted.internet.defer import DeferredList
 
 from teleconch.auth.lockout import attempts_key
-from tests.worlds.auth import PASSWORD, code, spawn
+from tests.worlds.auth import PASSWORD, Cluster, code
+from tests.worlds.waiting import spawn
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_crowd_before_one_name_tells_nothing_of_another(cluster):
+async def test_a_crowd_before_one_name_tells_nothing_of_another(cluster: Cluster) -> None:
     """Who keeps a name busy cannot tell by another name's answer whether there is that user."""
     await cluster.signed_up("alice")
     crowd = [
@@ -30,7 +31,7 @@ async def test_a_crowd_before_one_name_tells_nothing_of_another(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_stored_of_wrong_answers_is_alike(cluster):
+async def test_what_is_stored_of_wrong_answers_is_alike(cluster: Cluster) -> None:
     """The same wrong answers leave the same records, at every step, whether or not there is such a user."""
     secret = await cluster.signed_up("alice")
     right = code(secret, cluster.clock.seconds())

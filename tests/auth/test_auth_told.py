@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.logger import globalLogPublisher
+from twisted.internet import defer
 
 from teleconch.audit.emitter import Memory
 from teleconch.audit.events import (
@@ -27,35 +30,36 @@ from teleconch.errors import TeleconchError
 from teleconch.resources.host import RenewRequest
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
-from tests.worlds.auth import PASSWORD, STATIC, code, new_uuid
+from tests.worlds.auth import PASSWORD, STATIC, Cluster, code, new_uuid
+from tests.worlds.logs import add_observer, remove_observer
 
 HERE, NEXT_DOOR, ELSEWHERE = "2001:db8::7", "2001:db8::8", "2001:db8:1::7"
 
 
 @pytest.fixture
-def told(cluster):
+def told(cluster: Cluster) -> list[Any]:
     """The events of the cluster's auth server, from its start on."""
     emitter = Memory()
     cluster.server = cluster.another(emitter=emitter)
-    pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(cluster.server.start()))
+    pytest_twisted.blockon(defer.ensureDeferred(cluster.server.start()))
     emitter.events.clear()
     return emitter.events
 
 
-async def failed(awaitable):
+async def failed(awaitable: Awaitable[object]) -> str:
     with pytest.raises(TeleconchError) as caught:
         await awaitable
     return str(caught.value)
 
 
 @pytest_twisted.ensureDeferred
-async def test_logins(cluster, told):
+async def test_logins(cluster: Cluster, told: list[Any]) -> None:
     """Each login makes one event, with the very address that it came from and the reason that the user is not told; no
     line of the log says it again. Addresses of one IPv6 network are one source to lock-outs all the same."""
     secret = await cluster.signed_up()
     told.clear()
-    lines = []
-    globalLogPublisher.addObserver(lines.append)
+    lines: list[Any] = []
+    add_observer(lines.append)
     try:
         otp = code(secret, cluster.clock.seconds())
         await cluster.server.login(cluster.login_request(otp=otp, source=HERE))
@@ -69,7 +73,7 @@ async def test_logins(cluster, told):
         await failed(cluster.server.login(cluster.login_request(otp=otp, source=NEXT_DOOR)))
         await cluster.server.login(cluster.login_request(otp=otp, source=ELSEWHERE))
     finally:
-        globalLogPublisher.removeObserver(lines.append)
+        remove_observer(lines.append)
     assert [(event.user, event.addr_remote, event.error) for event in told] == [
         ("alice", HERE, ""),
         ("nobody", HERE, "no such user"),
@@ -85,7 +89,7 @@ async def test_logins(cluster, told):
 
 
 @pytest_twisted.ensureDeferred
-async def test_sign_ups(cluster, told):
+async def test_sign_ups(cluster: Cluster, told: list[Any]) -> None:
     """A sign-up link that leads to nobody, a wrong code and a sign-up are one event each, with the address."""
     token = await cluster.server.create_user(User("alice", traits={"logins": ("root",)}), 3600)
     signup = await cluster.server.start_signup(token.value, HERE)
@@ -110,7 +114,7 @@ async def test_sign_ups(cluster, told):
 
 
 @pytest_twisted.ensureDeferred
-async def test_administration(cluster, told):
+async def test_administration(cluster: Cluster, told: list[Any]) -> None:
     """What an administrator does is told when it is stored, and not where it was refused."""
     alice = User("alice", traits={"logins": ("root",)})
     await cluster.server.create_user(alice, 3600)
@@ -138,7 +142,7 @@ async def test_administration(cluster, told):
 
 
 @pytest_twisted.ensureDeferred
-async def test_hosts(cluster, told):
+async def test_hosts(cluster: Cluster, told: list[Any]) -> None:
     """Joins, renewals and pings: an event for each join and renewal, done or not; of pings only if refused."""
     request = cluster.request()
     identity = evolve(cluster.identity(request.uuid), address="192.0.2.7")

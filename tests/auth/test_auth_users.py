@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import Clock
 
 from teleconch import defaults
 from teleconch.auth.lockout import attempts_key
@@ -19,16 +22,17 @@ from teleconch.ca.ssh import certificate_summary, check_user_certificate
 from teleconch.errors import AccessDenied, AlreadyExists, BadParameter, NotFound
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
-from tests.worlds.auth import CLUSTER, PASSWORD, code, spawn
+from tests.worlds.auth import CLUSTER, PASSWORD, Cluster, code
+from tests.worlds.waiting import spawn
 
 
-async def refused(awaitable, kind=AccessDenied):
+async def refused(awaitable: Awaitable[object], kind: Any = AccessDenied) -> str:
     with pytest.raises(kind) as caught:
         await awaitable
     return str(caught.value)
 
 
-async def outcomes(*coroutines):
+async def outcomes(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
     return await DeferredList([spawn(each) for each in coroutines], consumeErrors=True)
 
 
@@ -36,7 +40,7 @@ async def outcomes(*coroutines):
 
 
 @pytest_twisted.ensureDeferred
-async def test_sign_up_then_log_in(cluster):
+async def test_sign_up_then_log_in(cluster: Cluster) -> None:
     """A new user signs up with the link, logs in, and gets a certificate that a node accepts."""
     secret = await cluster.signed_up(logins=("root", "deploy"))
     certs = await cluster.server.login(cluster.login_request(otp=code(secret, cluster.clock.seconds())))
@@ -52,7 +56,7 @@ async def test_sign_up_then_log_in(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_ssh_and_tls_certificates_end_together(cluster):
+async def test_ssh_and_tls_certificates_end_together(cluster: Cluster) -> None:
     """`tsh` does not keep one half of an identity that has ended already."""
     from cryptography import x509
 
@@ -66,7 +70,7 @@ async def test_ssh_and_tls_certificates_end_together(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_sign_up_page_shows_the_same_secret_each_time(cluster):
+async def test_the_sign_up_page_shows_the_same_secret_each_time(cluster: Cluster) -> None:
     """Reloading the page does not void the entry that was just scanned."""
     token = await cluster.server.create_user(User("alice"), 3600)
     first, second = [await cluster.server.start_signup(token.value) for _ in range(2)]
@@ -79,7 +83,7 @@ async def test_the_sign_up_page_shows_the_same_secret_each_time(cluster):
     assert (first.user, first.cluster) == ("alice", CLUSTER)
 
 
-def test_the_label_in_an_app():
+def test_the_label_in_an_app() -> None:
     """A user's name with a plus comes into the authenticator app as it is."""
     url = urlsplit(otp_url(Secret("GEZDGNBVGY3TQOJQ" * 2), "joe+ops@example.com", CLUSTER).reveal())
     assert unquote(url.path) == f"/teleconch:joe+ops@example.com@{CLUSTER}"
@@ -87,7 +91,7 @@ def test_the_label_in_an_app():
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sign_up_link_works_once(cluster):
+async def test_a_sign_up_link_works_once(cluster: Cluster) -> None:
     """Who finds a used link in a chat cannot take the account over."""
     token = await cluster.server.create_user(User("alice"), 3600)
     signup = await cluster.server.start_signup(token.value)
@@ -103,7 +107,7 @@ async def test_a_sign_up_link_works_once(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_two_sign_ups_at_once_one_wins(cluster):
+async def test_of_two_sign_ups_at_once_one_wins(cluster: Cluster) -> None:
     """Two browsers with one link do not both set the password."""
     token = await cluster.server.create_user(User("alice", traits={"logins": ("root",)}), 3600)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -119,7 +123,7 @@ async def test_of_two_sign_ups_at_once_one_wins(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sign_up_link_ends(cluster):
+async def test_a_sign_up_link_ends(cluster: Cluster) -> None:
     """An old link in a mailbox is worth nothing."""
     token = await cluster.server.create_user(User("alice"), 3600)
     assert token.expires == cluster.clock.seconds() + 3600
@@ -130,7 +134,7 @@ async def test_a_sign_up_link_ends(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_unusable_passwords_leave_the_link_usable(cluster):
+async def test_unusable_passwords_leave_the_link_usable(cluster: Cluster) -> None:
     """A password that is too short or too long is told at once; nothing is cut off silently; no try is lost."""
     token = await cluster.server.create_user(User("alice"), 3600)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -143,7 +147,7 @@ async def test_unusable_passwords_leave_the_link_usable(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrong_codes_void_the_link(cluster):
+async def test_wrong_codes_void_the_link(cluster: Cluster) -> None:
     """A mistyped code can be typed again; guessing ends after five, and says so."""
     token = await cluster.server.create_user(User("alice"), 3600)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -158,7 +162,7 @@ async def test_wrong_codes_void_the_link(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_codes_at_once_are_no_more_guesses(cluster):
+async def test_many_codes_at_once_are_no_more_guesses(cluster: Cluster) -> None:
     """Guessing the sign-up code in parallel gains nothing."""
     token = await cluster.server.create_user(User("alice"), 3600)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -168,7 +172,7 @@ async def test_many_codes_at_once_are_no_more_guesses(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_fifth_code_may_be_the_right_one(cluster):
+async def test_the_fifth_code_may_be_the_right_one(cluster: Cluster) -> None:
     """Four slips are forgiven."""
     token = await cluster.server.create_user(User("alice"), 3600)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -179,7 +183,7 @@ async def test_the_fifth_code_may_be_the_right_one(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_a_second_factor_none_is_asked(cluster):
+async def test_without_a_second_factor_none_is_asked(cluster: Cluster) -> None:
     """With second_factor off, a password is enough for sign-up and login."""
     server = cluster.another(second_factor="off")
     await server.start()
@@ -198,7 +202,7 @@ async def test_without_a_second_factor_none_is_asked(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_refusal_reads_the_same(cluster):
+async def test_every_refusal_reads_the_same(cluster: Cluster) -> None:
     """Nobody learns from a refusal whether a user exists, what was wrong, or that there is a lock-out."""
     secret = await cluster.signed_up()
     await cluster.server.create_user(User("pending", traits={"logins": ("root",)}), 3600)
@@ -220,7 +224,7 @@ async def test_every_refusal_reads_the_same(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_code_works_once(cluster):
+async def test_a_code_works_once(cluster: Cluster) -> None:
     """Who looked over a shoulder cannot use the code again, nor an older one; a phone may be one step off."""
     secret = await cluster.signed_up()
     cluster.clock.advance(60)
@@ -232,7 +236,7 @@ async def test_a_code_works_once(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_codes_far_off_are_refused(cluster):
+async def test_codes_far_off_are_refused(cluster: Cluster) -> None:
     """A code that was noted down two steps ago is worth nothing."""
     secret = await cluster.signed_up()
     cluster.clock.advance(300)
@@ -242,7 +246,7 @@ async def test_codes_far_off_are_refused(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_code_of_the_sign_up_is_used_up(cluster):
+async def test_the_code_of_the_sign_up_is_used_up(cluster: Cluster) -> None:
     """The code that stood on the sign-up page does not log in somebody else."""
     token = await cluster.server.create_user(User("alice", traits={"logins": ("root",)}), 3600)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -252,7 +256,7 @@ async def test_the_code_of_the_sign_up_is_used_up(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_code_sent_twice_at_once_logs_in_once(cluster):
+async def test_one_code_sent_twice_at_once_logs_in_once(cluster: Cluster) -> None:
     """A stolen code in a race with its owner gives one certificate, not two; also between two auth servers."""
     secret = await cluster.signed_up()
     other = cluster.another()
@@ -266,7 +270,7 @@ async def test_one_code_sent_twice_at_once_logs_in_once(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_five_wrong_answers_lock_for_twenty_minutes(cluster):
+async def test_five_wrong_answers_lock_for_twenty_minutes(cluster: Cluster) -> None:
     """After five wrong answers even the right one is refused, for 20 minutes from the fifth; then it works again."""
     secret = await cluster.signed_up()
     for _ in range(5):
@@ -280,7 +284,7 @@ async def test_five_wrong_answers_lock_for_twenty_minutes(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_attempts_in_a_lock_out_do_not_prolong_it(cluster):
+async def test_attempts_in_a_lock_out_do_not_prolong_it(cluster: Cluster) -> None:
     """Somebody who keeps trying cannot lock a user out for ever."""
     secret = await cluster.signed_up()
     for _ in range(5):
@@ -293,7 +297,7 @@ async def test_attempts_in_a_lock_out_do_not_prolong_it(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrong_answers_are_forgotten(cluster):
+async def test_wrong_answers_are_forgotten(cluster: Cluster) -> None:
     """Four slips, then the right answer: the count begins anew. Slips of more than half an hour ago do not count."""
     secret = await cluster.signed_up()
     for _ in range(3):
@@ -310,7 +314,7 @@ async def test_wrong_answers_are_forgotten(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_wrong_answers_at_once_are_counted_all(cluster):
+async def test_many_wrong_answers_at_once_are_counted_all(cluster: Cluster) -> None:
     """A hundred guesses in parallel, over two auth servers, get five looks at the password; then all is locked."""
     secret = await cluster.signed_up()
     other = cluster.another()
@@ -331,7 +335,7 @@ async def test_many_wrong_answers_at_once_are_counted_all(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_wrong_answer_is_lost_between_servers(cluster):
+async def test_no_wrong_answer_is_lost_between_servers(cluster: Cluster) -> None:
     """Five guesses at the very same moment, each at another auth server, are five."""
     secret = await cluster.signed_up()
     others = [cluster.another() for _ in range(5)]
@@ -348,7 +352,7 @@ async def test_no_wrong_answer_is_lost_between_servers(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_right_answers_at_once_all_log_in(cluster):
+async def test_right_answers_at_once_all_log_in(cluster: Cluster) -> None:
     """A script that opens ten sessions at once is not taken for an attacker."""
     server = cluster.another(second_factor="off")
     await server.start()
@@ -361,7 +365,7 @@ async def test_right_answers_at_once_all_log_in(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_unknown_names_are_counted_alike(cluster):
+async def test_unknown_names_are_counted_alike(cluster: Cluster) -> None:
     """A flood of invented names counts like one for a real name, and ends with the window."""
     await outcomes(*(cluster.server.login(cluster.login_request(f"nobody-{n}")) for n in range(20)))
     lockouts = [key for key in await cluster.stored() if key.startswith("/lockouts/")]
@@ -372,13 +376,13 @@ async def test_unknown_names_are_counted_alike(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_unknown_users_cost_what_known_ones_do(cluster, clock):
+async def test_unknown_users_cost_what_known_ones_do(cluster: Cluster, clock: Clock) -> None:
     """The time of a refusal does not tell whether a user exists: the same work is done in each case."""
     from twisted.internet.threads import deferToThread
 
     calls = []
 
-    def counting(function, *args):
+    def counting(function: Callable[..., Any], *args: Callable[..., Any] | bytes) -> Deferred[Any]:
         calls.append(args[0].__name__)  # what the thread is to do aside
         return deferToThread(function, *args)
 
@@ -399,7 +403,7 @@ async def test_unknown_users_cost_what_known_ones_do(cluster, clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_login_may_ask_for_a_life_within_limits(cluster):
+async def test_a_login_may_ask_for_a_life_within_limits(cluster: Cluster) -> None:
     """`tsh login --ttl` gives what was asked, but never more than 30 hours or less than a minute."""
     secret = await cluster.signed_up()
     for ttl, given in ((3600, 3600), (1e9, 30 * 3600), (math.inf, 30 * 3600), (-5, 60), (0, 60)):
@@ -411,7 +415,7 @@ async def test_a_login_may_ask_for_a_life_within_limits(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_logins_the_user_is_told_what_to_do(cluster):
+async def test_without_logins_the_user_is_told_what_to_do(cluster: Cluster) -> None:
     """A user who may log in nowhere hears why, once the password was right, and not before."""
     secret = await cluster.signed_up(logins=())
     otp = code(secret, cluster.clock.seconds())
@@ -420,7 +424,7 @@ async def test_without_logins_the_user_is_told_what_to_do(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_unusable_public_keys_are_refused(cluster):
+async def test_unusable_public_keys_are_refused(cluster: Cluster) -> None:
     """A key that cannot be signed is told as that, not as a wrong password, and does not count as one."""
     secret = await cluster.signed_up()
     bad = ({"ssh_public_key": "ssh-dss AAAA"}, {"tls_public_key": "nonsense"}, {"ssh_public_key": "x" * 100_000})
@@ -436,7 +440,7 @@ async def test_unusable_public_keys_are_refused(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_users_are_listed_shown_and_removed(cluster):
+async def test_users_are_listed_shown_and_removed(cluster: Cluster) -> None:
     """`tctl users ls`, `tctl get user/NAME` and `tctl users rm` agree."""
     bob = User("bob", traits={"logins": ("root",), "team": ("a", "b")})
     await cluster.server.create_user(bob, 60)
@@ -456,7 +460,7 @@ async def test_users_are_listed_shown_and_removed(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_is_not_made_twice(cluster):
+async def test_a_user_is_not_made_twice(cluster: Cluster) -> None:
     """Adding a user who exists harms nobody, and says what to do instead; of two at once one succeeds."""
     secret = await cluster.signed_up()
     told = await refused(cluster.server.create_user(User("alice"), 60), AlreadyExists)
@@ -469,7 +473,7 @@ async def test_a_user_is_not_made_twice(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deleted_user_is_gone_with_everything(cluster):
+async def test_a_deleted_user_is_gone_with_everything(cluster: Cluster) -> None:
     """Somebody who left cannot log in, nor sign up with an old link, nor does a namesake inherit the password."""
     secret = await cluster.signed_up()
     reset = await cluster.server.reset_user("alice", 60)
@@ -484,7 +488,7 @@ async def test_a_deleted_user_is_gone_with_everything(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reset_voids_at_once_and_ends_a_lock_out(cluster):
+async def test_a_reset_voids_at_once_and_ends_a_lock_out(cluster: Cluster) -> None:
     """After `tctl users reset` the old password and phone are worth nothing; the new link works, older ones do not."""
     secret = await cluster.signed_up()
     for _ in range(5):
@@ -503,7 +507,7 @@ async def test_a_reset_voids_at_once_and_ends_a_lock_out(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_login_that_races_with_a_reset_loses(cluster):
+async def test_a_login_that_races_with_a_reset_loses(cluster: Cluster) -> None:
     """A password that was voided while it was being checked does not get a certificate, and stays void."""
     for second_factor in ("otp", "off"):
         secret = await cluster.signed_up(second_factor)
@@ -518,7 +522,7 @@ async def test_a_login_that_races_with_a_reset_loses(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sign_up_that_races_with_a_reset_loses(cluster):
+async def test_a_sign_up_that_races_with_a_reset_loses(cluster: Cluster) -> None:
     """A sign-up link that was replaced while somebody used it sets no password."""
     for skip in (0, 1):
         name = f"user{skip}"
@@ -533,7 +537,7 @@ async def test_a_sign_up_that_races_with_a_reset_loses(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sign_up_keeps_what_changed_meanwhile(cluster):
+async def test_a_sign_up_keeps_what_changed_meanwhile(cluster: Cluster) -> None:
     """Logins that the administrator adds during a sign-up are not undone by it."""
     token = await cluster.server.create_user(User("alice"), 60)
     secret = (await cluster.server.start_signup(token.value)).otp_secret
@@ -546,7 +550,7 @@ async def test_a_sign_up_keeps_what_changed_meanwhile(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_the_users_record_says_which_link_holds(cluster):
+async def test_only_the_users_record_says_which_link_holds(cluster: Cluster) -> None:
     """A left-over index of an old link opens nothing."""
     old = await cluster.server.create_user(User("alice"), 60)
     before = await cluster.stored()
@@ -558,7 +562,7 @@ async def test_only_the_users_record_says_which_link_holds(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_upsert_keeps_the_secrets(cluster):
+async def test_upsert_keeps_the_secrets(cluster: Cluster) -> None:
     """`tctl create -f` with other logins does not make the user sign up again."""
     secret = await cluster.signed_up()
     changed = User("alice", traits={"logins": ("deploy",)})
@@ -571,7 +575,7 @@ async def test_upsert_keeps_the_secrets(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_administrator_signs_for_longer(cluster):
+async def test_an_administrator_signs_for_longer(cluster: Cluster) -> None:
     """`tctl auth sign --ttl` goes beyond a login's 30 hours, up to ten years, and says where it ends."""
     await cluster.server.upsert_user(User("ci", traits={"logins": ("deploy",)}), False)
     keys = new_ssh_key()[1], new_tls_key()[1]
@@ -583,7 +587,7 @@ async def test_an_administrator_signs_for_longer(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_users_that_no_certificate_can_hold_are_refused(cluster):
+async def test_users_that_no_certificate_can_hold_are_refused(cluster: Cluster) -> None:
     """A user who could never log in is refused when made, not at the first login."""
     for user in (
         User("x" * 65),
@@ -598,14 +602,14 @@ async def test_users_that_no_certificate_can_hold_are_refused(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_longest_user_name_can_log_in(cluster):
+async def test_the_longest_user_name_can_log_in(cluster: Cluster) -> None:
     """64 letters fit into every certificate."""
     secret = await cluster.signed_up("x" * 64)
     await cluster.server.login(cluster.login_request("x" * 64, otp=code(secret, cluster.clock.seconds())))
 
 
 @pytest_twisted.ensureDeferred
-async def test_secrets_are_not_stored_in_the_open(cluster):
+async def test_secrets_are_not_stored_in_the_open(cluster: Cluster) -> None:
     """Who reads the state finds neither passwords nor sign-up links in it."""
     await cluster.signed_up()
     token = await cluster.server.reset_user("alice", 60)

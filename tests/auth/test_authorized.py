@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import uuid
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -31,7 +33,7 @@ NOW = 1_700_000_000.0
 UUID = str(uuid.uuid4())
 
 
-def host(*roles):
+def host(*roles: str) -> ApiIdentity:
     return ApiIdentity("host", UUID, roles, "example.com", NOW + 60)
 
 
@@ -65,24 +67,24 @@ NODE = Node(UUID, "web1", "example.com", "192.0.2.7:3022")
 class Reached:
     """Stands where the auth server stands, and tells what reached it. Not a fake of it: nothing is answered."""
 
-    def __init__(self):
-        self.calls = []
-        self.standing = []
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.standing: list[Any] = []
         self.removed = False
 
-    async def check_standing(self, identity):
+    async def check_standing(self, identity: ApiIdentity) -> None:
         self.standing.append(identity)
         if self.removed:
             raise AccessDenied("Removed.")
 
-    def __getattr__(self, name):
-        async def call(*arguments):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*arguments: Any) -> None:
             self.calls.append((name, arguments))
 
         return call
 
 
-def arguments_of(method, role="node"):
+def arguments_of(method: str, role: str = "node") -> list[Any]:
     """Something for every parameter; what is checked in it is right."""
     parameters = inspect.signature(vars(METHODS[method].noun)[method]).parameters
     return [
@@ -92,7 +94,7 @@ def arguments_of(method, role="node"):
     ]
 
 
-def walked():
+def walked() -> list[str]:
     return [
         name
         for noun in interface.NOUNS
@@ -101,13 +103,13 @@ def walked():
     ]
 
 
-def new_server():
+def new_server() -> Any:
     clock = Clock()
     settings = AuthSettings("example.com", "off")
     return auth_server(MemoryBackend(clock.seconds), settings, clock=clock, emitter=Memory())
 
 
-def test_every_method_has_a_rule():
+def test_every_method_has_a_rule() -> None:
     """A method that is added to the API without a rule, a check or a use case does not go unnoticed."""
     assert sorted(RULES) == sorted(walked())
     server = new_server()
@@ -119,7 +121,7 @@ def test_every_method_has_a_rule():
     assert public == set(walked())
 
 
-def test_every_kind_that_is_watched_has_a_rule_and_a_source():
+def test_every_kind_that_is_watched_has_a_rule_and_a_source() -> None:
     """A kind of resource that is added does not go without a rule and a source; both are for known kinds only."""
     assert sorted(WATCHES) == sorted(KINDS)
     assert sorted(new_server().watches.kinds) == sorted(KINDS)
@@ -127,19 +129,19 @@ def test_every_kind_that_is_watched_has_a_rule_and_a_source():
 
 
 @test
-async def test_each_kind_is_watched_by_its_own():
+async def test_each_kind_is_watched_by_its_own() -> None:
     """Whoever may watch one kind may not watch every other; a kind without a rule is watched by nobody."""
     server = Reached()
     for who, identity in WHO.items():
         api = checked(AuthAPI, server, identity, lambda: NOW, Memory())
         with pytest.raises(AccessDenied, match=r"'watch locks' is not for|'watch' is not for"):
-            await api.watch(Kind("locks", str), object())
+            await api.watch(Kind("locks", str), cast("Any", object()))
         if who in WATCHES["nodes"]:
-            await api.watch(NODES, object())
+            await api.watch(NODES, cast("Any", object()))
     assert {arguments[0] for _, arguments in server.calls} == {NODES}
 
 
-def test_signatures():
+def test_signatures() -> None:
     """The checked API takes what the interface says; the server takes the caller last where a host speaks."""
     server = new_server()
     api = checked(AuthAPI, server, USER, lambda: NOW, Memory())
@@ -153,7 +155,7 @@ def test_signatures():
     assert {name for name, rule in RULES.items() if rule.in_person} == IN_PERSON
 
 
-def test_perspectives_show_what_rules_give():
+def test_perspectives_show_what_rules_give() -> None:
     """Both gates agree: who may call a method sees it, and nobody sees a noun of which it may call nothing."""
     for who, identity in WHO.items():
         allowed = {name for name, rule in RULES.items() if who in rule.who}
@@ -165,7 +167,7 @@ def test_perspectives_show_what_rules_give():
 
 @pytest.mark.parametrize(("who", "method"), list(itertools.product(WHO, RULES)))
 @test
-async def test_matrix(who, method):
+async def test_matrix(who: str, method: str) -> None:
     """Each kind of caller reaches just its methods; everything else is denied before the server, and logged."""
     server, emitter = Reached(), Memory()
     api = checked(AuthAPI, server, evolve(WHO[who], address="192.0.2.1"), lambda: NOW, emitter)
@@ -191,7 +193,7 @@ async def test_matrix(who, method):
 
 @pytest.mark.parametrize(("who", "method"), [(who, name) for who in MAY for name in " ".join(MAY[who]).split()])
 @test
-async def test_who_was_removed(who, method):
+async def test_who_was_removed(who: str, method: str) -> None:
     """A user or host that was removed may do nothing more, however long its certificate lives."""
     server = Reached()
     server.removed = True
@@ -206,7 +208,7 @@ async def test_who_was_removed(who, method):
 
 @pytest.mark.parametrize("who", [each for each in WHO if each != "anonymous"])
 @test
-async def test_expiry(who):
+async def test_expiry(who: str) -> None:
     """An identity that expires while its connection lives may do nothing more, and is told what to do."""
     clock, server = Clock(), Reached()
     clock.advance(NOW)
@@ -232,11 +234,11 @@ async def test_expiry(who):
         host("anonymous"),
         evolve(USER, roles=("admin",)),
         evolve(USER, name="admin", roles=("node", "proxy", "auth")),
-        ApiIdentity("robot", "x", ("admin",), "example.com", NOW + 60),
+        ApiIdentity(cast("Any", "robot"), "x", ("admin",), "example.com", NOW + 60),
     ],
 )
 @test
-async def test_roles_are_exact(identity):
+async def test_roles_are_exact(identity: ApiIdentity) -> None:
     """Neither a host of an unknown role nor a user who bears a host's role gets more than a user."""
     api, server = checked(AuthAPI, Reached(), identity, lambda: NOW, Memory()), set()
     for method in RULES:

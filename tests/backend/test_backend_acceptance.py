@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import Clock
 
-from teleconch.backend.interface import ABSENT, EXISTS, RANGE_MAX, Check, Delete, Put
+from teleconch.backend.interface import ABSENT, EXISTS, RANGE_MAX, Backend, Check, Delete, Put
 from teleconch.errors import AlreadyExists, BadParameter, CompareFailed, NotFound, Unavailable
+from tests.worlds.waiting import spawn
 
 
-def spawn(coroutine):
-    return Deferred.fromCoroutine(coroutine)
-
-
-async def keys(backend, prefix):
+async def keys(backend: Backend, prefix: str) -> list[str]:
     return [item.key async for item in backend.all(prefix)]
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_written_is_read(backend):
+async def test_what_is_written_is_read(backend: Backend) -> None:
     """Nothing that was stored comes back changed."""
     revision = await backend.create("/users/alice", b"\x00one\xff")
     item = await backend.get("/users/alice")
@@ -31,7 +29,7 @@ async def test_what_is_written_is_read(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_create_refuses_what_exists(backend):
+async def test_create_refuses_what_exists(backend: Backend) -> None:
     """Two administrators who add the same user do not overwrite each other."""
     await backend.create("/users/alice", b"one")
     with pytest.raises(AlreadyExists):
@@ -40,7 +38,7 @@ async def test_create_refuses_what_exists(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_update_and_delete_need_something_there(backend):
+async def test_update_and_delete_need_something_there(backend: Backend) -> None:
     """A user who was deleted does not come back because somebody else saves an old form."""
     for attempt in (backend.update("/a/b", b""), backend.delete("/a/b"), backend.get("/a/b")):
         with pytest.raises(NotFound):
@@ -53,7 +51,7 @@ async def test_update_and_delete_need_something_there(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_compare_and_swap_lets_one_of_many_win(backend):
+async def test_compare_and_swap_lets_one_of_many_win(backend: Backend) -> None:
     """Of two answers to one question only one is stored: no lost update."""
     revision = await backend.create("/a/b", b"0")
     attempts = [spawn(backend.compare_and_swap("/a/b", revision, str(n).encode())) for n in range(20)]
@@ -66,7 +64,7 @@ async def test_compare_and_swap_lets_one_of_many_win(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_revisions_are_never_used_twice(backend):
+async def test_revisions_are_never_used_twice(backend: Backend) -> None:
     """An item that was deleted and made again is not mistaken for the one that was read before."""
     first = await backend.create("/a/b", b"same")
     await backend.delete("/a/b")
@@ -77,7 +75,7 @@ async def test_revisions_are_never_used_twice(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_commit_is_all_or_nothing(backend):
+async def test_commit_is_all_or_nothing(backend: Backend) -> None:
     """A use case that writes two keys is never seen half done."""
     await backend.create("/a/1", b"")
     with pytest.raises(CompareFailed):
@@ -89,7 +87,7 @@ async def test_commit_is_all_or_nothing(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_commit_refuses_what_makes_no_sense(backend):
+async def test_commit_refuses_what_makes_no_sense(backend: Backend) -> None:
     """A slip in a use case is told, not stored."""
     for changes in (
         (),
@@ -116,7 +114,7 @@ async def test_commit_refuses_what_makes_no_sense(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_range_gives_pages_in_order(backend):
+async def test_range_gives_pages_in_order(backend: Backend) -> None:
     """A list of nodes shows each once, in order, whatever the size of the pages; and no neighbours' items."""
     names = [f"/n/{number:04}" for number in range(RANGE_MAX + 3)]
     await gatherResults(
@@ -133,7 +131,7 @@ async def test_range_gives_pages_in_order(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_items_vanish_at_their_end(backend, clock):
+async def test_items_vanish_at_their_end(backend: Backend, clock: Clock) -> None:
     """A join token stops to work when its time is over, even if nothing swept it away."""
     await backend.create("/t/a", b"", clock.seconds() + 10)
     clock.advance(9.99)
@@ -151,7 +149,7 @@ async def test_items_vanish_at_their_end(backend, clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_expired_revision_is_no_revision(backend, clock):
+async def test_an_expired_revision_is_no_revision(backend: Backend, clock: Clock) -> None:
     """What has ended cannot be swapped back to life by who read it in time."""
     revision = await backend.create("/t/a", b"", clock.seconds() + 10)
     clock.advance(10)
@@ -161,7 +159,7 @@ async def test_an_expired_revision_is_no_revision(backend, clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_put_moves_the_end(backend, clock):
+async def test_put_moves_the_end(backend: Backend, clock: Clock) -> None:
     """A node that pings stays."""
     await backend.put("/p/a", b"", clock.seconds() + 10)
     clock.advance(8)
@@ -172,7 +170,7 @@ async def test_put_moves_the_end(backend, clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_sweep_removes_and_tells(backend, clock):
+async def test_sweep_removes_and_tells(backend: Backend, clock: Clock) -> None:
     """A node that is gone disappears from every proxy's directory."""
     await backend.put("/p/a", b"", clock.seconds() + 10)
     await backend.put("/p/b", b"", clock.seconds() + 20)
@@ -187,7 +185,7 @@ async def test_sweep_removes_and_tells(backend, clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_watch_tells_changes_in_order(backend):
+async def test_watch_tells_changes_in_order(backend: Backend) -> None:
     """A proxy's directory follows every change, and hears nothing of other keys."""
     await backend.put("/p/old", b"")
     watch = await backend.watch("/p/")
@@ -208,7 +206,7 @@ async def test_watch_tells_changes_in_order(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_watch_waits_for_the_next_change(backend):
+async def test_watch_waits_for_the_next_change(backend: Backend) -> None:
     """A new node is told as it comes, not when somebody asks again."""
     watch = await backend.watch("/p/")
     waiting = spawn(watch.events())
@@ -219,7 +217,7 @@ async def test_watch_waits_for_the_next_change(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_slow_watcher_is_ended_and_told(backend):
+async def test_a_slow_watcher_is_ended_and_told(backend: Backend) -> None:
     """One proxy that hangs costs a fixed amount of memory, and learns that it has to read again."""
     slow = await backend.watch("/p/", limit=3)
     quick = await backend.watch("/p/", limit=3)
@@ -235,7 +233,7 @@ async def test_a_slow_watcher_is_ended_and_told(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_stop_ends_a_watch(backend):
+async def test_stop_ends_a_watch(backend: Backend) -> None:
     """A connection that is gone leaves no watcher behind."""
     watch = await backend.watch("/p/")
     waiting = spawn(watch.events())
@@ -249,7 +247,7 @@ async def test_stop_ends_a_watch(backend):
 
 
 @pytest_twisted.ensureDeferred
-async def test_close_ends_everything_with_a_sentence(backend):
+async def test_close_ends_everything_with_a_sentence(backend: Backend) -> None:
     """A server that stops does not leave callers waiting."""
     watch = await backend.watch("/p/")
     waiting = spawn(watch.events())
@@ -268,7 +266,7 @@ async def test_close_ends_everything_with_a_sentence(backend):
             await attempt
 
 
-def test_values_do_not_show_themselves():
+def test_values_do_not_show_themselves() -> None:
     """No CA key or password hash gets into a log by way of an item's or a change's text."""
     from teleconch.backend.interface import Item
 

@@ -10,32 +10,32 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import DeferredList, gatherResults
 
 from teleconch.backend.sqlite import SqliteBackend
 from teleconch.backend.sqlite_file import SCHEMA_VERSION
 from teleconch.errors import TeleconchError, Unavailable
-
-
-def spawn(coroutine):
-    return Deferred.fromCoroutine(coroutine)
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import spawn
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "backend" / "state.db"
 
 
 @pytest.fixture
-def opened(path):
+def opened(path: Path) -> Iterator[Callable[..., Any]]:
     """Opens the store; what a test opened is closed after it."""
     stores = []
 
-    def open_store(where=path):
+    def open_store(where: Path = path) -> SqliteBackend:
         stores.append(SqliteBackend(where, reactor, time.time))
         return stores[-1]
 
@@ -45,7 +45,7 @@ def opened(path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_restart_finds_everything(opened):
+async def test_a_restart_finds_everything(opened: Callable[..., Any]) -> None:
     """Stopping and starting the auth server loses nothing, and revisions go on."""
     store = opened()
     first = await store.put("/a/b", b"kept")
@@ -62,7 +62,7 @@ async def test_a_restart_finds_everything(opened):
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_else_may_read_the_state(opened, path):
+async def test_nobody_else_may_read_the_state(opened: Callable[..., Any], path: Path) -> None:
     """CA keys and password hashes are readable for the auth server's user alone, whatever the umask."""
     before = os.umask(0)
     try:
@@ -77,7 +77,7 @@ async def test_nobody_else_may_read_the_state(opened, path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_state_that_was_readable_is_closed(opened, path):
+async def test_a_state_that_was_readable_is_closed(opened: Callable[..., Any], path: Path) -> None:
     """A restored backup with a lax mode does not stay readable."""
     await opened().close()
     path.chmod(0o644)
@@ -85,7 +85,7 @@ async def test_a_state_that_was_readable_is_closed(opened, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_each_write_is_synchronous(opened):
+def test_each_write_is_synchronous(opened: Callable[..., Any]) -> None:
     """An answered write survives a power cut: SQLite is set up to wait for the disk."""
     db = opened()._db
     assert db.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -94,7 +94,7 @@ def test_each_write_is_synchronous(opened):
 
 
 @pytest_twisted.ensureDeferred
-async def test_writes_that_wait_share_a_transaction(opened):
+async def test_writes_that_wait_share_a_transaction(opened: Callable[..., Any]) -> None:
     """A thousand nodes that ping at once wait for a few turns of the disk, not for a thousand."""
     store = opened()
     commits = []
@@ -105,7 +105,7 @@ async def test_writes_that_wait_share_a_transaction(opened):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refused_change_does_not_harm_those_beside_it(opened):
+async def test_a_refused_change_does_not_harm_those_beside_it(opened: Callable[..., Any]) -> None:
     """One use case that loses a race does not undo the others in the same transaction."""
     store = opened()
     await store.create("/a/taken", b"")
@@ -115,7 +115,7 @@ async def test_a_refused_change_does_not_harm_those_beside_it(opened):
     assert len(await store.range("/a/")) == 26
 
 
-def test_a_second_process_is_kept_away(opened, path):
+def test_a_second_process_is_kept_away(opened: Callable[..., Any], path: Path) -> None:
     """Two auth servers on one file would overwrite each other: the second is told who has it."""
     opened()
     with pytest.raises(Unavailable, match="in use by another auth server process"):
@@ -123,7 +123,7 @@ def test_a_second_process_is_kept_away(opened, path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_newer_schema_is_refused(opened, path):
+async def test_a_newer_schema_is_refused(opened: Callable[..., Any], path: Path) -> None:
     """After a downgrade the old program does not damage what the new one wrote."""
     await opened().close()
     with sqlite3.connect(path) as db:
@@ -133,7 +133,7 @@ async def test_a_newer_schema_is_refused(opened, path):
         opened()
 
 
-def test_another_programs_file_is_refused(opened, path):
+def test_another_programs_file_is_refused(opened: Callable[..., Any], path: Path) -> None:
     """A wrong path in the configuration does not write tables into somebody's database."""
     path.parent.mkdir()
     with sqlite3.connect(path) as db:
@@ -144,7 +144,7 @@ def test_another_programs_file_is_refused(opened, path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_damage_is_told_at_the_start(opened, path):
+async def test_damage_is_told_at_the_start(opened: Callable[..., Any], path: Path) -> None:
     """A file that is no database, or a damaged one, is a sentence and not a traceback; nothing is written over it."""
     path.parent.mkdir()
     path.write_bytes(b"this is not a database, it only looks like a file" * 100)
@@ -162,7 +162,7 @@ async def test_damage_is_told_at_the_start(opened, path):
         opened()
 
 
-def test_a_folder_that_cannot_be_used_is_told(opened, tmp_path):
+def test_a_folder_that_cannot_be_used_is_told(opened: Callable[..., Any], tmp_path: Path) -> None:
     """A wrong data_dir is a sentence."""
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="cannot be opened"):
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_used_is_told(opened, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_full_disk_is_told_and_survived(opened):
+async def test_a_full_disk_is_told_and_survived(opened: Callable[..., Any]) -> None:
     """With a full disk writes are refused with the reason, reads go on, and writes work again when there is space."""
     store = opened()
     await store.put("/a/before", b"kept")
@@ -194,7 +194,7 @@ async def test_a_full_disk_is_told_and_survived(opened):
 
 @pytest.mark.root
 @pytest_twisted.ensureDeferred
-async def test_a_really_full_disk_is_told(opened, tmp_path):
+async def test_a_really_full_disk_is_told(opened: Callable[..., Any], tmp_path: Path) -> None:
     """The same on a file system that has no space left."""
     where = tmp_path / "small"
     where.mkdir()
@@ -202,7 +202,8 @@ async def test_a_really_full_disk_is_told(opened, tmp_path):
         pytest.skip("no right to mount")
     try:
         store = opened(where / "state.db")
-        answered, told = [], ""
+        told = ""
+        answered: list[Any] = []
         while not told:
             try:
                 await store.put(f"/a/{len(answered):03}", b"x" * 10_000)
@@ -219,7 +220,7 @@ async def test_a_really_full_disk_is_told(opened, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_read_only_state_is_told(opened):
+async def test_a_read_only_state_is_told(opened: Callable[..., Any]) -> None:
     """A disk that was remounted read-only is told as that."""
     store = opened()
     await store.put("/a", b"")
@@ -230,7 +231,7 @@ async def test_a_read_only_state_is_told(opened):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_backup_program_may_read_meanwhile(opened, path):
+async def test_a_backup_program_may_read_meanwhile(opened: Callable[..., Any], path: Path) -> None:
     """`sqlite3 state.db .backup` on the running auth server gives a whole copy."""
     store = opened()
     await store.put("/a", b"1")
@@ -244,7 +245,7 @@ async def test_a_backup_program_may_read_meanwhile(opened, path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_too_many_waiting_writes_are_refused(opened, monkeypatch):
+async def test_too_many_waiting_writes_are_refused(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stalled disk the auth server says so instead of growing without bound."""
     from teleconch import worker
 
@@ -263,7 +264,7 @@ async def test_too_many_waiting_writes_are_refused(opened, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_gave_up_does_not_disturb(opened):
+async def test_who_gave_up_does_not_disturb(opened: Callable[..., Any]) -> None:
     """A caller whose connection went away while it waited breaks nothing."""
     store = opened()
     waiting = [spawn(store.put(f"/a/{n}", b"")) for n in range(20)]
@@ -300,9 +301,9 @@ reactor.run()
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest_twisted.ensureDeferred
-async def test_what_was_answered_survives_kill_9(opened, path, seed):
+async def test_what_was_answered_survives_kill_9(opened: Callable[..., Any], path: Path, seed: int) -> None:
     """The process is killed at random moments under load, again and again: every answered write is there, whole."""
-    answered = set()
+    answered: set[Any] = set()
     chance = random.Random(seed)
     for run in range(3):
         child = subprocess.Popen(
@@ -317,7 +318,7 @@ async def test_what_was_answered_survives_kill_9(opened, path, seed):
         answered.update(lines[:-1])  # what follows the last line break was not said whole
     store = opened()
 
-    async def keys():
+    async def keys() -> set[str]:
         return {item.key async for item in store.all("/k/")}
 
     there = await keys()
@@ -328,7 +329,7 @@ async def test_what_was_answered_survives_kill_9(opened, path, seed):
     }
 
 
-def test_errors_are_sentences(opened, path):
+def test_errors_are_sentences(opened: Callable[..., Any], path: Path) -> None:
     """Whatever SQLite says, an administrator reads a sentence with the file's name."""
     from teleconch.backend.sqlite_file import unusable
 

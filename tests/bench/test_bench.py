@@ -34,7 +34,7 @@ def space() -> Iterator[Workspace]:
             """Servers outlive one test; see the fixture that looks for what a test left."""
             return daemon(port, *arguments, env={**(os.environ if env is None else env), "TELECONCH_TEST_DAEMON": "1"})
 
-        made.daemon = marked  # type: ignore[method-assign]
+        made.daemon = marked
         yield made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,6 +23,8 @@ from teleconch.ca.ssh import (
     signed_key,
 )
 from teleconch.errors import AccessDenied, BadParameter, TrustError
+from teleconch.resources.authority import TrustedAuthority
+from teleconch.resources.identity import SSHIdentity
 from tests.ca import forge
 
 NOW = 1_800_000_000.0
@@ -38,8 +41,8 @@ PEOPLE = st.from_regex(r"[A-Za-z0-9._@][A-Za-z0-9._@+-]{0,30}", fullmatch=True)
 LOGINS = st.from_regex(r"([A-Z]{1,9}\\)?[A-Za-z0-9._@][A-Za-z0-9._@+-]{0,20}\$?", fullmatch=True)
 
 
-def user_cert(**changes: object) -> bytes:
-    values: dict[str, object] = {
+def user_cert(**changes: Any) -> bytes:
+    values: dict[str, Any] = {
         "user": "joe",
         "logins": ("joe", "root"),
         "roles": ("user",),
@@ -53,8 +56,8 @@ def user_cert(**changes: object) -> bytes:
     return public_blob(issue_user_cert(changes.pop("authority", USERS), **{**values, **changes}))
 
 
-def host_cert(**changes: object) -> bytes:
-    values: dict[str, object] = {
+def host_cert(**changes: Any) -> bytes:
+    values: dict[str, Any] = {
         "uuid": UUID,
         "nodename": "Web1",
         "roles": ("node",),
@@ -67,11 +70,17 @@ def host_cert(**changes: object) -> bytes:
     return public_blob(issue_host_cert(HOSTS, **{**values, **changes}))
 
 
-def check(blob: bytes, login: str = "joe", now: float = NOW, source: str | None = "127.0.0.1", trust=TRUST):
+def check(
+    blob: bytes,
+    login: str = "joe",
+    now: float = NOW,
+    source: str | None = "127.0.0.1",
+    trust: tuple[TrustedAuthority, ...] = TRUST,
+) -> SSHIdentity:
     return check_user_certificate(blob, authorities=trust, login=login, now=now, source_ip=source)
 
 
-def denied(blob: bytes, *words: str, **how: object) -> None:
+def denied(blob: bytes, *words: str, **how: Any) -> None:
     with pytest.raises(AccessDenied) as info:
         check(blob, **how)
     for word in words:
@@ -194,8 +203,8 @@ def test_critical_options() -> None:
     limited = forge.certificate(ca, JOE, critical={b"source-address": b"10.1.0.0/16,::1/128"})
     for source in ("10.1.2.3", "::1", "::ffff:10.1.2.3"):
         assert check(limited, source=source).user == "joe"
-    for source in ("10.2.0.1", "::2", None, "nonsense"):
-        denied(limited, "source-address", source=source)
+    for outside in ("10.2.0.1", "::2", None, "nonsense"):
+        denied(limited, "source-address", source=outside)
     denied(forge.certificate(ca, JOE, critical={b"source-address": b"anywhere"}), "source-address")
 
 
@@ -278,7 +287,9 @@ def test_summary_and_signed_key() -> None:
         max_size=3,
     ),
 )
-def test_any_fields_are_read_or_refused(key_id, principals, critical, extensions) -> None:
+def test_any_fields_are_read_or_refused(
+    key_id: bytes, principals: tuple[bytes, ...], critical: dict[bytes, bytes], extensions: dict[bytes, bytes]
+) -> None:
     """Whatever stands in a certificate's fields, bytes that are no text among them, no check breaks on it."""
     blob = forge.certificate(
         forge.ca_key(USERS), JOE, key_id=key_id, principals=principals, critical=critical, extensions=extensions

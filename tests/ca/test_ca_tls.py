@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,6 +14,7 @@ from teleconch.ca.keys import new_tls_key
 from teleconch.ca.tls import identity_of, issue_host_tls, issue_user_tls, verify_auth_server
 from teleconch.defaults import API_SERVER_NAME
 from teleconch.errors import BadParameter, ClockSkew, TrustError
+from teleconch.resources.authority import CertAuthority
 
 NOW = 1_800_000_000.0
 UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"
@@ -19,14 +22,16 @@ USERS = new_authority("user", "main", NOW)
 HOSTS = new_authority("host", "main", NOW)
 TRUST = (trusted(USERS), trusted(HOSTS))
 _, PUBLIC = new_tls_key()
-LIFE = {"public_key": PUBLIC, "valid_after": NOW - 60, "valid_before": NOW + 3600, "serial": 7}
+LIFE: dict[str, Any] = {"public_key": PUBLIC, "valid_after": NOW - 60, "valid_before": NOW + 3600, "serial": 7}
 
 
 def der(pem: str) -> bytes:
     return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
 
 
-def host(roles: tuple[str, ...] = ("node",), names: tuple[str, ...] = ("web1", "10.0.0.1"), authority=HOSTS) -> bytes:
+def host(
+    roles: tuple[str, ...] = ("node",), names: tuple[str, ...] = ("web1", "10.0.0.1"), authority: CertAuthority = HOSTS
+) -> bytes:
     return der(issue_host_tls(authority, uuid=UUID, roles=roles, dns_names=names, **LIFE))
 
 
@@ -56,7 +61,7 @@ def test_a_user_named_like_a_host_role_stays_a_user() -> None:
 
 
 @pytest.mark.parametrize(("roles", "serves"), [(("node",), False), ((), False), (("proxy",), True), (("auth",), True)])
-def test_only_auth_and_proxies_serve_tls(roles, serves) -> None:
+def test_only_auth_and_proxies_serve_tls(roles: tuple[str], serves: bool) -> None:
     """A node that names a proxy's address as its own cannot pass for that proxy and collect passwords."""
     certificate = x509.load_der_x509_certificate(host(roles, ("proxy.example.com",)))
     usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

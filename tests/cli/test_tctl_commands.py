@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 import yaml
 from attrs import frozen
-from twisted.internet import reactor
+from twisted.internet import defer
 from twisted.internet.threads import deferToThread
 
 from teleconch import __version__, defaults
@@ -24,7 +26,6 @@ from teleconch.api.server import APIServerFactory
 from teleconch.api.tls import TLSCredentials
 from teleconch.audit.emitter import Memory
 from teleconch.auth.authorized import checked, tell_denied
-from teleconch.auth.server import AuthServer
 from teleconch.auth.settings import AuthSettings
 from teleconch.backend.memory import MemoryBackend
 from teleconch.ca.keys import new_ssh_key, new_tls_key, public_blob
@@ -41,6 +42,8 @@ from teleconch.resources.times import rfc3339, utc_text
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
 from teleconch.service.auth import auth_server
+from tests.worlds.auth import Server
+from tests.worlds.reactor import port_of, reactor
 
 STATIC = "a-static-token-of-some-length"
 
@@ -58,7 +61,7 @@ class Outcome:
 class Cluster:
     """A running auth server with its configuration in ``folder``."""
 
-    server: AuthServer
+    server: Server
     port: Any
     folder: Any
 
@@ -105,13 +108,13 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """An auth server on a free port, with the admin identity where the auth service writes it."""
     backend = MemoryBackend(time.time)
     static = Token(Secret(STATIC), ("node", "proxy"), None, static=True)
     settings = AuthSettings("main", "otp", (static,), password_rounds=4)
-    server = auth_server(backend, settings, clock=reactor, emitter=(events := Memory()))
-    pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(server.start()))
+    server = cast("Server", auth_server(backend, settings, clock=reactor, emitter=(events := Memory())))
+    pytest_twisted.blockon(defer.ensureDeferred(server.start()))
     own = server.own_identity(str(uuid.uuid4()), ["127.0.0.1"])
     hosts = [pem for each in own.authorities if each.type == "host" for pem in each.tls_certs]
     credentials = TLSCredentials(own.certificate + hosts[0], own.private_key)
@@ -133,23 +136,23 @@ def cluster(tmp_path):
     (tmp_path / "teleport.yaml").write_text(
         f"""
         teleport: {{data_dir: {tmp_path}/data, nodename: graviton}}
-        auth_service: {{cluster_name: main, listen_addr: "127.0.0.1:{port.getHost().port}"}}
+        auth_service: {{cluster_name: main, listen_addr: "127.0.0.1:{port_of(port)}"}}
         proxy_service: {{public_addr: tele.example.com}}
         """
     )
     yield Cluster(server, port, tmp_path)
-    pytest_twisted.blockon(pytest_twisted.defer.maybeDeferred(port.stopListening))
-    pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(server.stop()))
-    pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(backend.close()))
+    pytest_twisted.blockon(defer.maybeDeferred(port.stopListening))
+    pytest_twisted.blockon(defer.ensureDeferred(server.stop()))
+    pytest_twisted.blockon(defer.ensureDeferred(backend.close()))
 
 
 @pytest_twisted.ensureDeferred
-async def test_users_unlock(cluster):
+async def test_users_unlock(cluster: Cluster) -> None:
     """Wrong answers that were given for a user are forgotten with one command, which tells so in each format."""
     await cluster.server.create_user(User("joe", traits={"logins": ("root",)}), 60)
     wrong = LoginRequest("joe", Secret("wrong"), "", new_ssh_key()[1], new_tls_key()[1], None, "192.0.2.1")
 
-    async def locked_out():
+    async def locked_out() -> None:
         for _ in range(5):
             with pytest.raises(AccessDenied):
                 await cluster.server.login(wrong)
@@ -180,7 +183,7 @@ async def test_users_unlock(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_users(cluster):
+async def test_users(cluster: Cluster) -> None:
     """Users are added with a link that they can use at once, listed, reset and removed."""
     assert await cluster.tctl("users", "ls") == Outcome(0, "", "There are no users yet. Add one: tctl users add NAME\n")
     added = await cluster.ok("users", "add", "joe", "joe,root")
@@ -217,13 +220,13 @@ async def test_users(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_inviting_and_listing_nodes(cluster):
+async def test_inviting_and_listing_nodes(cluster: Cluster) -> None:
     """The printed command is what a new host runs; nodes show up with name, UUID, address, labels and state."""
     invited = await cluster.ok("nodes", "add", "--roles=node,proxy", "--ttl=5m")
     line = next(line for line in invited.splitlines() if line.startswith("teleport "))
     command = dict(word.partition("=")[::2] for word in shlex.split(line)[2:])
     assert command["--roles"] == "node,proxy"
-    assert command["--auth-server"] == f"127.0.0.1:{cluster.port.getHost().port}"
+    assert command["--auth-server"] == f"127.0.0.1:{port_of(cluster.port)}"
     assert command["--ca-pin"] in (await cluster.server.status()).ca_pins
     assert f"The invite token: {command['--token']}\n" in invited
     assert "valid for 5m" in invited
@@ -260,7 +263,7 @@ async def test_inviting_and_listing_nodes(cluster):
 
 @pytest.mark.parametrize("role", ["proxy", "node"])
 @pytest_twisted.ensureDeferred
-async def test_a_host_that_is_not_in_the_list_is_removed_by_its_uuid(cluster, role):
+async def test_a_host_that_is_not_in_the_list_is_removed_by_its_uuid(cluster: Cluster, role: str) -> None:
     """A proxy, and a node that is away for so long that it is listed no more, free their names as the messages say."""
     gone = await cluster.member("web-1", role)
     assert "no node" in await cluster.refused("get", f"node/{gone}")
@@ -269,7 +272,7 @@ async def test_a_host_that_is_not_in_the_list_is_removed_by_its_uuid(cluster, ro
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens(cluster):
+async def test_tokens(cluster: Cluster) -> None:
     """Tokens are made, listed with what they are for, and revoked; a static one stands in the configuration."""
     made = json.loads(await cluster.ok("tokens", "add", "--type=proxy", "--format=json"))
     await cluster.ok("users", "add", "joe")
@@ -289,7 +292,7 @@ async def test_tokens(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_status(cluster):
+async def test_status(cluster: Cluster) -> None:
     """`tctl status` shows the cluster, both CAs and the pin that a new host needs."""
     pin = (await cluster.server.status()).ca_pins[0]
     lines = (await cluster.ok("status")).splitlines()
@@ -305,7 +308,7 @@ async def test_status(cluster):
 
 @pytest.mark.program("faketime")
 @pytest_twisted.ensureDeferred
-async def test_status_with_clocks_apart(cluster):
+async def test_status_with_clocks_apart(cluster: Cluster) -> None:
     """Clocks that differ are named, rather than showing up as refused certificates."""
     line = [sys.executable, "-m", "teleconch.cli.tctl", "-c", str(cluster.folder / "teleport.yaml"), "status"]
     ended = await deferToThread(subprocess.run, ["faketime", "-f", "+20s", *line], capture_output=True, text=True)
@@ -317,7 +320,7 @@ async def test_status_with_clocks_apart(cluster):
 
 @pytest.mark.program("ssh-keygen")
 @pytest_twisted.ensureDeferred
-async def test_export(cluster):
+async def test_export(cluster: Cluster) -> None:
     """The authorities come in the forms of authorized_keys, known_hosts and PEM, and by fingerprint."""
     await cluster.join("web-1")
     await cluster.join("db.example.com")
@@ -351,7 +354,7 @@ async def test_export(cluster):
 
 @pytest.mark.program("ssh-keygen")
 @pytest_twisted.ensureDeferred
-async def test_sign_for_a_user(cluster):
+async def test_sign_for_a_user(cluster: Cluster) -> None:
     """A user's certificate is written where only the owner reads it, for tsh and for OpenSSH."""
     await cluster.ok("users", "add", "jenkins", "deploy,root")
     said = await cluster.ok("auth", "sign", "--user=jenkins", "--out=jenkins.pem", "--ttl=87600h")
@@ -387,7 +390,7 @@ async def test_sign_for_a_user(cluster):
 
 @pytest.mark.program("ssh-keygen")
 @pytest_twisted.ensureDeferred
-async def test_sign_for_a_host(cluster):
+async def test_sign_for_a_host(cluster: Cluster) -> None:
     """An OpenSSH server gets a key, a host certificate and the lines for sshd_config."""
     said = await cluster.ok("auth", "sign", "--host=db.example.com,10.0.0.9", "--format=openssh")
     assert "HostKey /etc/ssh/db.example.com\n    HostCertificate /etc/ssh/db.example.com-cert.pub" in said
@@ -413,7 +416,7 @@ spec: {}
 
 
 @pytest_twisted.ensureDeferred
-async def test_documents(cluster):
+async def test_documents(cluster: Cluster) -> None:
     """Resources go out as documents and come back, by file or pipe; replacing needs -f."""
     (cluster.folder / "users.yaml").write_text(USERS)
     created = await cluster.ok("create", "users.yaml")
@@ -459,17 +462,17 @@ async def test_documents(cluster):
 
 
 @pytest_twisted.ensureDeferred
-async def test_auth_server_that_does_not_run(cluster):
+async def test_auth_server_that_does_not_run(cluster: Cluster) -> None:
     """The address and how to start the auth server are told when nothing answers."""
-    address = f"127.0.0.1:{cluster.port.getHost().port}"
-    await pytest_twisted.defer.maybeDeferred(cluster.port.stopListening)
+    address = f"127.0.0.1:{port_of(cluster.port)}"
+    await defer.maybeDeferred(cluster.port.stopListening)
     said = await cluster.refused("status")
     assert f"does not answer at {address} (connection refused)" in said
     assert f"teleport start -c {cluster.folder}/teleport.yaml" in said
 
 
 @pytest_twisted.ensureDeferred
-async def test_identity_of_another_cluster(cluster):
+async def test_identity_of_another_cluster(cluster: Cluster) -> None:
     """With an identity that this auth server did not sign, nothing is sent, and the reason is told."""
     other = auth_server(MemoryBackend(time.time), AuthSettings("main", "off"), clock=reactor, emitter=Memory())
     await other.start()
@@ -480,7 +483,7 @@ async def test_identity_of_another_cluster(cluster):
     assert "is not the one that is known here for cluster main" in await cluster.refused("status")
 
 
-def test_version_is_quick():
+def test_version_is_quick() -> None:
     """`tctl version` loads neither Twisted nor cryptography."""
     code = "import sys; import teleconch.cli.tctl as t; t.tctl(['version'], standalone_mode=False); "
     code += "print([m for m in ('twisted', 'cryptography', 'yaml', 'rich') if m in sys.modules])"

@@ -6,6 +6,9 @@ import os
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +28,7 @@ NAMES = ("proxy.example.org", "db.example.com", "github.com", "10.1.2.3", "127.0
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Runs ssh against a real sshd whose host certificate has ever so many names; gives what ssh says."""
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)
@@ -89,14 +92,14 @@ VERIFIED, REFUSED = "Permission denied", "Host key verification failed"
         ("other", 22, REFUSED),
     ],
 )
-def test_known_hosts(sshd, host, port, outcome):
+def test_known_hosts(sshd: Callable[..., Any], host: str, port: int, outcome: str) -> None:
     """With the exported lines, ssh -o StrictHostKeyChecking=yes knows nodes by name, UUID and cluster name, and
     proxies; but a host that joined under the name of a public one is not taken for it."""
     assert outcome in sshd(host, port)
 
 
 @pytest.mark.program("ssh-keygen")
-def test_keys_are_readable_by_ssh_keygen(tmp_path):
+def test_keys_are_readable_by_ssh_keygen(tmp_path: Path) -> None:
     """ssh-keygen reads the exported keys, and shows the fingerprints that --fingerprint takes."""
     for kind in ("user", "host"):
         authority = trusted(new_authority(kind, "main", 0))
@@ -109,7 +112,7 @@ def test_keys_are_readable_by_ssh_keygen(tmp_path):
         assert f"clustername=main&type={kind}" in lines[0]
 
 
-def test_only_names_with_a_dot_are_added():
+def test_only_names_with_a_dot_are_added() -> None:
     """A name from elsewhere cannot bring a pattern, a negation or a second line into known_hosts."""
     names = [
         "web-1",

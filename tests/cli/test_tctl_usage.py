@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +30,7 @@ UUID = str(uuid.UUID(int=7))
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Runs tctl in this process; gives exit status, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[object, str, str]:
@@ -40,7 +43,7 @@ def run(capsys):
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> Path:
     """A configuration of an auth server that never ran, on a port where nothing listens."""
     path = tmp_path / "teleport.yaml"
     path.write_text(
@@ -49,7 +52,7 @@ def config(tmp_path):
     return path
 
 
-def write_admin(folder, *, life: float = 3600.0) -> None:
+def write_admin(folder: Path, *, life: float = 3600.0) -> None:
     """An admin's identity as the auth service writes it."""
     now = time.time()
     authority = new_authority("host", "main", now)
@@ -64,7 +67,7 @@ def write_admin(folder, *, life: float = 3600.0) -> None:
     (folder / "ca.crt").write_text(authority.tls_cert)
 
 
-def test_version_and_help(run):
+def test_version_and_help(run: Callable[..., Any]) -> None:
     """`tctl version`, `tctl help` and `tctl help users add` answer anywhere, without a configuration."""
     assert run("version") == (0, f"tctl (teleconch) {__version__}\n", "")
     status, out, _ = run("help")
@@ -101,14 +104,14 @@ def test_version_and_help(run):
         (["auth", "export", "--type=ssh"], "'ssh' is not one of"),
     ],
 )
-def test_wrong_usage(run, arguments, part):
+def test_wrong_usage(run: Callable[..., Any], arguments: list[str], part: str) -> None:
     """Wrong usage ends with 2, and a sentence that says what would be right."""
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert part in err
 
 
-def test_no_configuration(run, tmp_path):
+def test_no_configuration(run: Callable[..., Any], tmp_path: Path) -> None:
     """A file that is not there is named, with the flag for another."""
     assert run("status", "-c", tmp_path / "none.yaml") == (
         1, "", f"ERROR: There is no file {tmp_path}/none.yaml: name the auth server's configuration with -c FILE.\n",
@@ -117,14 +120,14 @@ def test_no_configuration(run, tmp_path):
 
 @pytest.mark.skipif(os.path.exists("/etc/teleport.yaml"), reason="a cluster is configured on this machine")
 @pytest.mark.skipif(os.path.exists("/var/lib/teleport"), reason="a cluster ran on this machine")
-def test_not_on_the_auth_host(run):
+def test_not_on_the_auth_host(run: Callable[..., Any]) -> None:
     """On any other machine, tctl says where it has to run."""
     status, _, err = run("users", "ls")
     assert status == 1
     assert "Run tctl on the host of the auth server" in err
 
 
-def test_configuration_with_errors(run, config):
+def test_configuration_with_errors(run: Callable[..., Any], config: Path) -> None:
     """Every error of the configuration is told, with its line."""
     config.write_text("teleport:\n  data_dirr: /x\nauth_service:\n  listen_addr: nowhere:port\n")
     status, _, err = run("-c", config, "status")
@@ -133,14 +136,14 @@ def test_configuration_with_errors(run, config):
     assert f"{config}:4:" in err
 
 
-def test_auth_server_never_started(run, config):
+def test_auth_server_never_started(run: Callable[..., Any], config: Path) -> None:
     """Without the admin identity, tctl says who writes it and how."""
     status, _, err = run("-c", config, "status")
     assert status == 1
     assert f"teleport start -c {config}" in err
 
 
-def test_configuration_of_a_node(run, config, tmp_path):
+def test_configuration_of_a_node(run: Callable[..., Any], config: Path, tmp_path: Path) -> None:
     """With a node's configuration, tctl does not pretend that the auth server is missing here."""
     config.write_text(
         f"teleport:\n  data_dir: {tmp_path}/data\n  auth_servers: [10.0.0.1]\n"
@@ -151,10 +154,12 @@ def test_configuration_of_a_node(run, config, tmp_path):
     assert "auth_service is off" in err
 
 
-def test_identity_of_somebody_else(run, config, tmp_path, monkeypatch):
+def test_identity_of_somebody_else(
+    run: Callable[..., Any], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A user who may not read the identity is told as whom to run tctl."""
 
-    def refuse(path, *arguments, **keywords):
+    def refuse(path: str, *arguments: Any, **keywords: Any) -> Any:
         if str(path).startswith(str(tmp_path / "data")):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *arguments, **keywords)
@@ -168,7 +173,7 @@ def test_identity_of_somebody_else(run, config, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["tls.key", "tls.crt", "ca.crt"])
-def test_damaged_identity(run, config, tmp_path, name):
+def test_damaged_identity(run: Callable[..., Any], config: Path, tmp_path: Path, name: str) -> None:
     """A damaged file is told as such, with what repairs it, and no traceback."""
     write_admin(tmp_path / "data/admin")
     (tmp_path / "data/admin" / name).write_text("-----BEGIN NOTHING-----\n")
@@ -178,7 +183,7 @@ def test_damaged_identity(run, config, tmp_path, name):
     assert "Traceback" not in err
 
 
-def test_identity_that_is_being_replaced(config, tmp_path, monkeypatch):
+def test_identity_that_is_being_replaced(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tctl that starts along with the auth server does not call the identity damaged because it is half written."""
     folder = tmp_path / "data/admin"
     write_admin(folder)
@@ -188,7 +193,7 @@ def test_identity_that_is_being_replaced(config, tmp_path, monkeypatch):
     assert _admin_tls(load_config(config.read_text(), str(config))) is not None
 
 
-def test_expired_identity(run, config, tmp_path):
+def test_expired_identity(run: Callable[..., Any], config: Path, tmp_path: Path) -> None:
     """An identity that ended while teleport was off is not shown to the auth server; the remedy is named."""
     write_admin(tmp_path / "data/admin", life=-1.0)
     status, _, err = run("status", "-c", config)
@@ -207,7 +212,7 @@ def test_expired_identity(run, config, tmp_path):
         ("{enabled: no, public_addr: tele.example.com}", "tele.example.com:3080"),
     ],
 )
-def test_web_address(proxy, expected):
+def test_web_address(proxy: str, expected: str | None) -> None:
     """The sign-up link has the address under which people reach the proxy."""
     text = f"teleport: {{nodename: graviton}}\nauth_service: {{cluster_name: main}}\nproxy_service:\n  {proxy}\n"
     assert web_address(load_config(text, "f")) == expected
@@ -224,7 +229,7 @@ def test_web_address(proxy, expected):
         ("{public_addr: tele.example.com}", ["tele.example.com:3080 is reachable"]),
     ],
 )
-def test_what_to_set_for_sign_up_links(proxy, said):
+def test_what_to_set_for_sign_up_links(proxy: str, said: list[str]) -> None:
     """A link that users cannot open comes with the key that makes it a better one."""
     text = f"teleport: {{nodename: graviton}}\nauth_service: {{cluster_name: main}}\nproxy_service: {proxy}\n"
     config = load_config(text, "f")
@@ -243,13 +248,13 @@ def test_what_to_set_for_sign_up_links(proxy, said):
         ("nodename: g", "listen_addr: '[2001:db8::1]:3025'", ("[2001:db8::1]:3025", True)),
     ],
 )
-def test_auth_address(teleport, auth, expected):
+def test_auth_address(teleport: str, auth: str, expected: tuple[str, bool]) -> None:
     """The command for a new host names where it reaches the auth server."""
     text = f"teleport:\n  {teleport}\nauth_service:\n  cluster_name: main\n  {auth}\n"
     assert auth_address(load_config(text, "f")) == expected
 
 
-def test_auth_address_guessed():
+def test_auth_address_guessed() -> None:
     """Where the configuration does not say it, the address is offered as a guess."""
     address, certain = auth_address(load_config("auth_service: {cluster_name: main}\n", "f"))
     assert not certain
@@ -257,7 +262,7 @@ def test_auth_address_guessed():
     assert not address.startswith("0.0.0.0")
 
 
-def test_status_text():
+def test_status_text() -> None:
     """A node that is away shows since when."""
     node = Node(UUID, "web-1", "main", "10.0.0.1:3022")
     assert status_text(NodeStatus(node, 1000.0, True, 2000.0), 1060.0) == "online"
@@ -265,7 +270,7 @@ def test_status_text():
     assert away == "offline since 25 Sep 18 00:21 UTC (3m20s)"
 
 
-def test_clock_text():
+def test_clock_text() -> None:
     """Clocks that differ are named with what to do."""
     assert "is 2m ahead of this machine's" in clock_text(120)
     assert "is 10s behind this machine's" in clock_text(-10)
@@ -274,7 +279,7 @@ def test_clock_text():
 TOKEN = "kind: token\nversion: v2\nmetadata: {{name: t{0}, expires: '{1}'}}\nspec: {{roles: [node]}}\n"
 
 
-def test_documents_that_cannot_be_created(tmp_path, capsys):
+def test_documents_that_cannot_be_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a backup, what makes itself or has ended is left out, each with its reason; the rest is created."""
     path = tmp_path / "state.yaml"
     user = "kind: user\nversion: v2\nmetadata: {name: joe}\nspec: {}\n"
@@ -294,7 +299,7 @@ def test_documents_that_cannot_be_created(tmp_path, capsys):
         assert any(part in line for line in told)
 
 
-def test_what_is_not_taken_over_is_told(tmp_path, capsys):
+def test_what_is_not_taken_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a user as Teleport prints it, each key that means nothing here is named on stderr with its line."""
     path = tmp_path / "state.yaml"
     path.write_text(
@@ -309,7 +314,7 @@ def test_what_is_not_taken_over_is_told(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("content", "part"), [(b"", "holds no documents"), (b"\xff", "is not UTF-8")])
-def test_files_without_documents(tmp_path, content, part):
+def test_files_without_documents(tmp_path: Path, content: bytes, part: str) -> None:
     """An empty or a binary file is named."""
     path = tmp_path / "f"
     path.write_bytes(content)
@@ -317,7 +322,7 @@ def test_files_without_documents(tmp_path, content, part):
         read_documents(str(path))
 
 
-def test_sign_looks_before_it_asks(run, config, tmp_path):
+def test_sign_looks_before_it_asks(run: Callable[..., Any], config: Path, tmp_path: Path) -> None:
     """What stands in the way of writing is said before anything is signed; files are not replaced silently."""
     there = tmp_path / "there"
     there.write_text("precious")

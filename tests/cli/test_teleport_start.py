@@ -150,7 +150,7 @@ def test_a_token_leaves_the_process_list(tmp_path: Path) -> None:
         [f"--token={tmp_path}/file", "--token", secret],
         ["--token", f"--token={secret}", f"--token={secret}"],
     ):
-        program = [Path(sys.executable).parent / "teleport", "start", "-c", config, *words]
+        program = [str(Path(sys.executable).parent / "teleport"), "start", "-c", str(config), *words]
         log = tmp_path / "log"
         with log.open("wb") as out, subprocess.Popen(program, stderr=out, stdin=subprocess.DEVNULL) as process:
             try:

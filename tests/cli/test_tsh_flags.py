@@ -1,5 +1,7 @@
 """How the command line of tsh is read."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
@@ -8,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.cli.tsh_command import find_verb, parse_ssh
+from teleconch.cli.tsh_command import SSHCommand, find_verb, parse_ssh
 from teleconch.cli.tsh_flags import Given, WrongUsage
 
 TSH = Path(sys.executable).parent / "tsh"
 
 
-def read(line):
+def read(line: list[str]) -> SSHCommand:
     given, verb, rest = find_verb(line)
     assert verb == "ssh"
-    return parse_ssh(given, rest)
+    command = parse_ssh(given, rest)
+    assert command is not None
+    return command
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ def read(line):
         ["-l", "joe", "ssh", "--proxy=p", "node", "-p22", "--", "ls", "-l"],
     ],
 )
-def test_flags_before_and_behind_verb_and_host(line):
+def test_flags_before_and_behind_verb_and_host(line: list[str]) -> None:
     """Flags stand where users of Teleport and OpenSSH put them; the command's own flags stay with the command."""
     command = read(line)
     assert command.destination == "node"
@@ -37,7 +41,7 @@ def test_flags_before_and_behind_verb_and_host(line):
     assert (command.given.proxy, command.given.login, command.given.port) == ("p", "joe", "22")
 
 
-def test_switches_join():
+def test_switches_join() -> None:
     """-tT and -dn are several switches."""
     command = read(["ssh", "-tn", "-d", "node"])
     assert command.given.tty
@@ -57,7 +61,7 @@ def test_switches_join():
         (["--no-use-local-ssh-agent"], "--no-use-local-ssh-agent"),
     ],
 )
-def test_flags_that_mean_nothing_here(flags, name):
+def test_flags_that_mean_nothing_here(flags: list[str], name: str) -> None:
     """Flags that scripts bring from Teleport are taken, before and after the verb, and said to have no effect."""
     for line in ([*flags, "ssh", "node", "ls"], ["ssh", *flags, "node", "ls"], ["ssh", "node", *flags, "ls"]):
         command = read(line)
@@ -71,13 +75,13 @@ def test_flags_that_mean_nothing_here(flags, name):
 @pytest.mark.parametrize(
     "line", [["ssh"], ["ssh", "-Z", "n"], ["ssh", "--nope", "n"], ["ssh", "-p"], ["ssh", "--tty=1", "n"]]
 )
-def test_wrong_usage(line):
+def test_wrong_usage(line: list[str]) -> None:
     """What cannot be understood is said, not guessed."""
     with pytest.raises(WrongUsage):
         read(line)
 
 
-def test_forwards_may_be_repeated():
+def test_forwards_may_be_repeated() -> None:
     """-L, -R, -D and -o may be given several times."""
     command = read(["ssh", "-L", "1:a:2", "-L3:b:4", "-R", "5:c:6", "-D", "7", "-AN", "node"])
     given = command.given
@@ -87,7 +91,7 @@ def test_forwards_may_be_repeated():
 
 
 @given(st.lists(st.text(max_size=6), max_size=6))
-def test_any_line_is_read_or_refused(line):
+def test_any_line_is_read_or_refused(line: list[str]) -> None:
     """No command line makes tsh fail in another way."""
     try:
         given, _verb, rest = find_verb(line)
@@ -96,7 +100,7 @@ def test_any_line_is_read_or_refused(line):
         pass
 
 
-def test_environment(monkeypatch):
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """TELEPORT_PROXY and TELEPORT_LOGIN stand for the flags; the flag wins."""
     monkeypatch.setenv("TELEPORT_LOGIN", "env")
     given = Given()
@@ -105,7 +109,7 @@ def test_environment(monkeypatch):
     assert given.text("login") == "flag"
 
 
-def test_short_start():
+def test_short_start() -> None:
     """`tsh ssh` loads none of what makes a start slow."""
     slow = {"twisted", "click", "rich", "yaml", "OpenSSL", "asyncio", "cattrs"}
     modules = "teleconch.cli.tsh, teleconch.cli.tsh_ssh, teleconch.cli.tsh_request, teleconch.cli.tsh_options"
@@ -119,7 +123,7 @@ def test_short_start():
     "line",
     [[], ["help"], ["help", "ssh"], ["ssh", "--help"], ["login", "-h"], ["--help"], ["version"], ["ls", "--help"]],
 )
-def test_help(line, tmp_path):
+def test_help(line: list[str], tmp_path: Path) -> None:
     """Help is there for every verb."""
     done = subprocess.run([TSH, *line], env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
     assert "tsh" in done.stdout + done.stderr
@@ -144,14 +148,14 @@ def test_help(line, tmp_path):
         (["-i", "/nonexistent", "--proxy=h", "ssh", "x"], 255, "/nonexistent: No such file"),
     ],
 )
-def test_sentences(line, status, sentence, tmp_path):
+def test_sentences(line: list[str], status: int, sentence: str, tmp_path: Path) -> None:
     """A mistake is one sentence, never a traceback."""
     done = subprocess.run([TSH, *line], env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
     assert (done.returncode, sentence in done.stderr) == (status, True), done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_verbs_of_teleport_that_are_not_built():
+def test_verbs_of_teleport_that_are_not_built() -> None:
     """Who knows Teleport and types `tsh clusters` reads what to use instead, not a guess at a typing error."""
     done = subprocess.run([TSH, "clusters"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

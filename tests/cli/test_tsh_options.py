@@ -1,20 +1,25 @@
 """What -o means to `tsh ssh`."""
 
+from __future__ import annotations
+
 import subprocess
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleconch.cli.tsh_command import find_verb, parse_ssh
+from teleconch.cli.tsh_command import SSHCommand, find_verb, parse_ssh
 from teleconch.cli.tsh_flags import WrongUsage
 from teleconch.cli.tsh_options import _split
 
 
-def read(*options):
+def read(*options: str) -> SSHCommand:
     words = [word for option in options for word in ("-o", option)]
     flags, _, rest = find_verb(["ssh", *words, "node"])
-    return parse_ssh(flags, rest)
+    command = parse_ssh(flags, rest)
+    assert command is not None
+    return command
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def read(*options):
         ("EscapeChar=^b", "escape", b"\2"),
     ],
 )
-def test_options_that_mean_something(option, field, value):
+def test_options_that_mean_something(option: str, field: str, value: Any) -> None:
     """Scripts that give OpenSSH's options get what they ask for."""
     command = read(option)
     assert command.warnings == ()
@@ -71,7 +76,7 @@ SPELLINGS = ("{}={}", "{} {}", '{}="{}"', '{} "{}"', '{} = "{}"', "{}='{}'", "  
         ("SetEnv", "A=b", "set_env", ["A=b"]),
     ],
 )
-def test_spellings(spelling, name, word, field, value):
+def test_spellings(spelling: str, name: str, word: str, field: str, value: Any) -> None:
     """Every option is read as ssh_config has it, quotes and all: Ansible puts every value in quotes."""
     command = read(spelling.format(name, word))
     assert command.warnings == ()
@@ -88,7 +93,7 @@ def test_spellings(spelling, name, word, field, value):
         ('RemoteCommand=echo "a  b" # c', "remote_command", 'echo "a  b" # c'),
     ],
 )
-def test_words(option, field, value):
+def test_words(option: str, field: str, value: list[str] | str) -> None:
     """Blanks, quotes and backslashes mean what they mean to OpenSSH; a command stays as it was typed."""
     assert read(option).given.values[field] == value
 
@@ -96,7 +101,7 @@ def test_words(option, field, value):
 @pytest.mark.program("ssh")
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from("= \t"), st.text(st.sampled_from("ab \t\"'\\\\=#"), max_size=12))
-def test_read_as_openssh_reads_it(separator, text):
+def test_read_as_openssh_reads_it(separator: str, text: str) -> None:
     """What stands after an option's name is the words that OpenSSH's client finds there, or an error as there."""
     option = f"HostKeyAlias{separator}{text}"
     shown = subprocess.run(
@@ -112,14 +117,14 @@ def test_read_as_openssh_reads_it(separator, text):
     assert found == expected
 
 
-def test_forwards_are_cleared():
+def test_forwards_are_cleared() -> None:
     """ClearAllForwardings, which scp and sftp give, is stronger than -L."""
     flags, _, rest = find_verb(["ssh", "-L", "1:h:2", "-D", "3", "-o", "ClearAllForwardings=yes", "node"])
     assert not parse_ssh(flags, rest).given.forward
     assert not flags.dynamic_forward
 
 
-def test_flag_wins():
+def test_flag_wins() -> None:
     """A flag is stronger than -o, wherever it stands."""
     flags, _, rest = find_verb(["ssh", "-o", "Port=1", "-p", "2", "node"])
     assert parse_ssh(flags, rest).given.port == "2"
@@ -128,7 +133,7 @@ def test_flag_wins():
 @pytest.mark.parametrize(
     "option", ["Compression=yes", "EnableEscapeCommandline=yes", "ProxyJump=x", "StrictHostKeyChecking=no"]
 )
-def test_without_meaning(option):
+def test_without_meaning(option: str) -> None:
     """An option without effect is named; host keys are checked whatever -o says."""
     command = read(option)
     assert len(command.warnings) == 1
@@ -140,7 +145,7 @@ def test_without_meaning(option):
     "option",
     ["Port", "=x", "LogLevel=LOUD", "EscapeChar=ab", 'User="', "User=", 'User=""', "User=a b", "Port 1 2", "Port=#1"],
 )
-def test_wrong_options(option):
+def test_wrong_options(option: str) -> None:
     """What is no option is said."""
     with pytest.raises(WrongUsage):
         read(option)

@@ -11,7 +11,7 @@ NAMES = ("short", "a name that is longer than anything that fits into a narrow w
 
 
 @pytest.mark.parametrize("width", [20, 36, 48, 78, 120])
-def test_columns(width):
+def test_columns(width: int) -> None:
     """Whatever the name and the width, each file has one line, and its figures stand under those of the others."""
     out = io.StringIO()
     bar = Bar(Console(file=out, width=width, force_terminal=False))
@@ -30,7 +30,7 @@ def test_columns(width):
     assert (lines[0].endswith("0:00")) == (width >= 48)
 
 
-def test_many_small_files():
+def test_many_small_files() -> None:
     """Lines of files that are done come once each, however many there are."""
     out = io.StringIO()
     bar = Bar(Console(file=out, width=60, force_terminal=False))
@@ -43,7 +43,7 @@ def test_many_small_files():
     assert names == [f"file{number}" for number in range(300)]
 
 
-def test_figures():
+def test_figures() -> None:
     """Bytes and times are written as people read them, in a width that does not jump."""
     assert [amount(n) for n in (0, 999, 1000, 12_345, 999_499, 999_600, 5e12)] == [
         *("0 B", "999 B", "1.0 kB", "12.3 kB", "999 kB", "1.0 MB", "5.0 TB"),

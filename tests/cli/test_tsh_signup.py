@@ -43,7 +43,7 @@ def finish(monkeypatch: pytest.MonkeyPatch, terminal: bool, *typed: str) -> tupl
     return tsh_signup._finish(web, Secret("token"), STARTED), web, left  # type: ignore[arg-type]
 
 
-def test_slips_cost_little(monkeypatch, capsys):
+def test_slips_cost_little(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Who mistypes the password twice and then the code is asked again each time, and for the code alone at last."""
     good = "long enough"
     user, web, left = finish(monkeypatch, True, "short", good, "other one", good, good, "000 000", "123 456")
@@ -52,7 +52,7 @@ def test_slips_cost_little(monkeypatch, capsys):
     assert capsys.readouterr().err.count("Once more:") == 3
 
 
-def test_scripts_are_not_asked_again(monkeypatch):
+def test_scripts_are_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where answers are piped in, a wrong one ends the program: the next line answers another question."""
     with pytest.raises(BadParameter, match="code is wrong"):
         finish(monkeypatch, False, "long enough", "long enough", "1", "123456")

@@ -1,21 +1,25 @@
 """The ssh-agent after `tsh login` and `tsh logout`."""
 
+from __future__ import annotations
+
 import os
 import select
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from teleconch.client.agent import add_key, agent_path, remove_key
 from teleconch.errors import ConnectionProblem
 from tests.client.test_client_identity import make_identity
-from tests.worlds.client import PASSWORD
+from tests.worlds.client import PASSWORD, World
 
 
 @pytest.fixture
-def agent(tmp_path):
+def agent(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     for _ in range(500):
@@ -38,7 +42,7 @@ def listed(path: str) -> str:
     ).stdout
 
 
-def test_agent_gets_the_certificate_and_loses_it_again(agent):
+def test_agent_gets_the_certificate_and_loses_it_again(agent: str) -> None:
     """`ssh-add -L` shows the certificate after the login, and nothing after the logout."""
     identity = make_identity()
     assert add_key(agent, identity.ssh_private_key, identity.ssh_cert, "teleport:joe", 60)
@@ -50,7 +54,7 @@ def test_agent_gets_the_certificate_and_loses_it_again(agent):
     assert not remove_key(agent, identity.ssh_cert)
 
 
-def test_no_agent(tmp_path, monkeypatch):
+def test_no_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stale SSH_AUTH_SOCK is a sentence, not a traceback."""
     monkeypatch.setenv("SSH_AUTH_SOCK", "")
     assert agent_path() is None
@@ -59,11 +63,11 @@ def test_no_agent(tmp_path, monkeypatch):
         remove_key(str(tmp_path / "none"), identity.ssh_cert)
 
 
-def test_lifetime_in_the_agent(world, tmp_path):
+def test_lifetime_in_the_agent(world: World, tmp_path: Path) -> None:
     """The agent is told the seconds until the certificate expires; --no-agent tells it nothing; logout removes it."""
     path, heard = str(tmp_path / "agent"), []
 
-    def serve(server):
+    def serve(server: socket.socket) -> None:
         while True:
             try:
                 peer, _ = server.accept()

@@ -1,5 +1,7 @@
 """`tsh ssh` with forwarding, by real programs on both sides."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
@@ -9,22 +11,30 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from socket import AddressFamily
+from typing import Any
 
 import pytest
 
 from tests.client.test_client_ssh import terminal_run
-from tests.worlds.client import BIN, free_ports
+from tests.worlds.checks import found
+from tests.worlds.client import World
+from tests.worlds.cluster import BIN, free_ports
 
 
 @contextlib.contextmanager
-def echo_server(family=socket.AF_INET, address=("127.0.0.1", 0)):
+def echo_server(
+    family: AddressFamily = socket.AF_INET, address: str | tuple[str, int] = ("127.0.0.1", 0)
+) -> Iterator[Any]:
     """Says back in capitals all that it hears until EOF; its address."""
     with socket.socket(family) as server:
         server.bind(address)
         server.listen()
 
-        def serve():
+        def serve() -> None:
             while True:
                 try:
                     peer, _ = server.accept()
@@ -41,7 +51,7 @@ def echo_server(family=socket.AF_INET, address=("127.0.0.1", 0)):
         thread.join(5)
 
 
-def ask(address, data, family=socket.AF_INET):
+def ask(address: str | tuple[str, int], data: bytes, family: AddressFamily = socket.AF_INET) -> bytes:
     """What the echo server behind ``address`` says; retries while nobody listens."""
     until = time.monotonic() + 20
     while True:
@@ -59,7 +69,7 @@ def ask(address, data, family=socket.AF_INET):
 
 
 @contextlib.contextmanager
-def running(world, *arguments):
+def running(world: World, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """`tsh ssh` in the background; ended by SIGTERM."""
     process = subprocess.Popen(
         [BIN / "tsh", "ssh", *arguments], env=world.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -76,7 +86,7 @@ def running(world, *arguments):
         process.stderr.close()
 
 
-def test_local_forward(world):
+def test_local_forward(world: World) -> None:
     """-L leads to a server beside the node, megabytes and end of data too; -N runs nothing."""
     (port,) = free_ports(1)
     data = b"x" * 3_000_000
@@ -85,7 +95,7 @@ def test_local_forward(world):
         assert ask(("127.0.0.1", port), data) == data.upper()
 
 
-def test_local_forward_of_unix_sockets(world, tmp_path):
+def test_local_forward_of_unix_sockets(world: World, tmp_path: Path) -> None:
     """-L takes Unix sockets on either side."""
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
     with (
@@ -96,7 +106,7 @@ def test_local_forward_of_unix_sockets(world, tmp_path):
     assert not os.path.exists(here)
 
 
-def test_dynamic_forward(world):
+def test_dynamic_forward(world: World) -> None:
     """-D is a SOCKS proxy as curl knows it."""
     (port,) = free_ports(1)
     with echo_server() as (_, there), running(world, "-N", "-D", str(port), f"{world.login}@alpha"):
@@ -108,15 +118,15 @@ def test_dynamic_forward(world):
             ask(("127.0.0.1", port), b"GET / HTTP/1.0\r\n\r\n")
 
 
-def test_remote_forward(world):
+def test_remote_forward(world: World) -> None:
     """-R leads from the node to this machine; for port 0 the node chooses and tsh says which."""
     with echo_server() as (_, here), running(world, "-N", "-R", f"0:127.0.0.1:{here}", f"{world.login}@alpha") as tsh:
         line = tsh.stderr.readline()
-        port = int(re.search(rb"Allocated port:? (\d+)", line)[1])
+        port = int(found(rb"Allocated port:? (\d+)", line)[1])
         assert ask(("127.0.0.1", port), b"hello") == b"HELLO"
 
 
-def test_remote_dynamic_forward(world):
+def test_remote_dynamic_forward(world: World) -> None:
     """-R with nothing but a port is a SOCKS proxy on the node."""
     (port,) = free_ports(1)
     with echo_server() as (_, here), running(world, "-N", "-R", str(port), f"{world.login}@alpha"):
@@ -124,7 +134,7 @@ def test_remote_dynamic_forward(world):
         assert ask(("127.0.0.1", port), spoken + b"hello").endswith(b"HELLO")
 
 
-def test_local_command_with_a_forward(world):
+def test_local_command_with_a_forward(world: World) -> None:
     """--local runs a command here while the forward stands, and gives its exit status."""
     (port,) = free_ports(1)
     with echo_server() as (_, there):
@@ -136,7 +146,7 @@ def test_local_command_with_a_forward(world):
     assert (done.returncode, done.stdout, done.stderr) == (6, b"b'HI'\n", b"")
 
 
-def test_agent_forward(world, tmp_path):
+def test_agent_forward(world: World, tmp_path: Path) -> None:
     """-A lends the agent to the node; without it the node has none."""
     path = str(tmp_path / "agent")
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
@@ -159,7 +169,7 @@ def test_agent_forward(world, tmp_path):
         agent.wait()
 
 
-def test_session_beside_a_forward(world):
+def test_session_beside_a_forward(world: World) -> None:
     """A command with a forward has input, output, errors and exit status as one without, whatever the streams are."""
     (port,) = free_ports(1)
     flags = ("ssh", "-L", f"{port}:127.0.0.1:1", f"{world.login}@alpha")
@@ -179,13 +189,15 @@ def test_session_beside_a_forward(world):
     assert (done.stdout, done.returncode) == (b"y\n", 141), done
 
 
-def test_terminal_beside_a_forward(world):
+def test_terminal_beside_a_forward(world: World) -> None:
     """A shell with a forward is a shell; ~# lists what goes through it, ~? helps, ~. leaves."""
     (port,) = free_ports(1)
 
     with echo_server() as (_, there):
 
-        def talk(write, expect, terminal, process):
+        def talk(
+            write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+        ) -> None:
             expect(rb"[#$] ")
             write(b"stty size; echo $((6*7))done\r")
             expect(rb"30 90\r+\n42done")
@@ -203,7 +215,7 @@ def test_terminal_beside_a_forward(world):
 
 
 @pytest.mark.parametrize("flags", [("-N",), ()])
-def test_port_that_is_taken(world, flags):
+def test_port_that_is_taken(world: World, flags: tuple[str]) -> None:
     """A port that is taken here is a warning, with ExitOnForwardFailure an error."""
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
@@ -219,7 +231,7 @@ def test_port_that_is_taken(world, flags):
             assert done.stderr.startswith(b"WARNING: Nobody can listen")
 
 
-def test_slow_reader_beside_a_forward(world):
+def test_slow_reader_beside_a_forward(world: World) -> None:
     """A reader that rests makes the node rest."""
     (port,) = free_ports(1)
     process = subprocess.Popen(
@@ -227,10 +239,11 @@ def test_slow_reader_beside_a_forward(world):
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=world.env,
     )  # fmt: skip
     try:
+        assert process.stdout is not None
         select.select([process.stdout], [], [], 20)
         time.sleep(1)
         with open(f"/proc/{process.pid}/status") as status:
-            assert int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) < 120_000
+            assert int(found(r"VmRSS:\s+(\d+)", status.read())[1]) < 120_000
         assert len(process.stdout.read()) == 100_000_000
         assert process.wait(20) == 0
     finally:

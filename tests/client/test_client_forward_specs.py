@@ -24,12 +24,12 @@ from teleconch.errors import BadParameter
         ("-R", "*:80", Place("", 80), None),
     ],
 )
-def test_forwards(flag, text, listen, target):
+def test_forwards(flag: str, text: str, listen: Place, target: Place | None) -> None:
     """A forward is read as OpenSSH reads it."""
     assert parse_forward(flag, text) == Forward(listen, target)
 
 
-def test_dynamic():
+def test_dynamic() -> None:
     """-D takes a port, with an address before it if need be."""
     assert parse_dynamic("-D", "1080") == Forward(Place(None, 1080), None)
     assert parse_dynamic("-D", "[::]:1080") == Forward(Place("::", 1080), None)
@@ -38,7 +38,7 @@ def test_dynamic():
 @pytest.mark.parametrize(
     "text", ["", "80", "0:h:1", "80:h", "80:h:0", "80:h:99999", "x:h:1", "80::1", "[::1:80:h:1", "a:b:c:d:e", "/x"]
 )
-def test_wrong_forwards(text):
+def test_wrong_forwards(text: str) -> None:
     """What is no forward is said before anything is dialled."""
     with pytest.raises(BadParameter):
         parse_forward("-L", text)
@@ -55,7 +55,7 @@ SOCKS = [
 
 @pytest.mark.parametrize(("spoken", "place"), SOCKS)
 @pytest.mark.parametrize("piece", [1, 3, 1000])
-def test_socks(spoken, place, piece):
+def test_socks(spoken: bytes, place: Place, piece: int) -> None:
     """SOCKS clients of each version are understood, however their bytes are cut."""
     socks, found = Socks(), None
     spoken += b"rest"
@@ -68,7 +68,7 @@ def test_socks(spoken, place, piece):
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=4))
-def test_noise_is_no_socks(pieces):
+def test_noise_is_no_socks(pieces: list[bytes]) -> None:
     """Noise ends as a refusal, and never takes more memory than a request."""
     socks = Socks()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_names_are_names(name: str) -> None:
     with pytest.raises(ConnectionProblem, match="not a name"):
         Answers(cluster_name=name).ping()
     signer = {"domain_name": "main", "checking_keys": [], "tls_certs": []}
-    good = {"username": "joe", "cluster": "main", "cert": "", "tls_cert": "", "host_signers": [signer]}
+    good: dict[str, Any] = {"username": "joe", "cluster": "main", "cert": "", "tls_cert": "", "host_signers": [signer]}
     good |= {"logins": [], "roles": [], "extensions": [], "valid_before": 1.0}
     request = LoginRequest("joe", Secret("x"), "", "", "", None)
     assert Answers(**good).login(request).cluster == "main"

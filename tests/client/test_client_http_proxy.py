@@ -27,7 +27,8 @@ class ConnectProxy(threading.Thread):
         super().__init__(daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.answer, self.asked = answer, []
+        self.answer = answer
+        self.asked: list[str] = []
 
     def run(self) -> None:
         with contextlib.suppress(OSError):
@@ -106,7 +107,9 @@ def elsewhere() -> Iterator[tuple[str, int]]:
         ({"all_proxy": "socks5://127.0.0.1:1080"}, SSH, None),
     ],
 )
-def test_which_proxy(environment, variables, expected):
+def test_which_proxy(
+    environment: dict[str, str], variables: tuple[str, ...], expected: tuple[str, str, int] | None
+) -> None:
     """The variables mean what they mean to curl and to Go; the SSH port has one of its own."""
     found = http_proxy(variables, "tele.example.com", 3080, environment)
     assert (found and (found.variable, found.host, found.port)) == expected
@@ -135,20 +138,20 @@ def test_which_proxy(environment, variables, expected):
         ("", "::1", True),
     ],
 )
-def test_no_proxy(exceptions, host, direct):
+def test_no_proxy(exceptions: str, host: str, direct: bool) -> None:
     """NO_PROXY lists names, addresses and networks; this machine is never asked for through a proxy."""
     found = http_proxy(HTTPS, host, 3080, {"HTTPS_PROXY": URL, "no_proxy": exceptions})
     assert (found is None) == direct
 
 
 @given(st.text(), st.text(), st.text())
-def test_whatever_stands_there(url, exceptions, host):
+def test_whatever_stands_there(url: str, exceptions: str, host: str) -> None:
     """Any text gives a proxy, none, or a sentence."""
     with contextlib.suppress(BadParameter):
         http_proxy(HTTPS, host, 3080, {"HTTPS_PROXY": url, "NO_PROXY": exceptions})
 
 
-def test_a_kind_that_is_not_known():
+def test_a_kind_that_is_not_known() -> None:
     """A proxy that tsh cannot use is an error, and its password is not shown."""
     with pytest.raises(BadParameter, match="HTTPS_PROXY") as caught:
         http_proxy(HTTPS, "tele.example.com", 3080, {"HTTPS_PROXY": "socks5://joe:secret@proxy:1080"})
@@ -157,13 +160,13 @@ def test_a_kind_that_is_not_known():
     assert "secret" not in f"{found} {found!r}"
 
 
-def through(monkeypatch, port: int, host: str, target: int, auth: str = "") -> socket.socket:
+def through(monkeypatch: pytest.MonkeyPatch, port: int, host: str, target: int, auth: str = "") -> socket.socket:
     """A connection to a name that only the proxy on ``port`` is asked for."""
     monkeypatch.setenv("ALL_PROXY", f"http://{auth}127.0.0.1:{port}")
     return connect_tcp(host, target)
 
 
-def test_connect(monkeypatch, elsewhere):
+def test_connect(monkeypatch: pytest.MonkeyPatch, elsewhere: tuple[str, int]) -> None:
     """The connection leads to the server, whose first bytes are not lost; name and password go to the proxy."""
     monkeypatch.setattr("teleconch.client.http_proxy._is_direct", lambda *_: False)  # the only address there is here
     with proxy() as running:
@@ -186,14 +189,14 @@ def test_connect(monkeypatch, elsewhere):
         (b"HTTP/1.1 200 \xff\r\n", "closed the connection"),
     ],
 )
-def test_refusals(monkeypatch, answer, sentence):
+def test_refusals(monkeypatch: pytest.MonkeyPatch, answer: bytes, sentence: str) -> None:
     """What the HTTP proxy says instead of leading on is told, with the variable to look at."""
     with proxy(answer) as running, pytest.raises(ConnectionProblem, match=sentence) as caught:
         through(monkeypatch, running.port, "tele.example", 3023)
     assert "ALL_PROXY" in str(caught.value)
 
 
-def test_no_answer(monkeypatch):
+def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that drips its answer does not hold tsh for longer than any server."""
     ours, theirs = socket.socketpair()
     from teleconch.client.http_proxy import ask_through
@@ -204,7 +207,7 @@ def test_no_answer(monkeypatch):
             ask_through(ours, HTTPProxy("ALL_PROXY", "p", 1), "h", 1, time.monotonic())
 
 
-def test_nothing_listens(monkeypatch):
+def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the HTTP proxy itself cannot be reached, it is the one that is named."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

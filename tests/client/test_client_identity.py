@@ -1,8 +1,11 @@
 """Identity files: what `tctl auth sign` writes, `tsh -i` and OpenSSH read."""
 
+from __future__ import annotations
+
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +58,7 @@ def make_identity(user: str = "joe") -> Identity:
     return Identity(ssh_key, cert, tls_key, tls, (trusted(HOST_CA),))
 
 
-def test_identity_file_comes_back_as_it_was(tmp_path):
+def test_identity_file_comes_back_as_it_was(tmp_path: Path) -> None:
     """`tsh -i FILE` logs in as the user for whom `tctl auth sign` wrote FILE."""
     identity = make_identity()
     write_identity(tmp_path / "joe.pem", identity)
@@ -67,14 +70,14 @@ def test_identity_file_comes_back_as_it_was(tmp_path):
     assert again.authorities == (trusted(HOST_CA),)
 
 
-def test_identity_file_is_private(tmp_path):
+def test_identity_file_is_private(tmp_path: Path) -> None:
     """No other user of the machine can read the key."""
     write_identity(tmp_path / "joe.pem", make_identity())
     assert stat.S_IMODE((tmp_path / "joe.pem").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["joe.pem"]
 
 
-def test_openssh_reads_the_key_in_an_identity_file(tmp_path):
+def test_openssh_reads_the_key_in_an_identity_file(tmp_path: Path) -> None:
     """ssh-keygen finds the private key in FILE and the certificate in F-cert.pub."""
     identity = make_identity()
     write_identity(tmp_path / "joe.pem", identity)
@@ -87,7 +90,7 @@ def test_openssh_reads_the_key_in_an_identity_file(tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["OPENSSH PRIVATE KEY", "PRIVATE KEY", "CERTIFICATE", "@cert-authority", "-cert-v01"])
-def test_incomplete_identity_says_what_is_missing(lost):
+def test_incomplete_identity_says_what_is_missing(lost: str) -> None:
     """A file cut by copy and paste is told from a good one, with the command that makes a new one."""
     text = format_identity(make_identity()).replace(lost, "X")
     with pytest.raises(BadParameter, match=r"lacks an? .*tctl auth sign"):
@@ -96,20 +99,20 @@ def test_incomplete_identity_says_what_is_missing(lost):
 
 @settings(max_examples=200)
 @given(st.text(max_size=400))
-def test_any_text_is_refused_in_one_sentence(text):
+def test_any_text_is_refused_in_one_sentence(text: str) -> None:
     """`tsh -i /etc/passwd` gives a sentence, not a traceback."""
     with pytest.raises(BadParameter):
         parse_identity(text)
 
 
-def test_binary_file_is_refused(tmp_path):
+def test_binary_file_is_refused(tmp_path: Path) -> None:
     """`tsh -i photo.jpg` gives a sentence."""
     (tmp_path / "photo").write_bytes(bytes(range(256)))
     with pytest.raises(BadParameter, match="not an identity file"):
         read_identity(tmp_path / "photo")
 
 
-def test_windows_line_ends_do_not_matter():
+def test_windows_line_ends_do_not_matter() -> None:
     """An identity that passed through a chat or Windows still works."""
     text = format_identity(make_identity())
     assert parse_identity(text.replace("\n", "\r\n")) == parse_identity(text)
@@ -119,13 +122,13 @@ NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 
 
 @given(NAMES, st.lists(NAMES, max_size=3))
-def test_authority_lines_come_back(cluster, proxies):
+def test_authority_lines_come_back(cluster: str, proxies: list[str]) -> None:
     """The authority stored at login is the one that is checked at the next `tsh ssh`."""
     authority = trusted(HOST_CA).__class__("host", cluster, trusted(HOST_CA).ssh_public_keys, ())
     assert parse_authorities("\n".join(authority_lines(authority, proxies))) == (authority,)
 
 
-def test_lines_of_other_kinds_do_not_count():
+def test_lines_of_other_kinds_do_not_count() -> None:
     """A plain known host, a revoked key or a user authority never becomes a host authority."""
     key = trusted(HOST_CA).ssh_public_keys[0]
     text = f"host {key}\n@revoked *.a {key}\n@cert-authority *.a {key} clustername=a&type=user\n\n# x\n"

@@ -1,11 +1,15 @@
 """The SSH connection of `tsh ssh`: against OpenSSH's server, and against servers that lie."""
 
+from __future__ import annotations
+
 import os
 import select
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,42 +30,45 @@ BLOB = public_blob(PUBLIC)
 class Recorder(ChannelUser):
     """Runs a command as soon as the channel is open, and keeps what comes."""
 
-    def __init__(self, command=b"true"):
+    def __init__(self, command: bytes = b"true") -> None:
         self.command = command
-        self.out, self.err, self.status, self.over = bytearray(), bytearray(), None, False
-        self.link = None
+        self.out, self.err, self.over = bytearray(), bytearray(), False
+        self.status: Any = None
+        self.link: Any = None
         self.running = False
 
-    def answered(self, success):
+    def answered(self, success: bool) -> None:
         self.running = success
 
-    def opened(self, link):
+    def opened(self, link: Link) -> None:
         self.link.send_request(b"exec", string(self.command), True)
 
-    def data(self, data):
+    def data(self, data: bytes) -> None:
         self.out += data
         self.link.credit(len(data))
 
-    def error_data(self, data):
+    def error_data(self, data: bytes) -> None:
         self.err += data
         self.link.credit(len(data))
 
-    def request(self, name, data):
+    def request(self, name: bytes, data: bytes) -> None:
         if name == b"exit-status":
             self.status = int.from_bytes(data, "big")
 
-    def closed(self):
+    def closed(self) -> None:
         self.over = True
 
 
-def new_link(recorder=None, verify=lambda blob: None, user="root"):
+def new_link(
+    recorder: Recorder | None = None, verify: Callable[..., Any] = lambda blob: None, user: str = "root"
+) -> Link:
     recorder = recorder or Recorder()
-    recorder.link = Link(user, KEY, BLOB, verify, recorder, b"session")
-    return recorder.link
+    link = recorder.link = Link(user, KEY, BLOB, verify, recorder, b"session")
+    return link
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of OpenSSH's server, which changes keys every megabyte."""
     folder = tmp_path_factory.mktemp("sshd")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host"], check=True)
@@ -87,7 +94,7 @@ def sshd(tmp_path_factory):
     process.wait()
 
 
-def converse(port, recorder, link, feed=b""):
+def converse(port: int, recorder: Recorder, link: Link, feed: bytes = b"") -> None:
     """Run a link over a socket until its channel is over; ``feed`` is written to the channel once the command runs."""
     wants_eof = bool(feed)
     until = time.monotonic() + 30
@@ -109,7 +116,7 @@ def converse(port, recorder, link, feed=b""):
 
 
 @pytest.mark.root
-def test_command_on_openssh(sshd):
+def test_command_on_openssh(sshd: int) -> None:
     """A command runs on OpenSSH's server, and its status comes back."""
     recorder = Recorder(b"echo out; echo err >&2; exit 7")
     converse(sshd, recorder, new_link(recorder))
@@ -117,7 +124,7 @@ def test_command_on_openssh(sshd):
 
 
 @pytest.mark.root
-def test_server_changes_keys(sshd):
+def test_server_changes_keys(sshd: int) -> None:
     """A long download survives the server's key changes."""
     recorder = Recorder(b"head -c 8000000 /dev/zero")
     link = new_link(recorder)
@@ -127,11 +134,11 @@ def test_server_changes_keys(sshd):
 
 
 @pytest.mark.root
-def test_both_change_keys(sshd):
+def test_both_change_keys(sshd: int) -> None:
     """A long upload survives key changes of both sides."""
     recorder = Recorder(b"sha256sum")
     link = new_link(recorder)
-    link.rekey_bytes = 700_000
+    link.transport.rekey_bytes = 700_000
     data = os.urandom(6_000_000)
     converse(sshd, recorder, link, data)
     assert recorder.status == 0, link.problem
@@ -142,11 +149,11 @@ def test_both_change_keys(sshd):
 
 @pytest.mark.root
 @pytest.mark.parametrize("told", ["data", "request"])
-def test_our_own_faults_are_not_the_servers(sshd, told):
+def test_our_own_faults_are_not_the_servers(sshd: int, told: str) -> None:
     """What fails at our end, such as output that nobody reads, is raised and not taken for a fault of the server."""
     recorder = Recorder(b"echo out")
 
-    def fail(*_):
+    def fail(*_: object) -> None:
         raise BrokenPipeError
 
     setattr(recorder, told, fail)
@@ -155,7 +162,7 @@ def test_our_own_faults_are_not_the_servers(sshd, told):
 
 
 @pytest.mark.root
-def test_unknown_key_is_refused(sshd):
+def test_unknown_key_is_refused(sshd: int) -> None:
     """Who is not let in is told so."""
     recorder = Recorder()
     recorder.link = Link(
@@ -166,11 +173,11 @@ def test_unknown_key_is_refused(sshd):
 
 
 @pytest.mark.root
-def test_host_key_is_asked_about_before_anything_secret(sshd):
+def test_host_key_is_asked_about_before_anything_secret(sshd: int) -> None:
     """A host that is not believed learns no user name."""
     asked = []
 
-    def refuse(blob):
+    def refuse(blob: bytes) -> None:
         asked.append(blob)
         raise TrustError("not this one.")
 
@@ -184,13 +191,13 @@ def test_host_key_is_asked_about_before_anything_secret(sshd):
 SERVER_VERSION = b"SSH-2.0-Liar\r\n"
 
 
-def plain(payload, sequence=0):
-    out = []
+def plain(payload: bytes, sequence: int = 0) -> bytes:
+    out: list[Any] = []
     packet.PlainSealer().seal(sequence, out, payload, b"")
     return b"".join(out)
 
 
-def server_kexinit(strict=True):
+def server_kexinit(strict: bool = True) -> bytes:
     offered = algorithms.choose()
     payload = kex.make_kexinit(offered, client=False, first=True, host_keys=(b"ssh-ed25519",))
     return payload if strict else payload.replace(algorithms.STRICT_SERVER, b"kex-strixt-s-v00@openssh.com")
@@ -216,7 +223,7 @@ def server_kexinit(strict=True):
         SERVER_VERSION + plain(server_kexinit()[:60]),
     ],
 )
-def test_server_that_lies(sent):
+def test_server_that_lies(sent: bytes) -> None:
     """A wrong first word or a message at the wrong moment ends the connection with a sentence (CVE-2023-48795)."""
     recorder = Recorder()
     link = new_link(recorder)
@@ -226,7 +233,7 @@ def test_server_that_lies(sent):
     assert recorder.over
 
 
-def test_old_server_may_ignore():
+def test_old_server_may_ignore() -> None:
     """Without strict key exchange, IGNORE and DEBUG may come at any time (RFC 4253 section 11)."""
     link = new_link()
     link.feed(SERVER_VERSION + plain(bytes((messages.IGNORE,)) + string(b"")) + plain(server_kexinit(strict=False)))
@@ -235,7 +242,7 @@ def test_old_server_may_ignore():
 
 @settings(max_examples=300)
 @given(st.binary(max_size=600), st.integers(1, 50))
-def test_noise(noise, step):
+def test_noise(noise: bytes, step: int) -> None:
     """Whatever a server sends, in whatever pieces, ends in a sentence at worst."""
     link = new_link()
     data = SERVER_VERSION + plain(server_kexinit()) + noise
@@ -246,7 +253,7 @@ def test_noise(noise, step):
     assert link.problem is not None
 
 
-def test_disconnect_is_told():
+def test_disconnect_is_told() -> None:
     """The reason that a server gives reaches the user."""
     link = new_link()
     link.feed(SERVER_VERSION + plain(bytes((messages.DISCONNECT,)) + uint32(12) + string(b"too many") + string(b"")))
@@ -254,16 +261,18 @@ def test_disconnect_is_told():
 
 
 @pytest.mark.parametrize("honest", [True, False])
-def test_host_must_prove_its_key(honest):
+def test_host_must_prove_its_key(honest: bool) -> None:
     """Who shows a host key without its private half (CVE-2024-45337) learns no user name; who has the key does."""
-    asked = []
+    asked: list[Any] = []
     link = new_link(verify=asked.append)
     offer = server_kexinit()
     link.feed(SERVER_VERSION + plain(offer))
     version, _, sent = link.take().partition(b"\r\n")
     view, at, payloads = memoryview(sent), 0, []
     while at < len(sent):
-        found, at = packet.PlainOpener().open(0, view, at, len(sent), 100_000)
+        opened = packet.PlainOpener().open(0, view, at, len(sent), 100_000)
+        assert opened is not None
+        found, at = opened
         payloads.append(found[1 : len(found) - found[0]])
     init = payloads[1][5:]
     name = kex.parse_kexinit(payloads[0]).kex[0]
@@ -282,12 +291,12 @@ def test_host_must_prove_its_key(honest):
 
 @pytest.mark.root
 @pytest.mark.parametrize(("passed", "exchanges"), [(limits.REKEY_SECONDS - 1, 1), (limits.REKEY_SECONDS + 1, 2)])
-def test_keys_are_changed_each_hour(sshd, passed, exchanges):
+def test_keys_are_changed_each_hour(sshd: int, passed: float, exchanges: int) -> None:
     """A session that says little gets new keys, too."""
     now = [5.0]
 
     class Patient(Recorder):
-        def answered(self, success):
+        def answered(self, success: bool) -> None:
             super().answered(success)
             now[0] += passed
             self.link.tick(9)
@@ -300,12 +309,12 @@ def test_keys_are_changed_each_hour(sshd, passed, exchanges):
 
 @pytest.mark.root
 @pytest.mark.parametrize(("passed", "patient"), [(limits.KEX_SECONDS - 1, True), (limits.KEX_SECONDS + 1, False)])
-def test_key_exchange_that_does_not_end(sshd, passed, patient):
+def test_key_exchange_that_does_not_end(sshd: int, passed: float, patient: bool) -> None:
     """A server that does not answer a key exchange is left after two minutes; nothing could be sent any more."""
     now = [5.0]
 
     class Slow(Recorder):
-        def answered(self, success):
+        def answered(self, success: bool) -> None:
             super().answered(success)
             self.link.rekey()
             now[0] += passed

@@ -1,18 +1,23 @@
 """`tsh login`, `logout`, `status`, `ls`, `config`: against a real cluster, with real OpenSSH."""
 
+from __future__ import annotations
+
 import json
 import os
 import select
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from attrs import frozen
 
-from tests.worlds.client import BIN, PASSWORD
+from tests.worlds.client import BIN, PASSWORD, World
 
 
 @pytest.fixture
-def agent(tmp_path):
+def agent(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     for _ in range(500):
@@ -25,7 +30,7 @@ def agent(tmp_path):
     process.wait()
 
 
-def test_status_after_login(world):
+def test_status_after_login(world: World) -> None:
     """After a login tsh says where, as whom, with which logins and until when."""
     done = world.tsh("status")
     assert done.returncode == 0
@@ -37,7 +42,7 @@ def test_status_after_login(world):
     assert (state["user"], state["cluster"], state["active"]) == ("joe", "example.test", True)
 
 
-def test_login_that_holds_asks_nothing(world):
+def test_login_that_holds_asks_nothing(world: World) -> None:
     """A second `tsh login` only says that the first still holds; --force logs in anew."""
     done = world.tsh("login")
     assert done.returncode == 0
@@ -46,7 +51,7 @@ def test_login_that_holds_asks_nothing(world):
     assert world.tsh("login", "--force", stdin=f"{PASSWORD}\n".encode()).returncode == 0
 
 
-def test_wrong_password(world):
+def test_wrong_password(world: World) -> None:
     """A wrong password is answered with the server's sentence; the login that was there stays."""
     done = world.tsh("login", "--force", stdin=b"wrong\n")
     assert done.returncode == 1
@@ -55,7 +60,7 @@ def test_wrong_password(world):
     assert world.tsh("status").returncode == 0
 
 
-def test_trust_on_first_contact(world, tmp_path):
+def test_trust_on_first_contact(world: World, tmp_path: Path) -> None:
     """Nobody's password goes to a proxy that is not known: a pin that is wrong or missing ends it before."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
     proxy = f"--proxy=localhost:{world.web}"
@@ -71,7 +76,7 @@ def test_trust_on_first_contact(world, tmp_path):
     assert done.stderr.startswith(b"WARNING: With --insecure")
 
 
-def test_wrong_pin_for_a_known_proxy(world):
+def test_wrong_pin_for_a_known_proxy(world: World) -> None:
     """A pin that was typed counts also where an earlier login is remembered: no password goes out before it fits."""
     proxy = f"--proxy=localhost:{world.web}"
     done = world.tsh("login", proxy, f"--ca-pin=sha256:{'0' * 64}", stdin=f"{PASSWORD}\n".encode())
@@ -79,7 +84,7 @@ def test_wrong_pin_for_a_known_proxy(world):
     assert world.tsh("status").returncode == 0
 
 
-def test_host_name_is_checked(world, tmp_path):
+def test_host_name_is_checked(world: World, tmp_path: Path) -> None:
     """With the right pin, the certificate must still be for the name that was typed."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
     done = world.tsh("login", f"--proxy=127.0.0.2:{world.web}", f"--ca-pin={world.pin}", env=env)
@@ -87,7 +92,7 @@ def test_host_name_is_checked(world, tmp_path):
     assert b"The certificate of the proxy is not for 127.0.0.2" in done.stderr or b"takes no connection" in done.stderr
 
 
-def test_ttl(world, tmp_path):
+def test_ttl(world: World, tmp_path: Path) -> None:
     """--ttl shortens a login; a number alone is minutes, as in Teleport."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
     flags = ("--ttl=5", f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}")
@@ -96,7 +101,7 @@ def test_ttl(world, tmp_path):
     assert b"[valid for 4m5" in done.stdout or b"[valid for 5m0s]" in done.stdout
 
 
-def test_agent_holds_the_login(world, tmp_path, agent):
+def test_agent_holds_the_login(world: World, tmp_path: Path, agent: str) -> None:
     """With a running ssh-agent, plain ssh has the certificate after the login, and not after the logout."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path / "tsh"), "SSH_AUTH_SOCK": agent}
     flags = (f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}")
@@ -113,7 +118,7 @@ def test_agent_holds_the_login(world, tmp_path, agent):
     assert world.tsh("status", env=env).returncode == 1
 
 
-def test_identity_files(world, tmp_path):
+def test_identity_files(world: World, tmp_path: Path) -> None:
     """`tsh login --out` and `tctl auth sign` write what `tsh -i` logs in with; nothing else is needed."""
     env = {**world.env, "TELEPORT_HOME": str(tmp_path / "tsh")}
     proxy = f"--proxy=localhost:{world.web}"  # which says where its SSH is
@@ -130,7 +135,7 @@ def test_identity_files(world, tmp_path):
         assert b"alpha" in world.tsh("-i", str(tmp_path / name), proxy, "ls", env=env).stdout
 
 
-def test_openssh_identity(world, tmp_path):
+def test_openssh_identity(world: World, tmp_path: Path) -> None:
     """`tsh -i KEY` takes a key of `--format=openssh` with its certificate beside it, where the proxy is known."""
     key = tmp_path / "ok"
     world.tctl("auth", "sign", "--user=joe", "--format=openssh", f"--out={key}")
@@ -153,7 +158,7 @@ def test_openssh_identity(world, tmp_path):
     assert b"is not the certificate of the key" in done.stderr
 
 
-def test_ls(world):
+def test_ls(world: World) -> None:
     """Nodes are listed with address, labels and state, by label, and for programs."""
     lines = world.tsh("ls").stdout.decode().splitlines()
     assert lines[0].split() == ["Node", "Name", "Address", "Labels", "Status"]
@@ -166,24 +171,34 @@ def test_ls(world):
     assert node["spec"]["hostname"] == "alpha"
 
 
+@frozen
+class Programs:
+    """Runs programs with the configuration file ``config``."""
+
+    run: Callable[..., subprocess.CompletedProcess[bytes]]
+    config: Path
+
+    def __call__(self, *arguments: Path | str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return self.run(*arguments, stdin=stdin)
+
+
 @pytest.fixture
-def openssh(world, tmp_path):
+def openssh(world: World, tmp_path: Path) -> Programs:
     """A home with nothing but `tsh config` (twice) in its ssh config; runs programs there."""
     config = tmp_path / "config"
     for _ in range(2):
         config.write_bytes((config.read_bytes() if config.exists() else b"") + world.tsh("config").stdout)
 
-    def run(*arguments, stdin=b""):
+    def run(*arguments: Path | str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         program, *rest = arguments
         return subprocess.run(
             [program, "-F", config, *rest], input=stdin, capture_output=True, env=world.env, timeout=60, check=False
         )
 
-    run.config = config
-    return run
+    return Programs(run, config)
 
 
-def test_plain_ssh_scp_and_sftp(world, openssh, tmp_path):
+def test_plain_ssh_scp_and_sftp(world: World, openssh: Programs, tmp_path: Path) -> None:
     """After `tsh config >> ~/.ssh/config`, ssh, scp and sftp reach the node, host keys checked, without a question."""
     node = f"{world.login}@alpha.example.test"
     done = openssh("ssh", "-o", "BatchMode=yes", node, "echo out; exit 3")
@@ -197,7 +212,7 @@ def test_plain_ssh_scp_and_sftp(world, openssh, tmp_path):
     assert (tmp_path / "back").read_bytes() == (tmp_path / "from").read_bytes()
 
 
-def test_plain_ssh_with_options_for_every_host(world, openssh, tmp_path):
+def test_plain_ssh_with_options_for_every_host(world: World, openssh: Programs, tmp_path: Path) -> None:
     """Forwards, commands and algorithms that `Host *` names do not break the connection to the proxy."""
     taken = socket.create_server(("127.0.0.1", 0))
     hostile = (
@@ -218,7 +233,7 @@ def test_plain_ssh_with_options_for_every_host(world, openssh, tmp_path):
 
 
 @pytest.mark.program("git")
-def test_git(world, openssh, tmp_path):
+def test_git(world: World, openssh: Programs, tmp_path: Path) -> None:
     """git clones over the same configuration."""
     env = {
         **world.env, "GIT_SSH_COMMAND": f"ssh -F '{openssh.config}'", "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -231,13 +246,13 @@ def test_git(world, openssh, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_prompts_at_a_terminal(world, tmp_path):
+def test_prompts_at_a_terminal(world: World, tmp_path: Path) -> None:
     """At a terminal the password is asked for and not shown."""
     import pty
 
     env = {**world.env, "TELEPORT_HOME": str(tmp_path)}
     ours, theirs = pty.openpty()
-    command = [BIN / "tsh", "login", f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}"]
+    command = [str(BIN / "tsh"), "login", f"--proxy=localhost:{world.web}", "--user=joe", f"--ca-pin={world.pin}"]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
     seen = b""
     try:

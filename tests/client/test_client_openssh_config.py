@@ -28,7 +28,7 @@ def asked(config: str, host: str, tmp_path: Path) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in shown.splitlines() if " " in line)
 
 
-def test_nodes_go_through_the_proxy(tmp_path):
+def test_nodes_go_through_the_proxy(tmp_path: Path) -> None:
     """`ssh joe@db.example.com` takes the certificate, the stored authority and the proxy's SSH port."""
     options = asked(config_of(PROFILE, tmp_path / "tsh"), "joe@db.example.com", tmp_path)
     assert options["port"] == "3022"
@@ -41,7 +41,7 @@ def test_nodes_go_through_the_proxy(tmp_path):
     assert options["proxycommand"].endswith(" -s -l '%r' proxy.example.com 'proxy:%h:%p'")
 
 
-def test_other_hosts_and_the_proxy_are_left_alone(tmp_path):
+def test_other_hosts_and_the_proxy_are_left_alone(tmp_path: Path) -> None:
     """`ssh proxy.example.com` and `ssh elsewhere` are as before; the proxy is never reached through itself."""
     config = config_of(PROFILE, tmp_path / "tsh")
     for host in ("proxy.example.com", "elsewhere.org", "example.com"):
@@ -50,7 +50,7 @@ def test_other_hosts_and_the_proxy_are_left_alone(tmp_path):
         assert options["port"] == "22"
 
 
-def test_paths_with_spaces_and_percent(tmp_path):
+def test_paths_with_spaces_and_percent(tmp_path: Path) -> None:
     """A home with a space or a percent sign in it works."""
     home = tmp_path / "my 100% home"
     options = asked(config_of(PROFILE, home), "joe@db.example.com", tmp_path)
@@ -62,7 +62,7 @@ def test_paths_with_spaces_and_percent(tmp_path):
         assert Path(files[name].replace("%%", "%")).exists(), name
 
 
-def test_appended_again_after_another_login(tmp_path):
+def test_appended_again_after_another_login(tmp_path: Path) -> None:
     """The config stays right when it is appended twice, and after a login as someone else."""
     first = config_of(PROFILE, tmp_path / "tsh")
     other = Profile("proxy.example.com:3080", "proxy.example.com:4023", "ann", "example.com")
@@ -75,13 +75,13 @@ def test_appended_again_after_another_login(tmp_path):
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\nb", "a\\b", "a${HOME}"])
-def test_path_that_openssh_cannot_take(name, tmp_path):
+def test_path_that_openssh_cannot_take(name: str, tmp_path: Path) -> None:
     """A directory that would change the meaning of the config is refused in a sentence."""
     with pytest.raises(BadParameter, match="TELEPORT_HOME"):
         openssh_config(PROFILE, tmp_path / name / "joe", tmp_path / "known_hosts")
 
 
-def test_lines_that_follow_are_for_every_host(tmp_path):
+def test_lines_that_follow_are_for_every_host(tmp_path: Path) -> None:
     """The block may stand at the top: what follows it does not become part of it."""
     config = config_of(PROFILE, tmp_path / "tsh") + "Port 2222\nUser ann\n"
     assert asked(config, "elsewhere.org", tmp_path)["port"] == "2222"
@@ -101,7 +101,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_options_for_every_host_stay_out_of_the_inner_ssh(first, tmp_path):
+def test_options_for_every_host_stay_out_of_the_inner_ssh(first: bool, tmp_path: Path) -> None:
     """What `Host *` says of forwarding, commands and algorithms does not reach the connection to the proxy."""
     config = config_of(PROFILE, tmp_path / "tsh")
     hostile = HOSTILE.format(touched=tmp_path / "touched")
@@ -146,7 +146,7 @@ def test_options_for_every_host_stay_out_of_the_inner_ssh(first, tmp_path):
         ("-oProxyCommand=touch touched", "db.example.com"),
     ],
 )
-def test_names_are_not_commands(login, host, shell, tmp_path):
+def test_names_are_not_commands(login: str, host: str, shell: str, tmp_path: Path) -> None:
     """A host or login that a link or a submodule names is never run by the user's shell (CVE-2023-51385)."""
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
@@ -164,7 +164,7 @@ def test_names_are_not_commands(login, host, shell, tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_names_with_quotation_marks_are_left_out(tmp_path):
+def test_names_with_quotation_marks_are_left_out(tmp_path: Path) -> None:
     """What could end the quotes around a name gets no ProxyCommand that has it: clients before 9.6 take such names."""
     lines = config_of(PROFILE, tmp_path / "tsh").splitlines()
     refused = lines.index('Match originalhost *.example.com user "*\'*"')

@@ -1,9 +1,12 @@
 """~/.tsh: what is remembered between two calls of tsh."""
 
+from __future__ import annotations
+
 import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -32,7 +35,7 @@ PROFILE = Profile("proxy.example.com:3080", "proxy.example.com:3023", "joe", "ex
         ("127.0.0.1:4080", "127.0.0.1", 4080, None),
     ],
 )
-def test_proxy_forms(text, host, web, ssh):
+def test_proxy_forms(text: str, host: str, web: int | None, ssh: int | None) -> None:
     """Every form of --proxy in Teleport's documents means the same here."""
     assert parse_proxy(text) == ProxyAddress(host, web, ssh)
 
@@ -40,19 +43,19 @@ def test_proxy_forms(text, host, web, ssh):
 @pytest.mark.parametrize(
     "text", ["", " ", "a b", "-oProxyCommand=x", "a:b", "a:99999", "a:0", "a:1,2,3", "../x", "[x]", "a:1;2"]
 )
-def test_proxy_that_is_none(text):
+def test_proxy_that_is_none(text: str) -> None:
     """A wrong --proxy is told with the right form; it never becomes a path or an option."""
     with pytest.raises(BadParameter, match="--proxy"):
         parse_proxy(text)
 
 
 @given(st.sampled_from(["a", "a.b", "::1", "10.0.0.1"]), st.integers(1, 65535))
-def test_addresses_come_back(host, port):
+def test_addresses_come_back(host: str, port: int) -> None:
     """host:port is read as it was written, IPv6 too."""
     assert split_address(join_address(host, port), 1) == (host, port)
 
 
-def test_login_is_remembered(tmp_path):
+def test_login_is_remembered(tmp_path: Path) -> None:
     """After a login the next tsh needs no --proxy and no --user."""
     profiles = Profiles(tmp_path / "tsh")
     identity = make_identity()
@@ -67,7 +70,7 @@ def test_login_is_remembered(tmp_path):
     assert again.authorities == identity.authorities
 
 
-def test_keys_are_private(tmp_path):
+def test_keys_are_private(tmp_path: Path) -> None:
     """Nobody else on the machine can read the keys, whatever the umask."""
     old = os.umask(0)
     try:
@@ -81,7 +84,7 @@ def test_keys_are_private(tmp_path):
     assert {path.name for path in (tmp_path / "tsh").rglob(".*")} == {".identity", ".identity-cert.pub"}
 
 
-def test_two_proxies(tmp_path):
+def test_two_proxies(tmp_path: Path) -> None:
     """A second login does not overwrite the first, and --proxy goes back to it."""
     profiles = Profiles(tmp_path)
     other = Profile("proxy.example.com:4080", "proxy.example.com:3023", "ann", "other")
@@ -94,7 +97,7 @@ def test_two_proxies(tmp_path):
     assert profiles.all() == [PROFILE, other]
 
 
-def test_logout_removes_the_keys(tmp_path):
+def test_logout_removes_the_keys(tmp_path: Path) -> None:
     """After a logout no key is left, and the next call says how to log in again, with proxy and user."""
     profiles = Profiles(tmp_path)
     profiles.save(PROFILE, make_identity(), "ssh-ed25519 AAAA")
@@ -108,7 +111,7 @@ def test_logout_removes_the_keys(tmp_path):
         profiles.identity(PROFILE)
 
 
-def test_nobody_logged_in(tmp_path):
+def test_nobody_logged_in(tmp_path: Path) -> None:
     """The very first call says what to type."""
     with pytest.raises(NotFound, match="tsh login --proxy=HOST"):
         Profiles(tmp_path).find(None)
@@ -116,14 +119,14 @@ def test_nobody_logged_in(tmp_path):
         Profiles(tmp_path).find(parse_proxy("h:1"))
 
 
-def test_damaged_profile_is_named(tmp_path):
+def test_damaged_profile_is_named(tmp_path: Path) -> None:
     """A damaged file is named in a sentence."""
     (tmp_path / "x.yaml").write_text("[")
     with pytest.raises(BadParameter, match=r"x\.yaml is damaged"):
         Profiles(tmp_path).all()
 
 
-def test_user_names_are_no_paths(tmp_path):
+def test_user_names_are_no_paths(tmp_path: Path) -> None:
     """A user name can never leave the directory or hide the authorities."""
     for name in ("..", ".x", "known_hosts", "certs.pem", "a/b"):
         profile = Profile("h:3080", "h:3023", name, "c")
@@ -132,12 +135,12 @@ def test_user_names_are_no_paths(tmp_path):
 
 
 @given(st.dictionaries(st.sampled_from(["user", "cluster", "auth_type"]), st.text(max_size=30), min_size=1))
-def test_fields_by_hand_and_by_yaml(values):
+def test_fields_by_hand_and_by_yaml(values: dict[str, str]) -> None:
     """A profile that was edited, or written by Teleport itself, is read as the one that tsh writes."""
     assert read_fields(yaml.safe_dump(values)) == values
 
 
-def test_teleport_home(monkeypatch, tmp_path):
+def test_teleport_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """TELEPORT_HOME moves everything."""
     monkeypatch.setenv("TELEPORT_HOME", str(tmp_path))
     assert home() == tmp_path
@@ -145,7 +148,7 @@ def test_teleport_home(monkeypatch, tmp_path):
     assert home().name == ".tsh"
 
 
-def test_split_pem():
+def test_split_pem() -> None:
     """Two authorities of a rotation are two certificates."""
     one, two = make_identity().tls_cert, make_identity().tls_cert
     assert split_pem(one + two) == (one, two)
@@ -153,7 +156,7 @@ def test_split_pem():
 
 
 @pytest.mark.root
-def test_closed_directory(tmp_path):
+def test_closed_directory(tmp_path: Path) -> None:
     """Who may not read or write ~/.tsh reads that, before a password is asked for, and not that nobody is logged in."""
     tmp_path.chmod(0o700)  # root's: closed to nobody
     code = (
@@ -169,7 +172,7 @@ def test_closed_directory(tmp_path):
         assert "TELEPORT_HOME" in ran.stderr
 
 
-def test_a_file_in_the_way(tmp_path):
+def test_a_file_in_the_way(tmp_path: Path) -> None:
     """$TELEPORT_HOME that names a file is told before a password is asked for."""
     (tmp_path / "file").touch()
     with pytest.raises(BadParameter, match="Not a directory"):

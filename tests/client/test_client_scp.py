@@ -1,18 +1,22 @@
 """`tsh scp` to and from a real node."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from teleconch.cli.tsh_scp import split_path
 from tests.client.test_client_ssh import terminal_run
-from tests.worlds.client import BIN
+from tests.worlds.client import BIN, World
 
 ODD = [
     b"with space",
@@ -27,7 +31,7 @@ ODD = [
 ]
 
 
-def make_tree(folder):
+def make_tree(folder: Path) -> Path:
     """Deep, empty, odd names, a link, modes and times."""
     folder.mkdir()
     for number, name in enumerate(ODD):
@@ -43,9 +47,9 @@ def make_tree(folder):
     return folder
 
 
-def contents(folder, exact):
+def contents(folder: Path, exact: bool) -> dict[bytes, Any]:
     """What is in a tree; with ``exact`` modes and times too."""
-    found = {}
+    found: dict[bytes, Any] = {}
     for base, _, files in os.walk(os.fsencode(folder)):
         for path in (base, *(os.path.join(base, name) for name in files)):
             status = os.stat(path)
@@ -56,7 +60,7 @@ def contents(folder, exact):
 
 
 @pytest.mark.parametrize("flags", [("-r",), ("-r", "-p")])
-def test_trees_up_and_down(world, tmp_path, flags):
+def test_trees_up_and_down(world: World, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """A tree comes back as it went, odd names and all; with -p modes and times too."""
     source = make_tree(tmp_path / "source")
     node = f"{world.login}@alpha:{tmp_path}"
@@ -71,7 +75,7 @@ def test_trees_up_and_down(world, tmp_path, flags):
     assert contents(tmp_path / "old" / "up", "-p" in flags) == contents(tmp_path / "up", "-p" in flags)
 
 
-def test_between_nodes_and_wildcards(world, tmp_path):
+def test_between_nodes_and_wildcards(world: World, tmp_path: Path) -> None:
     """Files go from node to node through this machine; wildcards mean what they mean in a shell there."""
     for name in ("one.txt", "two.txt", ".three.txt", "four"):
         (tmp_path / name).write_text(name)
@@ -87,7 +91,7 @@ def test_between_nodes_and_wildcards(world, tmp_path):
     assert done.returncode == 1
 
 
-def test_home_and_kernel_files(world, tmp_path):
+def test_home_and_kernel_files(world: World, tmp_path: Path) -> None:
     """A path without a slash is in the login's home, and files of the kernel have contents though their size is 0."""
     done = world.tsh("scp", f"{world.login}@alpha:/proc/version", str(tmp_path / "version"))
     assert done.returncode == 0, done.stderr
@@ -102,7 +106,7 @@ def test_home_and_kernel_files(world, tmp_path):
     assert (tmp_path / "back").read_bytes() == (tmp_path / "version").read_bytes()
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(world, tmp_path):
+def test_what_fails_is_told_and_the_rest_goes_on(world: World, tmp_path: Path) -> None:
     """One file that fails costs a sentence and the exit status, not the others."""
     (tmp_path / "good").write_text("good")
     (tmp_path / "folder").mkdir()
@@ -139,27 +143,29 @@ def test_what_fails_is_told_and_the_rest_goes_on(world, tmp_path):
         (("/etc/passwd", "LOGIN@nosuch:b"), b"No node with the name or address nosuch"),
     ],
 )
-def test_refusals(world, arguments, sentence):
+def test_refusals(world: World, arguments: tuple[str, ...], sentence: bytes) -> None:
     """A mistake is a sentence."""
     done = world.tsh("scp", *(each.replace("LOGIN", world.login) for each in arguments))
     assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_progress_on_a_terminal(world, tmp_path):
+def test_progress_on_a_terminal(world: World, tmp_path: Path) -> None:
     """A terminal shows the file's name, the part that is done and the rate; -q shows nothing."""
     (tmp_path / "file \x1b[31m").write_bytes(bytes(3_000_000))
     flags = ("scp", str(tmp_path / "file \x1b[31m"), f"{world.login}@alpha:{tmp_path}/out")
     seen = []
 
-    def talk(write, expect, terminal, process):
+    def talk(
+        write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+    ) -> None:
         seen.append(expect(rb"(?s)file \?.*100%.*MB/s"))
 
     assert terminal_run(world, *flags, talk=talk) == 0
     assert (tmp_path / "out").read_bytes() == bytes(3_000_000)
 
 
-def test_links_that_lead_back(world, tmp_path):
+def test_links_that_lead_back(world: World, tmp_path: Path) -> None:
     """A link to a directory is followed, one that leads back up is told once: the copy is no endless nest."""
     (tmp_path / "tree" / "deep").mkdir(parents=True)
     (tmp_path / "other").mkdir()
@@ -179,7 +185,7 @@ def test_links_that_lead_back(world, tmp_path):
         assert (copy / "over" / "file").read_text() == "y"
 
 
-def test_flags_of_scp(world, tmp_path):
+def test_flags_of_scp(world: World, tmp_path: Path) -> None:
     """What scripts give OpenSSH's scp is understood."""
     (tmp_path / "f").write_text("x")
     flags = ("-B", "-C", "-3", "-O", "-T", "-o", "BatchMode=yes", "-o", "Port=3022")
@@ -189,7 +195,7 @@ def test_flags_of_scp(world, tmp_path):
     assert (done.returncode, b"-o Port=x: ports go from 1 to 65535" in done.stderr) == (2, True)
 
 
-def test_ctrl_c_and_no_set_user_id(world, tmp_path):
+def test_ctrl_c_and_no_set_user_id(world: World, tmp_path: Path) -> None:
     """Ctrl-C ends a copy at once with the signal's status; a copy never gets the set-user-ID bit."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(20_000_000_000)
@@ -225,13 +231,13 @@ def test_ctrl_c_and_no_set_user_id(world, tmp_path):
         (b":x", "", b":x"),
     ],
 )
-def test_paths(path, host, rest):
+def test_paths(path: bytes, host: str, rest: bytes) -> None:
     """A colon before any slash makes a path one on a node, as with scp."""
     assert split_path(path) == (host, rest)
 
 
 @pytest.mark.root
-def test_other_users_files(world, tmp_path):
+def test_other_users_files(world: World, tmp_path: Path) -> None:
     """The node's rights hold: what the login may not read or write stays so."""
     os.chmod(tmp_path, 0o755)
     (tmp_path / "secret").write_text("x")

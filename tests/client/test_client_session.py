@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -19,6 +18,7 @@ from teleconch.codec import boolean, string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.ssh import limits
 from tests.worlds.node import World, running_node
+from tests.worlds.reactor import reactor
 
 
 class Page:
@@ -304,6 +304,6 @@ async def test_slow_screen(node: World) -> None:
         await deferLater(reactor, 0.01, lambda: None)
         if page.unshown == before:
             page.catch_up()
-    assert (len(page.shown), page.errors, page.session.result()) == (8_000_000, b"err\n", 0)
+    assert (len(page.shown), bytes(page.errors), page.session.result()) == (8_000_000, b"err\n", 0)
     assert page.most <= UNSHOWN_MAX + limits.CHANNEL_WINDOW  # at the end the rest comes at once
     connection.transport.loseConnection()

@@ -1,11 +1,16 @@
 """One command on several nodes, in a cluster with two of them."""
 
+from __future__ import annotations
+
 import re
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.worlds.client import BIN
+from tests.worlds.checks import found
+from tests.worlds.client import BIN, World
 
 JOIN = """
 teleport:
@@ -25,13 +30,13 @@ ssh_service:
 
 
 @pytest.fixture
-def two(world, tmp_path):
+def two(world: World, tmp_path: Path) -> Iterator[World]:
     """The same cluster with a second node, beta, which has the same label."""
     import time
 
-    from tests.worlds.client import free_ports
+    from tests.worlds.cluster import free_ports
 
-    token = re.search(r"\b[0-9a-f]{32}\b", world.tctl("nodes", "add", "--roles=node"))[0]
+    token = found(r"\b[0-9a-f]{32}\b", world.tctl("nodes", "add", "--roles=node"))[0]
     (port,) = free_ports(1)
     config = tmp_path / "beta.yaml"
     config.write_text(JOIN.format(folder=tmp_path, auth=world.auth, token=token, pin=world.pin, port=port))
@@ -52,7 +57,7 @@ def two(world, tmp_path):
         process.wait(30)
 
 
-def test_several_nodes(two):
+def test_several_nodes(two: World) -> None:
     """A command for a label runs on all nodes that have it: whole lines behind their names, the worst exit status."""
     world = two
     done = world.tsh("ssh", f"{world.login}@pair=both", "echo one; printf two; echo err >&2")

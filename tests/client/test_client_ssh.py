@@ -1,5 +1,7 @@
 """`tsh ssh` to a real node through a real proxy."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import pty
@@ -10,14 +12,20 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import pytest
 
-from tests.worlds.client import BIN
+from tests.worlds.checks import found
+from tests.worlds.client import BIN, World
 
 
-def terminal_run(world, *arguments, talk, size=(24, 80), program="tsh"):
+def terminal_run(
+    world: World, *arguments: str, talk: Callable[..., Any], size: tuple[int, int] = (24, 80), program: str = "tsh"
+) -> int:
     """tsh at a terminal; ``talk(write, expect, terminal, process)`` is the person. Gives output and exit status."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, size)
@@ -28,7 +36,7 @@ def terminal_run(world, *arguments, talk, size=(24, 80), program="tsh"):
     seen = bytearray()
     try:
 
-        def expect(pattern, seconds=20):
+        def expect(pattern: bytes, seconds: int = 20) -> bytes:
             until = time.monotonic() + seconds
             while not re.search(pattern, bytes(seen)):
                 assert time.monotonic() < until, bytes(seen)
@@ -50,35 +58,35 @@ def terminal_run(world, *arguments, talk, size=(24, 80), program="tsh"):
         os.close(theirs)
 
 
-def test_output_error_and_status(world):
+def test_output_error_and_status(world: World) -> None:
     """A script sees the remote command's output, errors and exit status, each where it belongs."""
     done = world.tsh("ssh", f"{world.login}@alpha", "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
 
 
 @pytest.mark.parametrize("name", ["alpha", "ALPHA", "alpha.example.test", "[alpha]", "env=test", "env=test,pair=both"])
-def test_names_of_a_node(world, name):
+def test_names_of_a_node(world: World, name: str) -> None:
     """A node is reached by its name in any case, with the cluster behind it, and by a label of its own."""
     assert world.tsh("ssh", f"{world.login}@{name}", "echo", "here").stdout == b"here\n"
 
 
-def test_node_by_uuid(world):
+def test_node_by_uuid(world: World) -> None:
     """The UUID that `tsh ls -v` shows leads to the node."""
     uuid = world.tsh("ls", "-v").stdout.split(b"\n")[2].split()[1].decode()
     assert world.tsh("ssh", f"{world.login}@{uuid}", "true").returncode == 0
 
 
-def test_megabytes_in_and_out(world):
+def test_megabytes_in_and_out(world: World) -> None:
     """What is piped through comes out as it went in, in both directions at once."""
     data = os.urandom(20_000_000)
     done = world.tsh("ssh", f"{world.login}@alpha", "cat", stdin=data)
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
 
 
-def test_files_and_null_as_standard_streams(world, tmp_path):
+def test_files_and_null_as_standard_streams(world: World, tmp_path: Path) -> None:
     """Input from a file or /dev/null and output into a file work as with a pipe."""
     (tmp_path / "in").write_bytes(b"x" * 300_000)
-    command = [BIN / "tsh", "ssh", f"{world.login}@alpha", "cat"]
+    command = [str(BIN / "tsh"), "ssh", f"{world.login}@alpha", "cat"]
     with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
         assert subprocess.run(command, stdin=source, stdout=sink, env=world.env, timeout=60).returncode == 0
     assert (tmp_path / "out").read_bytes() == b"x" * 300_000
@@ -87,13 +95,13 @@ def test_files_and_null_as_standard_streams(world, tmp_path):
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams(world, closed):
+def test_closed_standard_streams(world: World, closed: str) -> None:
     """A daemon without standard streams can run tsh."""
     line = f'exec "{BIN}/tsh" ssh {world.login}@alpha "cat; echo x; echo y >&2; exit 3" {closed}'
     assert subprocess.run(line, shell=True, env=world.env, timeout=60, stdin=subprocess.DEVNULL).returncode == 3
 
 
-def test_reader_that_leaves(world):
+def test_reader_that_leaves(world: World) -> None:
     """`tsh ssh ... yes | head -1` ends, as it does with a local command."""
     line = f'"{BIN}/tsh" ssh {world.login}@alpha yes | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
@@ -103,10 +111,10 @@ def test_reader_that_leaves(world):
     assert done.returncode == 141
 
 
-def test_full_disk(world):
+def test_full_disk(world: World) -> None:
     """Output that cannot be written is an error, not silence."""
     with open("/dev/full", "wb") as full:
-        command = [BIN / "tsh", "ssh", f"{world.login}@alpha", "echo x"]
+        command = [str(BIN / "tsh"), "ssh", f"{world.login}@alpha", "echo x"]
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, env=world.env, timeout=30, stdin=subprocess.DEVNULL
         )
@@ -114,7 +122,7 @@ def test_full_disk(world):
     assert b"No space left" in done.stderr
 
 
-def test_slow_reader_costs_no_memory(world):
+def test_slow_reader_costs_no_memory(world: World) -> None:
     """A reader that rests makes the sender rest."""
     process = subprocess.Popen(
         [BIN / "tsh", "ssh", f"{world.login}@alpha", "head -c 200000000 /dev/zero"],
@@ -126,9 +134,11 @@ def test_slow_reader_costs_no_memory(world):
         for _ in range(5):
             time.sleep(0.2)
             status = Path(f"/proc/{process.pid}/status").read_text()
-            sizes.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]))
+            sizes.append(int(found(r"VmRSS:\s+(\d+)", status)[1]))
         assert max(sizes) < 80_000, sizes
-        count = 1 + sum(len(piece) for piece in iter(lambda: process.stdout.read(1 << 20), b""))
+        count = 1
+        while piece := process.stdout.read(1 << 20):
+            count += len(piece)
         assert count == 200_000_000
         assert process.wait(20) == 0
     finally:
@@ -137,7 +147,7 @@ def test_slow_reader_costs_no_memory(world):
         process.wait()
 
 
-def test_late_input(world):
+def test_late_input(world: World) -> None:
     """Input that comes later than the command's start reaches it, and its end too."""
     process = subprocess.Popen(
         [BIN / "tsh", "ssh", f"{world.login}@alpha", "read a; echo got $a; cat"],
@@ -150,16 +160,18 @@ def test_late_input(world):
     assert (out, process.returncode) == (b"two\n", 0)
 
 
-def test_script_on_standard_input(world):
+def test_script_on_standard_input(world: World) -> None:
     """`tsh ssh NODE < script` runs a shell without a terminal."""
     done = world.tsh("ssh", f"{world.login}@alpha", stdin=b"tty; exit 5\n")
     assert (done.returncode, done.stdout) == (5, b"not a tty\n")
 
 
-def test_shell_at_a_terminal(world):
+def test_shell_at_a_terminal(world: World) -> None:
     """A shell has a terminal of the local kind and size; a change of size arrives; keys pass as they are."""
 
-    def talk(write, expect, terminal, process):
+    def talk(
+        write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+    ) -> None:
         expect(rb"[#$] ")
         write(b"stty size; echo $TERM\r")
         expect(rb"33 101\r+\n.*xterm-256color")
@@ -177,11 +189,13 @@ def test_shell_at_a_terminal(world):
     assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk, size=(33, 101)) == 9
 
 
-def test_command_with_terminal(world):
+def test_command_with_terminal(world: World) -> None:
     """-t gives a command a terminal, -tt also one that a program starts; without them there is none."""
     seen = []
 
-    def talk(write, expect, terminal, process):
+    def talk(
+        write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+    ) -> None:
         seen.append(expect(rb"/dev/pts/\d+"))
 
     assert terminal_run(world, "ssh", "-t", f"{world.login}@alpha", "tty", talk=talk) == 0
@@ -193,10 +207,12 @@ def test_command_with_terminal(world):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
-def test_signal_ends_the_session(world, number):
+def test_signal_ends_the_session(world: World, number: Signals) -> None:
     """A tsh that is told to end puts the terminal back and ends by that signal; the remote command hangs up."""
 
-    def talk(write, expect, terminal, process):
+    def talk(
+        write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+    ) -> None:
         expect(rb"[#$] ")
         # In the foreground when it says so: what bash is just starting survives a hang-up, with sshd too.
         write(b"bash -c 'echo $((6*7)) ready; exec sleep 1234.%d'\r" % number)
@@ -210,10 +226,12 @@ def test_signal_ends_the_session(world, number):
         time.sleep(0.1)
 
 
-def test_escape_leaves(world):
+def test_escape_leaves(world: World) -> None:
     """Enter ~. leaves a session that hangs."""
 
-    def talk(write, expect, terminal, process):
+    def talk(
+        write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+    ) -> None:
         expect(rb"[#$] ")
         write(b"sleep 1000\r~.")
         expect(rb"Connection to alpha closed\.")
@@ -221,10 +239,12 @@ def test_escape_leaves(world):
     assert terminal_run(world, "ssh", f"{world.login}@alpha", talk=talk) == 255
 
 
-def test_escape_suspends_and_tells(world):
+def test_escape_suspends_and_tells(world: World) -> None:
     """Enter ~^Z stops tsh with a sane terminal, fg goes on; ~? and ~# tell, and nothing of it reaches the node."""
 
-    def talk(write, expect, terminal, process):
+    def talk(
+        write: Callable[..., Any], expect: Callable[..., Any], terminal: int, process: subprocess.Popen[bytes]
+    ) -> None:
         expect(rb"[#$] ")
         write(b"\r~?")
         expect(rb"(?s)Supported escape sequences:\r\n.*~\^Z")
@@ -253,7 +273,7 @@ def test_escape_suspends_and_tells(world):
         (("--proxy=localhost:1", "alpha", "true"), 255, rb"ERROR: You are not logged in to localhost"),
     ],
 )
-def test_refusals_are_sentences(world, arguments, status, sentence):
+def test_refusals_are_sentences(world: World, arguments: tuple[str, ...], status: int, sentence: bytes) -> None:
     """Whatever does not work is said in one sentence, with an exit status that rsync and git know."""
     done = world.tsh("ssh", *arguments)
     assert done.returncode == status
@@ -262,7 +282,7 @@ def test_refusals_are_sentences(world, arguments, status, sentence):
     assert done.stderr.count(b"\n") == 1
 
 
-def test_proxy_that_is_away(world):
+def test_proxy_that_is_away(world: World) -> None:
     """A proxy that does not run is named, with its port."""
     done = world.tsh("ssh", "--proxy=localhost:,1", f"{world.login}@alpha", "true")
     assert done.returncode == 255
@@ -281,20 +301,20 @@ def test_proxy_that_is_away(world):
         (["-o", "RemoteCommand=echo rc"], b"rc\n"),
     ],
 )
-def test_words_of_ssh(world, words, out):
+def test_words_of_ssh(world: World, words: list[str], out: bytes) -> None:
     """A line that was written for OpenSSH's client does the same; the words of a command are joined by a blank."""
     done = world.tsh("ssh", f"{world.login}@alpha", *words, stdin=b"input", env=world.env | {"LC_C": "3"})
     assert (done.returncode, done.stdout, done.stderr) == (0, out, b"")
 
 
-def test_two_dashes_before_the_host(world):
+def test_two_dashes_before_the_host(world: World) -> None:
     """Behind `tsh ssh -- HOST` all is the command, also what looks like a flag."""
     done = world.tsh("ssh", "--", f"{world.login}@alpha", "-x")
     assert done.returncode == 2
     assert b"-c: option requires an argument" in done.stderr
 
 
-def test_into_the_background(world):
+def test_into_the_background(world: World) -> None:
     """-f comes back once the command runs; it goes on by itself."""
     begun = time.monotonic()
     done = world.tsh("ssh", "-f", f"{world.login}@alpha", "sleep 1; echo late; exit 3", stdin=b"unread")
@@ -308,7 +328,7 @@ def test_into_the_background(world):
     assert world.tsh("ssh", "-f", f"{world.login}@alpha").stderr.startswith(b"ERROR: -f needs a COMMAND, or -N.")
 
 
-def test_subsystem_and_way_through(world):
+def test_subsystem_and_way_through(world: World) -> None:
     """-s starts a subsystem and -W leads through, as sftp and ProxyCommand want it of their ssh."""
     done = world.tsh("ssh", "-oForwardX11=no", "-s", "--", f"{world.login}@alpha", "sftp", stdin=b"\0\0\0\5\1\0\0\0\3")
     assert (done.returncode, done.stdout[4:9]) == (0, b"\2\0\0\0\3")
@@ -319,7 +339,7 @@ def test_subsystem_and_way_through(world):
 
 
 @pytest.mark.program("sftp")
-def test_as_the_ssh_of_other_programs(world, tmp_path):
+def test_as_the_ssh_of_other_programs(world: World, tmp_path: Path) -> None:
     """sftp -S and git find in tsh, under the name of ssh, what they need."""
     (tmp_path / "ssh").symlink_to(BIN / "tsh")
     (tmp_path / "f").write_text("x")
@@ -329,12 +349,12 @@ def test_as_the_ssh_of_other_programs(world, tmp_path):
         input=f"get {tmp_path}/f {tmp_path}/g\n".encode(), env=env, capture_output=True, timeout=30,
     )  # fmt: skip
     assert (done.returncode, (tmp_path / "g").read_text()) == (0, "x"), done.stderr
-    done = subprocess.run(["ssh", "-G", "-p", "9", "joe@alpha"], env=env, capture_output=True, timeout=30, text=True)
-    assert (done.returncode, "port 9\n" in done.stdout, "user joe\n" in done.stdout) == (0, True, True)
+    told = subprocess.run(["ssh", "-G", "-p", "9", "joe@alpha"], env=env, capture_output=True, timeout=30, text=True)
+    assert (told.returncode, "port 9\n" in told.stdout, "user joe\n" in told.stdout) == (0, True, True)
     assert subprocess.run(["ssh", "-V"], env=env, capture_output=True).stderr.startswith(b"tsh (teleconch)")
 
 
-def test_local_command(world):
+def test_local_command(world: World) -> None:
     """--local runs the command here once the node was reached, and not if it was not."""
     done = world.tsh("ssh", "--local", f"{world.login}@alpha", "echo here; exit 4")
     assert (done.returncode, done.stdout) == (4, b"here\n")
@@ -342,7 +362,7 @@ def test_local_command(world):
     assert (done.returncode, done.stdout) == (255, b"")
 
 
-def test_foreign_authority(world, tmp_path):
+def test_foreign_authority(world: World, tmp_path: Path) -> None:
     """A proxy that another cluster certified is not talked to."""
     from teleconch.ca.authority import new_authority, trusted
     from teleconch.client.known_hosts import authority_lines
@@ -361,7 +381,7 @@ def test_foreign_authority(world, tmp_path):
 
 
 @pytest.mark.program("faketime")
-def test_expired_certificate(world):
+def test_expired_certificate(world: World) -> None:
     """An expired login is told with the command that renews it."""
     done = subprocess.run(
         ["faketime", "-f", "+3d", BIN / "tsh", "ssh", f"{world.login}@alpha", "true"],
@@ -373,7 +393,7 @@ def test_expired_certificate(world):
     assert line.encode() in done.stderr
 
 
-def test_ansible_through_a_link(world, tmp_path):
+def test_ansible_through_a_link(world: World, tmp_path: Path) -> None:
     """Ansible runs tsh as its ssh, with the user from the inventory, whom it puts in quotes."""
     (tmp_path / "ssh").symlink_to(BIN / "tsh")
     (tmp_path / "hosts").write_text(f"alpha ansible_user={world.login} ansible_python_interpreter={sys.executable}\n")

@@ -1,10 +1,15 @@
 """The terminal during `tsh ssh`."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import pty
 import struct
 import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,19 +19,19 @@ from teleconch.client.terminal import Escapes, RawTerminal, modes_of, size_of, w
 
 
 @pytest.fixture
-def terminal():
+def terminal() -> Iterator[int]:
     ours, theirs = pty.openpty()
     yield theirs
     os.close(ours)
     os.close(theirs)
 
 
-def test_terminal_is_put_back(terminal):
+def test_terminal_is_put_back(terminal: int) -> None:
     """After the session, also one that broke, the shell's line editing and echo are as before."""
     before = termios.tcgetattr(terminal)
     seen = []
 
-    def broken_session():
+    def broken_session() -> None:
         with RawTerminal(terminal) as raw:
             raw.enter()
             seen.append(termios.tcgetattr(terminal)[3] & termios.ECHO)
@@ -38,7 +43,7 @@ def test_terminal_is_put_back(terminal):
     assert termios.tcgetattr(terminal) == before
 
 
-def test_size_and_modes(terminal):
+def test_size_and_modes(terminal: int) -> None:
     """The remote side gets the local size, erase key and echo."""
     termios.tcsetwinsize(terminal, (33, 101))
     assert size_of(terminal) == (101, 33)
@@ -52,7 +57,7 @@ def test_size_and_modes(terminal):
     assert found[91] == 1
 
 
-def test_what_is_no_terminal(tmp_path):
+def test_what_is_no_terminal(tmp_path: Path) -> None:
     """A pipe has the size that every program can work with, and no modes."""
     with open(tmp_path / "file", "w") as file:
         assert size_of(file.fileno()) == (80, 24)
@@ -73,11 +78,12 @@ def test_what_is_no_terminal(tmp_path):
         (b"~.rm -rf\r", b"", True),
     ],
 )
-def test_escapes(typed, sent, leave):
+def test_escapes(typed: bytes, sent: bytes, leave: bool) -> None:
     """~. at the start of a line leaves a session that hangs; everything else reaches the other side."""
     for pieces in ([typed], [typed[i : i + 1] for i in range(len(typed))]):
         escapes = Escapes()
-        out, actions = b"", []
+        out = b""
+        actions: list[Any] = []
         for piece in pieces:
             passed, asked = escapes.feed(piece)
             out, actions = out + passed, actions + asked
@@ -87,7 +93,7 @@ def test_escapes(typed, sent, leave):
         assert ("." in actions) is leave
 
 
-def test_other_escapes():
+def test_other_escapes() -> None:
     """~? ~# ~^Z ~B ~R are told one by one and do not reach the node; another character may take the tilde's place."""
     assert Escapes().feed(b"~?~#a\r~\x1a~B~R~&~C~~") == (b"a\r~", ["?", "#", "\x1a", "B", "R", "&", "C"])
     assert Escapes(b"\x02").feed(b"~.\r\x02.") == (b"~.\r", ["."])
@@ -97,7 +103,7 @@ def test_other_escapes():
 
 
 @given(st.binary())
-def test_ordinary_keys_pass(typed):
+def test_ordinary_keys_pass(typed: bytes) -> None:
     """Without a tilde nothing is changed."""
     typed = typed.replace(b"~", b"")
     assert Escapes().feed(typed) == (typed, [])

@@ -9,6 +9,7 @@ import pytest
 
 from teleconch.config.load import load_config
 from teleconch.errors import ConfigError
+from tests.worlds.checks import found
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "admin.rst").read_text()
 SUBSECTIONS = {
@@ -26,7 +27,7 @@ def known(path: str) -> set[str]:
         text = f"{{{name}: {text}}}"
     with pytest.raises(ConfigError) as caught:
         load_config(text, "x", hostname=lambda: "h")
-    return set(re.search(r"Known here: (.*)\.$", str(caught.value).splitlines()[0])[1].split(", "))  # type: ignore[index]
+    return set(found(r"Known here: (.*)\.$", str(caught.value).splitlines()[0])[1].split(", "))
 
 
 @pytest.mark.parametrize("section", SUBSECTIONS)

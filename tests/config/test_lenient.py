@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import yaml
@@ -59,7 +60,8 @@ def test_an_empty_value_is_none(section: str, key: str) -> None:
 
     Of an empty yes-or-no, a token and a pin the file's owner is told, so that PAM is not off without a word."""
     absent = load("teleport: {}\n")
-    for empty in ("", "  ", [], [""], [None], {}, None):
+    empties: tuple[Any, ...] = ("", "  ", [], [""], [None], {}, None)
+    for empty in empties:
         document = {key: empty}
         for name in reversed(section.split(".")):
             document = {name: document}

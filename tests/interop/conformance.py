@@ -23,21 +23,23 @@ import secrets
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 from attrs import define, field, frozen
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.ca.keys import new_ssh_key
 from teleconch.node.start import LoginRules
 from teleconch.ssh.connection import Connection
 from tests.interop import conformance_records as records
 from tests.worlds import node as node_world
+from tests.worlds.forward import free_port
 from tests.worlds.node import Client, Result, World, alive, running_node
+from tests.worlds.reactor import reactor
 
 SSHD = "/usr/sbin/sshd"
 
@@ -84,7 +86,7 @@ class Behaviour:
 
     group: str
     name: str
-    measure: Callable[[Side], Awaitable[str]]
+    measure: Callable[[Side], Coroutine[Any, Any, str]]
     reasons: str | dict[str, str] = field(hash=False)
     settings: Settings
 
@@ -116,10 +118,10 @@ BEHAVIOURS: list[Behaviour] = []
 
 def behaviour(
     group: str, name: str, *, reason: str | dict[str, str] = "", **settings: Any
-) -> Callable[[Callable[[Side], Awaitable[str]]], Callable[[Side], Awaitable[str]]]:
+) -> Callable[[Callable[[Side], Coroutine[Any, Any, str]]], Callable[[Side], Coroutine[Any, Any, str]]]:
     """Register a row; see the module's docstring."""
 
-    def register(measure: Callable[[Side], Awaitable[str]]) -> Callable[[Side], Awaitable[str]]:
+    def register(measure: Callable[[Side], Coroutine[Any, Any, str]]) -> Callable[[Side], Coroutine[Any, Any, str]]:
         BEHAVIOURS.append(Behaviour(group, name, measure, reason, Settings(**settings)))
         return measure
 
@@ -185,12 +187,6 @@ session optional pam_motd.so motd={motd}
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _account() -> str:
     name = f"tc{secrets.token_hex(3)}"
     subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-p", "*", name], check=True)
@@ -233,7 +229,7 @@ async def sides(path: Path, settings: Settings) -> AsyncIterator[tuple[Side, Sid
     rules = LoginRules(service if settings.pam else None, settings.user_environment)
     world = await running_node(path, rules=rules, gateway_ports=settings.gateway_ports)
     world.allow("root", *users)
-    port = _free_port()
+    port = free_port()
     theirs = attrs.evolve(world, port=port, events=[], clients=[])
     daemon = None
     try:

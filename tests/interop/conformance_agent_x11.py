@@ -9,15 +9,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 
+from teleconch.ca.ssh import PERMITS
 from teleconch.codec import boolean, string, uint32
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.reader import Reader
 from tests.interop.conformance import Side, behaviour, processes, until, usermod
 from tests.interop.forwarding_clients import Raw, beside, connected, master, opened, requested
 from tests.worlds.forward import listeners, ssh_agent
-from tests.worlds.node import PERMITS
+from tests.worlds.reactor import reactor
 
 AGENT = "Forwarding: -A"
 DISPLAY = "Forwarding: -X"

@@ -224,7 +224,7 @@ async def killed(side: Side) -> str:
     ):
         path = there / (line[-1].partition("w/")[2] or "big")
         client = await start(side, program, *line, stdin=batch, alone=True)
-        assert await until(lambda path=path: path.exists() and path.stat().st_size > 1 << 20)
+        assert await until(lambda path=path: path.exists() and path.stat().st_size > 1 << 20)  # type: ignore[misc]
         client.kill()
         await client.done
         gone = await until(lambda: not _processes(side), 5)

@@ -15,6 +15,7 @@ from tests.interop.conformance import Side, behaviour
 from tests.interop.conformance_logins import _own_file
 from tests.interop.file_clients import PAST, Sftp, readable, remote, requests, said, sentence_of, tree, volume
 from tests.worlds.raw_sftp import string, uint32, uint64
+from tests.worlds.waiting import reply
 
 REQUESTS = "Files: SFTP requests"
 EXTENSIONS = "Files: SFTP extensions"
@@ -180,7 +181,7 @@ async def owners(side: Side) -> str:
     connection = await side.connect("root")
     sftp = Sftp()
     await connection.open(sftp)
-    await connection.sendRequest(sftp, b"subsystem", string(b"sftp"), 1)
+    await reply(connection.sendRequest(sftp, b"subsystem", string(b"sftp"), 1))
     await sftp.begin()
     found = []
     for name, pair in ((b"file", (12, 34)), (b"link", (0xFFFFFFFF, 56)), (b"dir", (78, 0xFFFFFFFF))):
@@ -428,10 +429,10 @@ async def no_files(side: Side) -> str:
             f"read dir {await sftp.tried(p.READ, await sftp.open(b'w/dir'), uint64(0), uint32(5))}",
             f"open dir to write {await sftp.tried(p.OPEN, string(b'w/dir'), uint32(WRITE), NOTHING)}",
         ]
-        for name in (b"null", b"full"):
-            handle = await sftp.open(b"w/" + name, READ | WRITE)
-            found.append(f"read {name.decode()} {await sftp.tried(p.READ, handle, uint64(0), uint32(5))}")
-            found.append(f"write {name.decode()} {await sftp.tried(p.WRITE, handle, uint64(0), string(b'x'))}")
+        for device in (b"null", b"full"):
+            handle = await sftp.open(b"w/" + device, READ | WRITE)
+            found.append(f"read {device.decode()} {await sftp.tried(p.READ, handle, uint64(0), uint32(5))}")
+            found.append(f"write {device.decode()} {await sftp.tried(p.WRITE, handle, uint64(0), string(b'x'))}")
         sftp.post(p.OPEN, string(b"w/fifo"), uint32(READ), NOTHING)
         early = said(await sftp.receive(0.3))
         fd = os.open(folder / "fifo", os.O_RDWR)
@@ -524,7 +525,7 @@ async def client_ends(side: Side) -> str:
     async with requests(side) as sftp:
         handle = await sftp.open(b"w/file", WRITE | CREATE)
         await sftp.ask(p.WRITE, handle, uint64(0), string(b"x"))
-        sftp.conn.sendEOF(sftp)
+        sftp.loseWriteConnection()
         return f"{said(await sftp.receive())} ({sftp.status})"
 
 

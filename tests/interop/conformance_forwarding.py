@@ -10,7 +10,7 @@ import socket
 import struct
 from pathlib import Path
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import DeferredList
 
 from tests.interop.conformance import Side, behaviour, until
@@ -26,6 +26,7 @@ from tests.interop.forwarding_clients import (
     unix,
 )
 from tests.worlds.forward import ask, checksum, free_port, program, talk, upper
+from tests.worlds.reactor import reactor
 
 OUT = "Forwarding: -L, -D, -W"
 
@@ -46,7 +47,8 @@ async def local(side: Side) -> str:
         async with master(side) as ssh:
             for option in (*options, f"{here}:127.0.0.1:{one}"):
                 await ssh.forward("-L", option)
-            for address in (*(("127.0.0.1", port) for port in ports), here):
+            addresses: list[tuple[str, int] | str] = [*(("127.0.0.1", port) for port in ports), here]
+            for address in addresses:
                 seen.append((await ask(address, b"abc")).decode())
     return " ".join(seen)
 

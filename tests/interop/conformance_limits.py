@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 from teleconch.ssh.problems import ChannelRefused
 from tests.interop.conformance import Side, behaviour
@@ -32,7 +33,7 @@ async def attributes(side: Side) -> str:
 )
 async def too_many(side: Side) -> str:
     connection = await side.connect()
-    opened = []
+    opened: list[Any] = []
     problem = "none"
     while len(opened) < 2000:
         session = Session()

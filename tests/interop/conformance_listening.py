@@ -10,7 +10,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import DeferredList
 from twisted.internet.threads import deferToThread
 
@@ -29,6 +29,7 @@ from tests.interop.forwarding_clients import (
     said,
 )
 from tests.worlds.forward import ask, free_port, listeners, program, talk, upper
+from tests.worlds.reactor import reactor
 
 PORTS = "Forwarding: -R of ports"
 SOCKETS = "Forwarding: -R of Unix sockets"
@@ -45,7 +46,7 @@ def _upper(channel: Raw) -> None:
             reactor.callLater(0.02, _upper, channel)
         return
     channel.write(channel.out.upper())
-    channel.conn.sendEOF(channel)
+    channel.loseWriteConnection()
     channel.loseConnection()
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from tests.interop import conformance_records as records
 from tests.interop.conformance import Side, behaviour, until, usermod
@@ -19,7 +20,7 @@ ACCOUNTS = "Accounts"
 GREETING = "Greeting and records"
 
 
-async def env(side: Side, *sent: str, login: str = "", **how: object) -> dict[str, str]:
+async def env(side: Side, *sent: str, login: str = "", **how: Any) -> dict[str, str]:
     """The environment of a command; ``sent`` are the client's variables."""
     options = ("-o", "SetEnv=" + " ".join(sent)) if sent else ()
     said = await side.ssh("exec env", login=login or side.user, options=options, **how)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import DeferredList
 
 from teleconch.codec import string, uint32
@@ -25,6 +25,7 @@ from tests.interop.forwarding_clients import (
     unix,
 )
 from tests.worlds.forward import Address, address_family, ask, free_port, program, talk, upper
+from tests.worlds.reactor import reactor
 
 REFUSED = "Forwarding that is refused"
 ONLY = "Connections that only forward"

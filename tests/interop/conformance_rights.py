@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from tests.interop.conformance import Side, behaviour, until
 from tests.interop.conformance_sessions import _resize
 from tests.worlds.node import Client
+from tests.worlds.reactor import reactor
 
 RIGHTS = "sudo and su"
 PASSWORD = "a-Long-passw0rd"

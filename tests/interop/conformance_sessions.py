@@ -11,7 +11,7 @@ import struct
 import termios
 from typing import Any
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
@@ -21,7 +21,10 @@ from teleconch.ssh.channel import Channel
 from teleconch.ssh.problems import RequestRefused
 from tests.interop.conformance import Side, behaviour, processes, until
 from tests.interop.forwarding_clients import connected, requested
+from tests.worlds.checks import found
 from tests.worlds.node import Client, alive
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply
 
 COMMANDS = "Commands and shells"
 TERMINALS = "Terminals"
@@ -270,7 +273,7 @@ async def modes(side: Side) -> str:
 async def odd_modes(side: Side) -> str:
     modes = bytes([1]) + uint32(255) + bytes([128]) + uint32(9600) + bytes([129]) + uint32(9600)
     said = await _stty(side, modes + bytes([159]) + uint32(1) + b"\0")
-    return f"{re.search('speed [0-9]+', said)[0]}, {re.search('intr = [^;]*', said)[0]}"  # type: ignore[index]
+    return f"{found('speed [0-9]+', said)[0]}, {found('intr = [^;]*', said)[0]}"
 
 
 @behaviour(TERMINALS, "Window size at the start, and when it changes")
@@ -368,10 +371,10 @@ async def _signalled(side: Side, name: str) -> str:
     connection = await side.connect()
     session = Session()
     await connection.open(session)
-    await connection.sendRequest(session, *_exec("ulimit -c 0; echo up; cat"), 1)
+    await reply(connection.sendRequest(session, *_exec("ulimit -c 0; echo up; cat"), 1))
     await until(lambda: session.out)
     try:
-        await connection.sendRequest(session, b"signal", string(name.encode()), 1)
+        await reply(connection.sendRequest(session, b"signal", string(name.encode()), 1))
         answer = "yes"
     except RequestRefused:
         answer = "no"
@@ -426,7 +429,7 @@ async def env_answer(side: Side) -> str:
 async def _cut(side: Side, script: str, **how: Any) -> tuple[Client, int]:
     client = side.start(script, stdin=None, **how)
     await client.until(b".")
-    pid = int(re.search(rb"(\d+)\.", client.out)[1])  # type: ignore[index]
+    pid = int(found(rb"(\d+)\.", client.out)[1])
     client.kill()
     await client.done
     return client, pid

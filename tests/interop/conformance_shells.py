@@ -10,10 +10,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from tests.interop.conformance import Side, behaviour, until
 from tests.worlds.node import Client, Result
+from tests.worlds.reactor import reactor
 
 SHELLS = "Login shells"
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ProcessExitedAlready
@@ -22,6 +21,8 @@ from teleconch.ssh.channel import Channel
 from tests.interop.conformance import Side, until
 from tests.worlds.node import Client, Result
 from tests.worlds.raw_sftp import string, uint32
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply
 
 PAST = 1_000_000_000
 SLOW = 25  # seconds for one run of a program
@@ -309,7 +310,7 @@ async def requests(side: Side, begin: bool = True) -> AsyncIterator[Sftp]:
     channel = Sftp()
     try:
         await connection.open(channel)
-        await connection.sendRequest(channel, b"subsystem", string(b"sftp"), 1)
+        await reply(connection.sendRequest(channel, b"subsystem", string(b"sftp"), 1))
         if begin:
             await channel.begin()
         yield channel

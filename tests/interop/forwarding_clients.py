@@ -10,18 +10,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import define, field
-from twisted.internet import reactor
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectionLost
 from twisted.internet.threads import deferToThread
 
+from teleconch.ca.ssh import PERMITS
 from teleconch.codec import string, uint32
 from teleconch.errors import ConnectionProblem
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 from tests.interop.conformance import Side, until
-from tests.worlds.node import PERMITS, Client
+from tests.worlds.node import Client
+from tests.worlds.reactor import reactor
 
 PATIENCE = 10  # seconds
 
@@ -53,7 +54,7 @@ class Raw(Channel):
 
     def __init__(self, kind: bytes) -> None:
         super().__init__()
-        self.name = kind  # type: ignore[misc]
+        self.name = kind
         self.out = b""
         self.heard: list[str] = []
 
@@ -128,7 +129,7 @@ async def code(connection: Connection, kind: bytes, data: bytes = b"") -> str:
 async def asked(connection: Connection, name: bytes, data: bytes = b"") -> bytes | None:
     """The answer to a global request; ``None`` for no."""
     try:
-        return await connection.sendGlobalRequest(name, data, 1).addTimeout(PATIENCE, reactor)  # type: ignore[union-attr]
+        return await connection.sendGlobalRequest(name, data, 1).addTimeout(PATIENCE, reactor)
     except (RequestRefused, DeferredTimeout, ConnectionProblem, ConnectionLost):
         return None
 
@@ -141,7 +142,7 @@ async def said(connection: Connection, name: bytes, data: bytes = b"") -> str:
 async def requested(channel: Channel, name: bytes, data: bytes = b"") -> str:
     """Yes or no to a channel request."""
     try:
-        await channel.conn.sendRequest(channel, name, data, 1).addTimeout(PATIENCE, reactor)  # type: ignore[union-attr]
+        await channel.conn.sendRequest(channel, name, data, 1).addTimeout(PATIENCE, reactor)
     except (RequestRefused, DeferredTimeout, ConnectionProblem, ConnectionLost):
         return "no"
     return "yes"

@@ -106,7 +106,7 @@ class Place:
                 ["sh", "-c", line], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={"PATH": PATH, "TELECONCH_TEST_DAEMON": "1"},
             )  # fmt: skip
-        tsh = ["-i", folder / "joe.pem", f"--proxy=localhost:{cluster.web},{cluster.proxy}"]
+        tsh: list[str | Path] = ["-i", folder / "joe.pem", f"--proxy=localhost:{cluster.web},{cluster.proxy}"]
         sshd, node, own = self.users
         self.roads = (
             Road("sshd", sshd, _script(folder / "sshd.bin", "ssh", "-F", folder / "plain", "-l", sshd)),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from tests.interop import conformance_table
 from tests.interop.conformance import BEHAVIOURS, Behaviour, Row, Side, release, sides
+from tests.worlds.reactor import reactor
 
 LIMIT = 45  # seconds for one behaviour on one side
 MODULES = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -24,6 +24,7 @@ from teleconch.ssh import algorithms
 from teleconch.ssh.client import ClientOptions
 from teleconch.ssh.server import HostKey
 from teleconch.ssh.server_limits import Limits
+from tests.worlds.reactor import port_of, reactor
 from tests.worlds.ssh import (  # shared with tests/ssh
     HOST_CA,
     HOST_LINE,
@@ -84,7 +85,7 @@ class Ssh:
         line = ["ssh", *self.options, *more, "-p", str(port), "root@127.0.0.1", command]
         given: Any = {"input": stdin, "capture_output": True, "timeout": 60}
         env = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
-        result: subprocess.CompletedProcess[bytes] = await deferToThread(subprocess.run, line, env=env, **given)
+        result: subprocess.CompletedProcess[Any] = await deferToThread(partial(subprocess.run, line, env=env, **given))
         return result
 
 
@@ -109,7 +110,7 @@ class Served:
 
     async def __aenter__(self) -> int:
         self.port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
-        return self.port.getHost().port
+        return port_of(self.port)
 
     async def __aexit__(self, *problem: Any) -> None:
         await maybeDeferred(self.port.stopListening)
@@ -160,14 +161,14 @@ class SlowLine(Protocol):
     def connectionMade(self) -> None:
         near: Any = self.transport
         near.pauseProducing()
-        far = Protocol()
-        far.dataReceived = near.write  # type: ignore[method-assign]
-        far.connectionLost = lambda reason=None: near.loseConnection()  # type: ignore[method-assign,assignment]
+        far: Any = Protocol()
+        far.dataReceived = near.write
+        far.connectionLost = lambda reason=None: near.loseConnection()
         connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), far).addCallback(self.reached)
 
     def reached(self, far: Protocol) -> None:
         self.far = far.transport
-        self.transport.resumeProducing()  # type: ignore[union-attr]
+        self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
         if self.line_sent:
@@ -195,11 +196,11 @@ async def test_openssh_on_a_slow_line(ssh: Ssh) -> None:
     for seconds in (0, 9):
         clock = Clock()
         async with Served(clock=clock) as port:
-            factory = Factory.forProtocol(lambda at=port, on=clock, late=seconds: SlowLine(at, on, late))
+            factory = Factory.forProtocol(partial(SlowLine, port, clock, seconds))
             factory.noisy = False
             line = reactor.listenTCP(0, factory, interface="127.0.0.1")
             for given in (("-c", "aes128-ctr", "-m", "hmac-sha2-256"), ("-o", "KexAlgorithms=ecdh-sha2-nistp256")):
-                result = await ssh.run(line.getHost().port, "hello", *given)
+                result = await ssh.run(port_of(line), "hello", *given)
                 assert (result.stdout, result.returncode) == (b"hello\n", 3), (given, seconds, result.stderr)
             await maybeDeferred(line.stopListening)
 
@@ -350,7 +351,9 @@ class SshdEndpoint:
             with listener:
                 theirs, _ = listener.accept()
             with theirs:
-                self.process = subprocess.Popen(self.command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+                self.process = subprocess.Popen(
+                    self.command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL
+                )
 
         self.served = deferToThread(serve)
         return int(listener.getsockname()[1])

@@ -10,13 +10,14 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from teleconch import defaults
 from teleconch.errors import AlreadyJoined
 from teleconch.node.heartbeat import CALL_DEADLINE, GOODBYE_DEADLINE, Heartbeat
 from teleconch.resources.host import Ping
 from teleconch.resources.node import Node
+from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.node import UUID, Auth
 
 NODE = Node(UUID, "box", "example.com", "127.0.0.1:3022", labels={"env": "test"})
@@ -31,9 +32,9 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         if event.get("log_namespace") == "teleconch.node.heartbeat":
             events.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    add_observer(observe)
     yield events
-    globalLogPublisher.removeObserver(observe)
+    remove_observer(observe)
 
 
 class Same(random.Random):
@@ -114,12 +115,12 @@ def test_change_while_a_ping_runs() -> None:
         await plain(node, instance)
         return await answer
 
-    rig.auth.heartbeat = slow  # type: ignore[method-assign]
+    rig.auth.heartbeat = slow
     rig.beat.start()
     rig.beat.changed()
     rig.beat.changed()
     assert len(rig.auth.pings) == 1
-    rig.auth.heartbeat = plain  # type: ignore[method-assign]
+    rig.auth.heartbeat = plain
     answer.callback(Ping(60, 0))
     rig.clock.advance(0)
     assert rig.run(50) == 0
@@ -164,7 +165,7 @@ def test_silence_is_a_loss(lines: list[dict[str, Any]]) -> None:
     async def never(node: Node, instance: str) -> Ping:
         return await Deferred()
 
-    rig.auth.heartbeat = never  # type: ignore[method-assign]
+    rig.auth.heartbeat = never
     rig.beat.start()
     rig.run(CALL_DEADLINE + 1)
     assert rig.beat.failures == 1
@@ -180,7 +181,7 @@ def test_two_nodes_of_one_uuid(lines: list[dict[str, Any]]) -> None:
         tries.append(rig.clock.seconds())
         raise AlreadyJoined("Another process pings with this UUID; remove the copied data_dir.")
 
-    rig.auth.heartbeat = refuse  # type: ignore[method-assign]
+    rig.auth.heartbeat = refuse
     rig.beat.start()
     rig.run(600)
     assert len(tries) in (10, 11)
@@ -210,9 +211,9 @@ def test_a_fault_does_not_end_the_pings() -> None:
     async def broken(node: Node, instance: str) -> Ping:
         raise RuntimeError("bug")
 
-    rig.auth.heartbeat = broken  # type: ignore[method-assign]
+    rig.auth.heartbeat = broken
     rig.beat.start()
-    rig.auth.heartbeat = plain  # type: ignore[method-assign]
+    rig.auth.heartbeat = plain
     assert rig.run(61) == 1
 
 
@@ -243,7 +244,7 @@ async def test_goodbye_to_nobody() -> None:
     async def never(instance: str) -> None:
         await Deferred()
 
-    rig.auth.goodbye = never  # type: ignore[method-assign]
+    rig.auth.goodbye = never
     stopping = Deferred.fromCoroutine(rig.beat.stop())
     rig.clock.advance(GOODBYE_DEADLINE)
     await stopping
@@ -257,7 +258,7 @@ async def test_stop_during_a_ping() -> None:
     async def never(node: Node, instance: str) -> Ping:
         return await Deferred()
 
-    rig.auth.heartbeat = never  # type: ignore[method-assign]
+    rig.auth.heartbeat = never
     rig.beat.start()
     await rig.beat.stop()
     assert not rig.clock.getDelayedCalls()

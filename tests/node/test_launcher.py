@@ -16,7 +16,7 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.errors import AccessDenied, LimitExceeded, NotFound, TeleconchError, Unavailable
 from teleconch.node.launch import accounts
@@ -25,6 +25,7 @@ from teleconch.node.process import COMMAND_MAX, Launcher, Process
 from teleconch.node.start import Request, Started, understand
 from teleconch.ssh.account import Account
 from tests.worlds.node import ME, alive, own_signals
+from tests.worlds.reactor import reactor
 
 DAEMON = """
 import getpass, os, sys, time

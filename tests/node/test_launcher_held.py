@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
 
 from teleconch.errors import TeleconchError
 from teleconch.node import process as processes
@@ -19,6 +18,8 @@ from teleconch.node.process import Launcher, Process
 from teleconch.node.start import LoginRules, Request
 from teleconch.ssh.account import Account
 from tests.worlds.node import World, alive, running_node
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 # Stops every process of its user but itself, again and again. (This test's own Python may be out of that user's reach.)
 STOP_ALL = b"""exec /usr/bin/python3 -I -S -c '
@@ -69,14 +70,6 @@ def _spawn(launcher: Launcher, command: bytes, login: str) -> Process:
     return launcher.spawn(Request(login, command, {}, False), *null, owner=Account(1 << 24))
 
 
-async def _until(holds: Callable[[], object], what: str) -> None:
-    for _ in range(3000):
-        if holds():
-            return
-        await task.deferLater(reactor, 0.01)
-    raise AssertionError(what)
-
-
 def _tree(pid: int) -> list[int]:
     try:
         children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -119,10 +112,10 @@ async def test_user_who_stops_what_signals(launcher: Launcher, other_user: str) 
         victim.signal(signal.SIGWINCH)
         return bool(_held(launcher))
 
-    await _until(caught, "nothing was caught")
+    await until(caught, 30, "nothing was caught")
     held = _held(launcher)
     await _root_gets_in(launcher)
-    await _until(lambda: not any(alive(pid) for pid in held), "what signals stays")
+    await until(lambda: not any(alive(pid) for pid in held), 30, "what signals stays")
     subprocess.run(["pkill", "-KILL", "-u", other_user, "-f", "while"], check=True)
     await attacker.ended
     victim.signal(signal.SIGKILL)
@@ -145,14 +138,14 @@ async def test_user_who_stops_a_start(other_user: str, stack: tuple[LoginRules, 
         process = _spawn(launcher, b"exec sleep 600", other_user)
         answered: list[object] = []
         process.started.addBoth(answered.append)
-        await _until(lambda: answered or _held(launcher), "neither held nor started")  # noqa: B023 - called at once
+        await until(lambda: answered or _held(launcher), 30, "neither held nor started")  # noqa: B023 - called at once
         if not answered:
             await _root_gets_in(launcher)
             ends += 1
         process.kill_start()
         process.ended.addTimeout(20, reactor)
         assert await process.ended == signal.SIGKILL
-        await _until(lambda: answered, "no answer")  # noqa: B023
+        await until(lambda: answered, 30, "no answer")  # noqa: B023
         if ends:
             break
     assert ends, "nothing was caught"
@@ -160,7 +153,7 @@ async def test_user_who_stops_a_start(other_user: str, stack: tuple[LoginRules, 
     await launcher.stop()
     subprocess.run(["pkill", "-KILL", "-u", other_user], check=False)
     if pam:
-        await _until(lambda: log.read_text().count("close") == log.read_text().count("open") > 1, "PAM stays open")
+        await until(lambda: log.read_text().count("close") == log.read_text().count("open") > 1, 30, "PAM stays open")
 
 
 @pytest.mark.root
@@ -201,7 +194,7 @@ async def test_pipes_in_the_home(tmp_path: Path, other_user: str) -> None:
         subprocess.run(["chown", "-R", other_user, home], check=True)
         stuck = [world.start("-tt", login=other_user, stdin=None) for _ in range(5)]
         stuck += [world.start("echo in", login=other_user) for _ in range(5)]
-        await _until(lambda: len(world.logged("session.start", success=True)) == len(stuck), "they do not start")
+        await until(lambda: len(world.logged("session.start", success=True)) == len(stuck), 30, "they do not start")
         assert (await world.ssh("echo in")).out == b"in\n"
     finally:
         await world.close()

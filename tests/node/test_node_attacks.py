@@ -6,19 +6,18 @@ import contextlib
 import ctypes
 import os
 import pwd
-import re
 import resource
 import secrets
 import signal
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.ca.ssh import PERMITS, issue_user_cert
 from teleconch.codec import string
@@ -29,17 +28,12 @@ from teleconch.service.log import format_line
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.checks import found
 from tests.worlds.node import World, alive, running_node
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply, until
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "useradd", "runuser")]
-
-
-async def until(true: Callable[[], object], seconds: float = 10) -> None:
-    for _ in range(int(seconds / 0.02)):
-        if true():
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come")
 
 
 def as_user(user: str, code: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -90,8 +84,8 @@ async def test_client_that_is_gone_before_its_shell(world: World, other_user: st
     connection = await world.connect(other_user)
     session = await opened(connection)
     pty = string(b"xterm") + struct.pack(">4L", 80, 24, 0, 0) + string(b"")
-    await connection.sendRequest(session, b"pty-req", pty, wantReply=1)
-    await connection.sendRequest(session, b"shell", b"", wantReply=1)
+    await reply(connection.sendRequest(session, b"pty-req", pty, wantReply=1))
+    await reply(connection.sendRequest(session, b"shell", b"", wantReply=1))
     connection.transport.loseConnection()
     await until(lambda: len(world.node.parts.live) == 1)
     os.kill(launcher, signal.SIGCONT)
@@ -128,7 +122,7 @@ async def test_machine_full_of_processes(
     theirs = world.start(options=("-tt",), login=other_user, pty=True, stdin=None)
     theirs.write(b"trap '' HUP; echo $((6*7)) $$.; sleep 61; echo\n")
     await theirs.until(b"42 ")
-    pid = int(re.search(rb"42 (\d+)\.", theirs.out)[1])  # type: ignore[index]
+    pid = int(found(rb"42 (\d+)\.", theirs.out)[1])
     quiet = world.start("echo $$.; exec sleep 62 < /dev/null", login=other_user, stdin=None)
     await quiet.until(b".")
     flag.touch()
@@ -202,7 +196,7 @@ async def test_signals_without_end(world: World, other_user: str) -> None:
     world.allow("root", other_user)
     connection = await world.connect(other_user)
     session = await opened(connection)
-    await connection.sendRequest(session, b"exec", string(b"trap '' USR1; echo on; sleep 60"), wantReply=1)
+    await reply(connection.sendRequest(session, b"exec", string(b"trap '' USR1; echo on; sleep 60"), wantReply=1))
     await until(lambda: session.said)
     launcher = world.node.parts.launcher
     os.kill(launcher.pid or 0, signal.SIGSTOP)
@@ -381,7 +375,7 @@ async def test_odd_logins(world: World, login: bytes) -> None:
         except TeleconchError:
             continue
         session = await opened(connection)  # a name as good as any, of which the machine knows nothing
-        await connection.sendRequest(session, b"exec", string(b"id"), wantReply=1)
+        await reply(connection.sendRequest(session, b"exec", string(b"id"), wantReply=1))
         await until(lambda session=session: session.over)  # type: ignore[misc]
         assert session.said == b""
         connection.close()
@@ -412,7 +406,7 @@ async def test_words_for_the_log(world: World, other_user: str) -> None:
     ):
         session = await opened(connection)
         with contextlib.suppress(RequestRefused):
-            await connection.sendRequest(session, name, data, wantReply=1)
+            await reply(connection.sendRequest(session, name, data, wantReply=1))
         session.loseConnection()
     for kind, data in (
         (evil, b""),
@@ -429,7 +423,7 @@ async def test_words_for_the_log(world: World, other_user: str) -> None:
         (evil, evil),
     ):
         with contextlib.suppress(RequestRefused):
-            await connection.sendGlobalRequest(name, data, wantReply=1)
+            await reply(connection.sendGlobalRequest(name, data, wantReply=1))
     connection.transport.sendDisconnect(11, evil)
     await connection.disconnected
     await until(lambda: not world.node.parts.users)
@@ -575,9 +569,9 @@ async def test_preloading(tmp_path: Path, other_user: str, trap: tuple[Path, Pat
                 connection.sendRequest(session, b"env", body)
             if on_terminal:
                 pty = string(b"xterm") + struct.pack(">4L", 80, 24, 0, 0) + string(b"")
-                await connection.sendRequest(session, b"pty-req", pty, wantReply=1)
+                await reply(connection.sendRequest(session, b"pty-req", pty, wantReply=1))
             command = b"env; sudo -n id; passwd -S; su -c id < /dev/null; id; echo all; exit"
-            await connection.sendRequest(session, b"exec", string(command), wantReply=1)
+            await reply(connection.sendRequest(session, b"exec", string(command), wantReply=1))
             await until(lambda session=session: session.over)  # type: ignore[misc]
             assert b"all" in session.said
             assert b"uid=0(root)" in session.said, "sudo did its part"
@@ -645,14 +639,16 @@ async def test_descriptors_of_one_user(world: World) -> None:
                 refused = error
                 break
             sessions.append(session)
-            await connection.sendRequest(session, b"exec", string(b"echo on; exec sleep 60"), wantReply=1)
+            await reply(connection.sendRequest(session, b"exec", string(b"echo on; exec sleep 60"), wantReply=1))
             await until(lambda session=session: session.said)  # type: ignore[misc]
         assert refused is not None
         assert refused.code == 4  # SSH_OPEN_RESOURCE_SHORTAGE
         assert len(sessions) > 10
         assert len(os.listdir("/proc/self/fd")) < 2 * used + 100
         with pytest.raises(RequestRefused):
-            await connections[0].sendGlobalRequest(b"tcpip-forward", string(b"") + struct.pack(">L", 0), wantReply=1)
+            await reply(
+                connections[0].sendGlobalRequest(b"tcpip-forward", string(b"") + struct.pack(">L", 0), wantReply=1)
+            )
         with pytest.raises(TeleconchError):
             await world.connect()
         other = issue_user_cert(
@@ -662,14 +658,14 @@ async def test_descriptors_of_one_user(world: World) -> None:
         connections.append(await world.connect(certificate=other))
         for _ in range(3):
             session = await opened(connections[-1])
-            await connections[-1].sendRequest(session, b"exec", string(b"echo in"), wantReply=1)
+            await reply(connections[-1].sendRequest(session, b"exec", string(b"echo in"), wantReply=1))
             await until(lambda session=session: session.over)  # type: ignore[misc]
             assert session.said == b"in\n"
         for session in sessions:
             session.loseConnection()
         await until(lambda: not world.node.parts.live)
         session = await opened(connections[0])
-        await connections[0].sendRequest(session, b"exec", string(b"echo again"), wantReply=1)
+        await reply(connections[0].sendRequest(session, b"exec", string(b"echo again"), wantReply=1))
         await until(lambda: session.over)
         assert session.said == b"again\n"
     finally:
@@ -689,12 +685,12 @@ async def test_channel_kept_for_later(tmp_path: Path) -> None:
     world = await running_node(tmp_path, now=lambda: now[0])
     connection = await world.connect()
     early, late = await opened(connection), await opened(connection)
-    await connection.sendRequest(early, b"exec", string(b"echo in"), wantReply=1)
+    await reply(connection.sendRequest(early, b"exec", string(b"echo in"), wantReply=1))
     await until(lambda: early.over)
     assert early.said == b"in\n"
     now[0] += 7200
     with pytest.raises(RequestRefused):
-        await connection.sendRequest(late, b"exec", string(b"echo in"), wantReply=1)
+        await reply(connection.sendRequest(late, b"exec", string(b"echo in"), wantReply=1))
     assert late.said == b""
     assert "expired" in world.logged("session.start", success=False)[-1]["error"]
     connection.close()

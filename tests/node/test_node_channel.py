@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import struct
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.codec import string
 from teleconch.node.session import SessionChannel
@@ -19,6 +20,8 @@ from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 from tests.worlds.node import World
 from tests.worlds.node_client import open_session, run_command, until_said
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply
 
 
 @pytest_twisted.ensureDeferred
@@ -47,14 +50,14 @@ async def test_signals(connection: Connection) -> None:
     session = await open_session(connection)
     await run_command(connection, session, b"trap 'echo usr1; exit 4' USR1; echo up; while :; do sleep 0.05; done")
     await until_said(session, b"up")
-    assert await connection.sendRequest(session, b"signal", string(b"USR1"), 1)
+    assert await reply(connection.sendRequest(session, b"signal", string(b"USR1"), 1))
     await session.over
     assert session.said() == b"up\nusr1\n"
     session = await open_session(connection)
     connection.sendRequest(session, b"exec", string(b"sleep 400"))
     connection.sendRequest(session, b"signal", string(b"TERM"))
     with pytest.raises(RequestRefused):
-        await connection.sendRequest(session, b"signal", string(b"NOSUCH"), 1)
+        await reply(connection.sendRequest(session, b"signal", string(b"NOSUCH"), 1))
     await session.over
     assert [what for what, _ in session.heard] == ["signal", "eof", "close"]
 
@@ -66,11 +69,11 @@ async def test_requests_at_odd_moments(connection: Connection) -> None:
     pty = string(b"xterm") + struct.pack(">4L", 80, 24, 0, 0) + string(b"")
     for name, data in ((b"window-change", struct.pack(">4L", 1, 1, 0, 0)), (b"break", bytes(4)), (b"pty-req", pty[:9])):
         with pytest.raises(RequestRefused):
-            await connection.sendRequest(session, name, data, 1)
+            await reply(connection.sendRequest(session, name, data, 1))
     await run_command(connection, session, b"cat")
     for name, data in ((b"exec", string(b"id")), (b"shell", b""), (b"pty-req", pty), (b"env", string(b"LANG") * 2)):
         with pytest.raises(RequestRefused):
-            await connection.sendRequest(session, name, data, 1)
+            await reply(connection.sendRequest(session, name, data, 1))
     session.write(b"still here")
     connection.sendEOF(session)
     await session.over
@@ -168,7 +171,7 @@ async def test_process_that_does_not_read(connection: Connection, world: World) 
     await task.deferLater(reactor, 0.7)
     assert Producer.sent < 16
     (live,) = world.node.parts.live
-    assert 0 < live.program._wires._sink.size <= 4 << 20
+    assert 0 < cast("Any", live.program)._wires._sink.size <= 4 << 20
     await session.over
     assert session.said().strip() == b"67108864"
 
@@ -214,8 +217,10 @@ async def test_ping_pong_on_a_terminal(connection: Connection) -> None:
     """Terminal modes of the client are applied: no echo, no line editing, and a byte comes back as it is."""
     session = await open_session(connection)
     modes = bytes([53]) + bytes(4) + bytes([51]) + bytes(4) + bytes([72]) + bytes(4) + bytes([3, 0, 0, 0, 9, 0])
-    await connection.sendRequest(
-        session, b"pty-req", string(b"vt100") + struct.pack(">4L", 100, 30, 0, 0) + string(modes), 1
+    await reply(
+        connection.sendRequest(
+            session, b"pty-req", string(b"vt100") + struct.pack(">4L", 100, 30, 0, 0) + string(modes), 1
+        )
     )
     await run_command(connection, session, b"stty -a; stty size; echo $TERM; exec cat")
     await until_said(session, b"vt100")

@@ -5,29 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor, task
-from twisted.logger import globalLogPublisher
+from twisted.internet import task
 
 from teleconch.errors import BadParameter
 from teleconch.node.label_run import END_LIMIT
 from teleconch.node.labels import VALUE_MAX, LabelCommand, Labels, one_line
+from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.node import alive, running_node
-
-
-async def _turns(until: Callable[[], object], seconds: float = 10) -> None:
-    for _ in range(int(seconds / 0.02)):
-        if until():
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come")
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 
 @pytest.fixture
@@ -39,9 +33,9 @@ def warnings() -> Iterator[list[dict[str, Any]]]:
         if event["log_namespace"] == "teleconch.node.labels":
             found.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    add_observer(observe)
     yield found
-    globalLogPublisher.removeObserver(observe)
+    remove_observer(observe)
 
 
 class Watched:
@@ -49,9 +43,9 @@ class Watched:
 
     def __init__(self, *command: str, period: float = 60) -> None:
         self.changes = 0
-        self.clock = task.Clock()
-        self.clock.addReader = reactor.addReader  # type: ignore[attr-defined]
-        self.clock.removeReader = reactor.removeReader  # type: ignore[attr-defined]
+        self.clock = cast("Any", task.Clock())
+        self.clock.addReader = reactor.addReader
+        self.clock.removeReader = reactor.removeReader
         self.labels = Labels(self.clock, {"env": "prod"}, [LabelCommand("x", command, period)], self._changed)
 
     def _changed(self) -> None:
@@ -70,14 +64,14 @@ async def test_value_and_change(tmp_path: Path) -> None:
     watched = Watched("cat", str(file))
     assert watched.labels.current() == {"env": "prod", "x": ""}
     watched.labels.start()
-    await _turns(lambda: watched.value == "one")
+    await until(lambda: watched.value == "one")
     assert watched.changes == 1
     for text, changes in (("one\n", 1), ("two\nmore\n", 2)):
         file.write_text(text)
         watched.clock.advance(59)
         assert watched.value == "one"
         watched.clock.advance(1)
-        await _turns(lambda: watched.clock.getDelayedCalls()[-1].getTime() > watched.clock.seconds() + 30)
+        await until(lambda: watched.clock.getDelayedCalls()[-1].getTime() > watched.clock.seconds() + 30)
         assert watched.changes == changes
     assert watched.value == "two"
     watched.labels.stop()
@@ -90,17 +84,17 @@ async def test_failing_command(tmp_path: Path, warnings: list[dict[str, Any]]) -
     script = f"[ -e {flag} ] && {{ echo no disk >&2; exit 3; }}; echo ok"
     watched = Watched("sh", "-c", script)
     watched.labels.start()
-    await _turns(lambda: watched.value == "ok")
+    await until(lambda: watched.value == "ok")
     flag.touch()
     for _ in range(3):
         watched.clock.advance(60)
-        await _turns(lambda: watched.labels._commands[0]._running is None)
+        await until(lambda: watched.labels._commands[0]._running is None)
     (warning,) = warnings
     assert warning["error"] == "it ended with 3: no disk."
     assert watched.value == "ok"
     flag.unlink()
     watched.clock.advance(60)
-    await _turns(lambda: len(warnings) == 2)
+    await until(lambda: len(warnings) == 2)
     watched.labels.stop()
 
 
@@ -112,12 +106,12 @@ async def test_command_without_end(script: str, error: str, warnings: list[dict[
     """A command that prints or runs for ever is ended, with all that it started, and never runs twice at once."""
     watched = Watched("sh", "-c", f"echo $$; {script}")
     watched.labels.start()
-    pid = watched.labels._commands[0]._running._popen.pid  # type: ignore[union-attr]
+    pid = watched.labels._commands[0]._running._popen.pid
     if error == "did not end":
         watched.clock.advance(29)
         assert watched.labels._commands[0]._running is not None
         watched.clock.advance(2)
-    await _turns(lambda: warnings)
+    await until(lambda: warnings)
     assert error in warnings[0]["error"]
     assert watched.value == ""
     states = subprocess.run(["ps", "-o", "state=", "-g", str(pid)], capture_output=True, text=True).stdout
@@ -140,13 +134,13 @@ async def test_no_shell_and_a_clean_environment() -> None:
     """Nothing of a command is a shell's to interpret, and it sees none of the daemon's variables."""
     watched = Watched("echo", "$HOME;id", "*")
     watched.labels.start()
-    await _turns(lambda: watched.value == "$HOME;id *")
+    await until(lambda: watched.value == "$HOME;id *")
     watched.labels.stop()
     os.environ["NODE_SECRET"] = "leak"
     try:
         watched = Watched("sh", "-c", "echo [$NODE_SECRET]")
         watched.labels.start()
-        await _turns(lambda: watched.value == "[]")
+        await until(lambda: watched.value == "[]")
         watched.labels.stop()
     finally:
         del os.environ["NODE_SECRET"]
@@ -158,7 +152,7 @@ async def test_daemon_left_behind(warnings: list[dict[str, Any]]) -> None:
     apart = "until [ $(ps -o sid= $!) -eq $! ]; do :; done"  # before, it is killed with the command's group
     watched = Watched("sh", "-c", f"setsid sleep 344 & {apart}; echo $!")
     watched.labels.start()
-    await _turns(lambda: watched.value)
+    await until(lambda: watched.value)
     assert alive(int(watched.value))
     os.kill(int(watched.value), 9)
     watched.labels.stop()
@@ -169,7 +163,7 @@ async def test_stop_ends_what_runs() -> None:
     """A node that stops leaves no command running."""
     watched = Watched("sleep", "345")
     watched.labels.start()
-    pid = watched.labels._commands[0]._running._popen.pid  # type: ignore[union-attr]
+    pid = watched.labels._commands[0]._running._popen.pid
     watched.labels.stop()
     watched.labels.stop()
     assert not alive(pid)
@@ -199,10 +193,10 @@ async def test_change_pings(tmp_path: Path) -> None:
     file.write_text("blue")
     world = await running_node(tmp_path, commands=[LabelCommand("colour", ("cat", str(file)), 1.0)])
     pings = world.member.client.pings
-    await _turns(lambda: pings and pings[-1][0].labels == {"colour": "blue"})
+    await until(lambda: pings and pings[-1][0].labels == {"colour": "blue"})
     count = len(pings)
     file.write_text("green")
-    await _turns(lambda: pings[-1][0].labels == {"colour": "green"})
+    await until(lambda: pings[-1][0].labels == {"colour": "green"})
     assert len(pings) == count + 1
     await world.close()
 
@@ -218,7 +212,7 @@ def test_held_commands_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         raise subprocess.TimeoutExpired(self.args, timeout)
 
     commands = [LabelCommand(f"c{number}", ("sleep", "60"), 60) for number in range(5)]
-    labels = Labels(reactor, {}, commands)  # type: ignore[arg-type]
+    labels = Labels(reactor, {}, commands)
     labels.start()
     running = [each._running._popen for each in labels._commands if each._running is not None]
     with monkeypatch.context() as patched:

@@ -8,32 +8,27 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.errors import BadParameter
 from teleconch.node.launch import variables
 from teleconch.node.start import LoginRules
+from tests.worlds.checks import found
 from tests.worlds.node import Client, World, alive, running_node
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 pytestmark = [pytest.mark.program("ssh"), pytest.mark.root]
 
 UTMP = Path("/run/utmp")
 LASTLOG, LASTLOG_SIZE = Path("/var/log/lastlog"), 292
-
-
-async def _turns(until: Callable[[], object], seconds: float = 10) -> None:
-    for _ in range(int(seconds / 0.02)):
-        if until():
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come")
 
 
 def _shell(world: World, login: str = "root") -> Client:
@@ -145,14 +140,14 @@ async def test_who_and_last(world: World, other_user: str, utmp: None) -> None:
         client = _shell(world, other_user)
         client.write(b"echo $((41+1))_; tty\n")
         await client.until(b"42_")
-        await _turns(lambda: f"{other_user} " in _who())
+        await until(lambda: f"{other_user} " in _who())
         if cut:
             client.kill()
             await client.done
         else:
             await _left(client)
-        await _turns(lambda: other_user not in _who())
-        await _turns(lambda: re.search(rf"^{other_user}\s+pts/\d+\s+127\.0\.0\.1 .* - ", _last(other_user)))
+        await until(lambda: other_user not in _who())
+        await until(lambda: re.search(rf"^{other_user}\s+pts/\d+\s+127\.0\.0\.1 .* - ", _last(other_user)))
         assert "still" not in _last(other_user)
         assert "gone" not in _last(other_user)
     await world.ssh("true", login=other_user)
@@ -294,7 +289,7 @@ async def test_pam_surrounds_the_process(pam: World, stack: Stack, other_user: s
     pam.allow(other_user)
     result = await pam.ssh("ulimit -Hn; umask; echo $FROM_PAM; id -un; exit 7", login=other_user)
     assert (result.out.split(), result.code) == ([b"321", b"0027", b"yes", other_user.encode()], 7)
-    await _turns(lambda: len(stack.lines()) == 2)
+    await until(lambda: len(stack.lines()) == 2)
     assert stack.lines() == [f"{kind}_session {other_user} 127.0.0.1 ssh 0" for kind in ("open", "close")]
 
 
@@ -310,7 +305,7 @@ async def test_pam_on_a_terminal(pam: World, stack: Stack, other_user: str) -> N
     shown = await _left(client, "echo after=$?")
     assert "after=130" in shown
     assert f"PAM greets {other_user}" in shown
-    await _turns(lambda: len(stack.lines()) == 2)
+    await until(lambda: len(stack.lines()) == 2)
     assert re.fullmatch(rf"open_session {other_user} 127\.0\.0\.1 /dev/pts/\d+ 0", stack.lines()[0])
 
 
@@ -345,13 +340,13 @@ async def test_pam_session_is_closed_after_a_cut(pam: World, stack: Stack, other
     for options, command in ((), "echo $$.; exec sleep 331"), (("-tt",), "echo $$.; exec sleep 332"):
         client = pam.start(command, options=options, login=other_user, pty=bool(options), stdin=None)
         await client.until(b".")
-        pid = int(re.search(rb"(\d+)\.", client.out)[1])  # type: ignore[index]
+        pid = int(found(rb"(\d+)\.", client.out)[1])
         client.kill()
         await client.done
-        await _turns(lambda pid=pid: not alive(pid))  # type: ignore[misc]
-    await _turns(lambda: [line.split("_")[0] for line in stack.lines()].count("close") == 2)
+        await until(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+    await until(lambda: [line.split("_")[0] for line in stack.lines()].count("close") == 2)
     launcher = pam.node.parts.launcher.pid
-    await _turns(lambda: not Path(f"/proc/{launcher}/task/{launcher}/children").read_text())
+    await until(lambda: not Path(f"/proc/{launcher}/task/{launcher}/children").read_text())
 
 
 @pytest_twisted.ensureDeferred
@@ -361,7 +356,7 @@ async def test_pam_session_is_closed_after_a_signal(pam: World, stack: Stack, ot
     assert (await pam.ssh("kill -TERM $$", login=other_user)).code == 255
     (event,) = pam.logged("session.end")
     assert event["exit_code"] == -15
-    await _turns(lambda: len(stack.lines()) == 2)
+    await until(lambda: len(stack.lines()) == 2)
 
 
 @pytest_twisted.ensureDeferred

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.codec import string
 from teleconch.node.session import SessionChannel
@@ -16,7 +16,9 @@ from teleconch.ssh import limits
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import RequestRefused
 from tests.worlds.node import World
-from tests.worlds.node_client import Session, open_session, run_command, until, until_said
+from tests.worlds.node_client import Session, open_session, run_command, until_said
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply, until
 
 
 async def _join(world: World, connection: Connection, right: Right) -> tuple[Session, SessionChannel]:
@@ -34,7 +36,7 @@ async def test_two_who_write(connection: Connection, world: World) -> None:
     """Both see one terminal and both type; when one leaves the other goes on; when nobody is left it is hung up."""
     first = await open_session(connection)
     pty = string(b"xterm") + struct.pack(">4L", 80, 24, 0, 0) + string(b"")
-    await connection.sendRequest(first, b"pty-req", pty, 1)
+    await reply(connection.sendRequest(first, b"pty-req", pty, 1))
     await run_command(connection, first, b"stty -echo; echo ready; while read line; do echo =$line; done")
     await until_said(first, b"ready")
     second, _ = await _join(world, connection, Right.WRITE)
@@ -43,7 +45,7 @@ async def test_two_who_write(connection: Connection, world: World) -> None:
     second.write(b"two\n")
     await until_said(first, b"=two")
     await until_said(second, b"=two")
-    assert await connection.sendRequest(second, b"window-change", struct.pack(">4L", 100, 30, 0, 0), 1)
+    assert await reply(connection.sendRequest(second, b"window-change", struct.pack(">4L", 100, 30, 0, 0), 1))
     first.loseConnection()
     await first.over
     second.write(b"three\n")
@@ -67,7 +69,7 @@ async def test_one_who_watches(connection: Connection, world: World) -> None:
     watcher, _ = await _join(world, connection, Right.WATCH)
     watcher.write(b"x" * 3 * limits.FIRST_WINDOW)  # dropped, and more may come
     with pytest.raises(RequestRefused):
-        await connection.sendRequest(watcher, b"signal", string(b"KILL"), 1)
+        await reply(connection.sendRequest(watcher, b"signal", string(b"KILL"), 1))
     connection.sendEOF(watcher)
     writer.write(b"mine\n")
     await until_said(watcher, b"=mine")

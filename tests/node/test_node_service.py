@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 
@@ -17,6 +17,7 @@ from teleconch.resources.host import Ping
 from teleconch.service.events import LogEmitter
 from teleconch.service.node import node_server
 from tests.worlds.node import Authorities, Member, World, running_node
+from tests.worlds.reactor import reactor
 
 pytestmark = pytest.mark.program("ssh")
 

@@ -16,21 +16,15 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 
+from tests.worlds.checks import found
 from tests.worlds.node import ME, Client, World, alive, own_signals
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.program("ssh")
 HOME = pwd.getpwnam(ME).pw_dir
-
-
-async def _turns(until: object, seconds: float = 10) -> None:
-    """Let the reactor run until ``until()`` holds."""
-    for _ in range(int(seconds / 0.02)):
-        if until():  # type: ignore[operator]
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come")
 
 
 def _resize(client: Client, columns: int, rows: int) -> None:
@@ -121,7 +115,7 @@ async def test_several_sessions_on_one_connection(world: World) -> None:
     """ControlMaster: sessions that share a connection do not disturb each other, and each has its own id."""
     path = world.path / "control"
     master = world.start("-N", options=("-M", "-S", str(path)), stdin=None)
-    await _turns(path.exists)
+    await until(path.exists)
     share = ("-S", str(path))
     runs = [world.start(f"echo $SSH_SESSION_ID; exit {n}", options=share) for n in range(5)]
     results = [await run.done for run in runs]
@@ -335,12 +329,12 @@ async def test_shell_that_is_not_there(world: World, other_user: str) -> None:
 async def test_lost_connection_hangs_up(world: World) -> None:
     """When the connection breaks, the command and what it started in its group are hung up."""
     client = world.start("sleep 301 & echo $!; sleep 302 & echo $!; wait", stdin=None)
-    await _turns(lambda: client.out.count(b"\n") == 2)
+    await until(lambda: client.out.count(b"\n") == 2)
     pids = [int(pid) for pid in client.out.split()]
     client.kill()
     await client.done
-    await _turns(lambda: not any(alive(pid) for pid in pids))
-    await _turns(lambda: world.logged("session.end"))
+    await until(lambda: not any(alive(pid) for pid in pids))
+    await until(lambda: world.logged("session.end"))
     assert world.logged("session.end")[0]["error"] == "the connection was closed"
 
 
@@ -350,11 +344,11 @@ async def test_lost_terminal_hangs_up(world: World) -> None:
     client = world.start("tty; echo pid=$$.; sleep 303", options=("-tt",), pty=True, stdin=None)
     await client.until(b".\r\n")
     tty = Path(client.out.split()[0].decode())
-    pid = int(re.search(rb"pid=(\d+)", client.out)[1])  # type: ignore[index]
+    pid = int(found(rb"pid=(\d+)", client.out)[1])
     assert tty.exists()
     client.kill()
     await client.done
-    await _turns(lambda: not alive(pid) and not tty.exists())
+    await until(lambda: not alive(pid) and not tty.exists())
 
 
 @pytest_twisted.ensureDeferred
@@ -365,7 +359,7 @@ async def test_nohup_survives(world: World) -> None:
     pid = int(client.out)
     client.kill()
     await client.done
-    await _turns(lambda: world.logged("session.end"))
+    await until(lambda: world.logged("session.end"))
     await task.deferLater(reactor, 0.3)
     assert alive(pid)
     os.kill(pid, 9)
@@ -382,7 +376,7 @@ def _inventory(world: World) -> tuple[int, int, int]:
 async def test_nothing_is_left_after_many_sessions(world: World) -> None:
     """Fifty sessions with and without terminal, a third of them cut off: no process, descriptor or terminal stays."""
     await world.ssh("true")
-    await _turns(lambda: not world.node.factory.connections)
+    await until(lambda: not world.node.factory.connections)
     before = _inventory(world)
     for round in range(10):
         kinds = [world.start("sleep 0.01; echo x", stdin=None) for _ in range(2)]
@@ -396,8 +390,8 @@ async def test_nothing_is_left_after_many_sessions(world: World) -> None:
             await client.done
         for client in kinds:
             assert (await client.done).code == 0
-    await _turns(lambda: not world.node.factory.connections and not world.node.parts.live)
-    await _turns(lambda: _inventory(world) == before)
+    await until(lambda: not world.node.factory.connections and not world.node.parts.live)
+    await until(lambda: _inventory(world) == before)
 
 
 @pytest_twisted.ensureDeferred
@@ -406,8 +400,10 @@ async def test_lost_launcher(world: World) -> None:
     client = world.start("echo here; sleep 307", stdin=None)
     await client.until(b"here")
     pid = world.logged("session.start")[0]["pid"]
-    os.kill(world.node.parts.launcher.pid, 9)
-    await _turns(lambda: world.node.parts.launcher.pid is None)
+    launcher = world.node.parts.launcher.pid
+    assert launcher is not None
+    os.kill(launcher, 9)
+    await until(lambda: world.node.parts.launcher.pid is None)
     with contextlib.suppress(ProcessLookupError):  # it was hung up, and PID 1 may have reaped it
         os.kill(pid, 9)
     assert (await client.done).code == 255

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
@@ -21,6 +21,8 @@ from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import RequestRefused, SSHProblem
 from tests.worlds.node import World
 from tests.worlds.node_client import Session
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply
 
 PER_CONNECTION = 10
 TOGETHER = 4
@@ -33,9 +35,9 @@ async def _one(connection: Connection, chance: random.Random) -> None:
     await connection.open(session)
     terminal = chance.random() < 0.3
     if terminal:
-        await connection.sendRequest(session, b"pty-req", PTY, 1)
+        await reply(connection.sendRequest(session, b"pty-req", PTY, 1))
     command = chance.choice(("true", "echo x; exit 3", "cat", "head -c 100000 /dev/zero", "echo x >&2", "kill $$"))
-    await connection.sendRequest(session, b"exec", string(command.encode()), 1)
+    await reply(connection.sendRequest(session, b"exec", string(command.encode()), 1))
     session.write(b"some input\n\x04" if terminal else b"some input\n")
     connection.sendEOF(session)
     await session.over
@@ -47,7 +49,7 @@ async def _cut(connection: Connection, chance: random.Random) -> None:
     await connection.open(session)
     stop = chance.randrange(5)
     if stop > 0 and chance.random() < 0.4:
-        await connection.sendRequest(session, b"pty-req", PTY, 1)
+        await reply(connection.sendRequest(session, b"pty-req", PTY, 1))
     if stop > 1:
         command = chance.choice(("sleep 300", "yes", "cat", "true", "sleep 300 & wait", "trap '' HUP; exec sleep 0.2"))
         asked = connection.sendRequest(session, b"exec", string(command.encode()), stop != 2)

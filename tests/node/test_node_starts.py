@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
 
 from teleconch.codec import string
 from teleconch.errors import LimitExceeded, TeleconchError, Unavailable
@@ -22,6 +21,8 @@ from teleconch.node.start import Request
 from teleconch.ssh.account import Account
 from teleconch.ssh.channel import Channel
 from tests.worlds.node import ME, World
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import reply, until
 
 FILES = 800
 OF_USER = FILES // starting.OF_USER
@@ -48,14 +49,6 @@ async def held(few_files: None) -> AsyncIterator[Launcher]:
     if launcher.pid is not None:
         os.kill(launcher.pid, signal.SIGCONT)
     await launcher.stop()
-
-
-async def until(true: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come")
 
 
 def narrow(launcher: Launcher) -> None:
@@ -207,11 +200,11 @@ async def test_who_starts_too_much_is_told(few_files: None, world: World) -> Non
         for _ in range(OF_USER + 1):
             session = Session()
             await connection.open(session)
-            await connection.sendRequest(session, b"exec", string(b"exec sleep 60"), wantReply=1)
+            await reply(connection.sendRequest(session, b"exec", string(b"exec sleep 60"), wantReply=1))
             session.loseConnection()
         assert open_files() - before < OF_USER + 20
         await connection.open(session := Session())
-        await connection.sendRequest(session, b"exec", string(b"exit 3"), wantReply=1)
+        await reply(connection.sendRequest(session, b"exec", string(b"exit 3"), wantReply=1))
         await until(lambda: session.status)
         assert session.status == b"\0\0\0\xff"
         assert session.said.decode() == starting.TOO_MANY + "\r\n"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from teleconch.codec import string
 from teleconch.errors import BadParameter
-from teleconch.node.pty import PtyRequest, Terminal, WindowSize, parse_request, parse_size
+from teleconch.node.pty import PtyRequest, Terminal, parse_request, parse_size
+from teleconch.session.program import WindowSize
 from teleconch.ssh.modes import encode
 
 UINT32 = st.integers(0, 2**32 - 1)

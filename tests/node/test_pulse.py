@@ -11,17 +11,19 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from teleconch.errors import LimitExceeded
 from teleconch.node.launch import pulse
 from teleconch.node.launch.pulse import Control, Pulse, Refusals, Waiting, subordinates, whose
 from tests.worlds.node import Client, running_node
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 # Serves one file, and answers everything but one kind of request, or that only so often; ends after a minute.
 SERVER = r"""
@@ -68,14 +70,6 @@ import mmap, os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 file = os.open(sys.argv[1], os.O_RDONLY)
 os.write(1, mmap.mmap(file, 4096, prot=mmap.PROT_READ))' """
-
-
-async def _until(holds: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if holds():
-            return
-        await task.deferLater(reactor, 0.01)
-    raise AssertionError("it does not come")
 
 
 # Gives a TCP socket away that takes its time to close: 60 s, since its peer reads nothing.
@@ -145,7 +139,7 @@ async def test_socket_that_is_given_to_a_forwarding(tmp_path: Path, other_user: 
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(here))
             client.setblocking(False)
-            await _until(lambda: select.select([client], [], [], 0)[0])
+            await until(lambda: select.select([client], [], [], 0)[0])
             assert client.recv(9) == b"hi"
         assert (await world.ssh("echo in")).out == b"in\n"
     finally:
@@ -200,11 +194,9 @@ async def test_file_system_that_does_not_answer(
         beside = world.start("echo here; exec sleep 600", login=other_user, stdin=None)
         await beside.until(b"here")
         holder = world.start(*["-tt"] * terminal, WRITE + file, login=other_user, stdin=None)
-        await _until(asked.exists)
+        await until(asked.exists)
         holder.kill()
-        await _until(
-            lambda: world.logged("session.end", login=other_user)
-        )  # a client that starts would inherit the end
+        await until(lambda: world.logged("session.end", login=other_user))  # a client that starts would inherit the end
         assert (await world.ssh("echo in")).out == b"in\n"
         (held,) = world.logged("node.held")
         assert (held["login"], held["user"], held["success"]) == (other_user, "alice", False)
@@ -248,7 +240,7 @@ async def test_file_that_is_given_to_a_forwarding(tmp_path: Path, other_user: st
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(here))
             client.setblocking(False)
-            await _until(lambda: select.select([client], [], [], 0)[0])
+            await until(lambda: select.select([client], [], [], 0)[0])
             assert client.recv(9) == b"hi"
         assert (await world.ssh("echo in")).out == b"in\n"
         assert not asked.exists()
@@ -275,7 +267,7 @@ async def test_page_that_is_read_anew(tmp_path: Path, other_user: str, mounted: 
             if asked.exists():
                 break
             time.sleep(0.01)
-        await _until(lambda: world.logged("node.held", login=other_user))
+        await until(lambda: world.logged("node.held", login=other_user))
         assert (await world.ssh("echo in")).out == b"in\n"
         assert b"FUSE" in (await world.ssh("echo in", login=other_user)).err
     finally:
@@ -295,10 +287,10 @@ async def test_end_that_is_held(mounted: tuple[str, Path]) -> None:
         ["/bin/sh", "-c", WRITE + file], stdout=slave, user=home.st_uid, group=home.st_gid, extra_groups=[]
     )
     os.close(slave)
-    await _until(asked.exists)
+    await until(asked.exists)
     daemon.kill()
     stuck = Pulse(daemon.pid)
-    await _until(lambda: Path(f"/proc/{daemon.pid}/wchan").read_text() == "tty_ldisc_lock")
+    await until(lambda: Path(f"/proc/{daemon.pid}/wchan").read_text() == "tty_ldisc_lock")
     stuck.see_off()
     assert daemon.wait(0) == -9
     holder.wait()

@@ -16,6 +16,7 @@ from teleconch.node import process
 from teleconch.node.files.programs import Programs
 from tests.worlds.files import FilesWorld
 from tests.worlds.node import running_node
+from tests.worlds.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.program("sftp", "scp", "ssh", "useradd", "runuser")]
 
@@ -70,7 +71,7 @@ async def test_memory_of_the_children(debugged: FilesWorld, other_user: str) -> 
             stdin=None,
         ),
     ]  # fmt: skip
-    await debugged.until(lambda: len(_interpreters(other_user)) == 4 and os.path.exists(f"/tmp/{other_user}.s"))
+    await until(lambda: len(_interpreters(other_user)) == 4 and os.path.exists(f"/tmp/{other_user}.s"))
     for _ in range(20):  # one may be on its way to become the user's shell, which they may look into
         for pid in _interpreters(other_user):
             for name in ("mem", "environ", "fd/0", "fd/4"):
@@ -84,7 +85,7 @@ async def test_memory_of_the_children(debugged: FilesWorld, other_user: str) -> 
     for client in clients:
         client.kill()
         await client.done
-    await debugged.until(lambda: not _interpreters(other_user))
+    await until(lambda: not _interpreters(other_user))
 
 
 @pytest_twisted.ensureDeferred

@@ -12,6 +12,7 @@ import pytest_twisted
 
 from tests.worlds.files import FilesWorld
 from tests.worlds.node import ME
+from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.program("scp", "sftp", "rsync")
 
@@ -125,9 +126,9 @@ async def test_transfer_cut_off(files: FilesWorld, tmp_path: Path) -> None:
     client = files.start(
         "sftp", *files.options(), "-b", "-", f"{ME}@127.0.0.1", stdin=f"get {tmp_path}/big {back}\n".encode()
     )
-    await files.until(lambda: back.exists() and back.stat().st_size > 1_000_000)
+    await until(lambda: back.exists() and back.stat().st_size > 1_000_000)
     client.kill()
-    await files.until(lambda: files.moved("sftp"))
+    await until(lambda: files.moved("sftp"))
     ((path, action, size, ok),) = files.moved("sftp")
     assert (path, action, ok) == (f"{tmp_path}/big", "download", False)
     assert 0 < size < 8 << 30
@@ -222,7 +223,7 @@ async def test_scp_far_end_that_is_killed(files: FilesWorld, tmp_path: Path) -> 
     """`scp -O` whose far end is killed (no memory left, say) ends, and waits for nobody."""
     client = files.start(*["ssh", *files.options(), f"{ME}@127.0.0.1", f"scp -t {tmp_path}/x; echo $?"], stdin=None)
     client.write(b"C0644 5 x\n")
-    await files.until(lambda: (tmp_path / "x").exists())
+    await until(lambda: (tmp_path / "x").exists())
     session = files.world.logged("session.start")[0]["pid"]
     (lender,) = (pid for pid in _children(session) if _command(pid) == _command(session))
     os.kill(lender, 9)
@@ -333,7 +334,7 @@ async def test_child_is_the_user(files: FilesWorld, other_user: str) -> None:
     """The process that serves SFTP has no way back to root, and nothing of the daemon's."""
     files.world.allow(other_user)
     client = files.start("sftp", *files.options(), f"{other_user}@127.0.0.1", stdin=None)
-    await files.until(lambda: files.world.logged("session.start"))
+    await until(lambda: files.world.logged("session.start"))
     pid = files.world.logged("session.start")[0]["pid"]
     uid = pwd.getpwnam(other_user).pw_uid
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())

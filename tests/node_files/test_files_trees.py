@@ -7,6 +7,7 @@ import random
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -108,7 +109,7 @@ def _one(path: bytes, of: Callable[[bytes], os.stat_result]) -> tuple[object, ..
 
 async def copy(files: FilesWorld, way: str, here: bytes, there: bytes, back: bytes, deadline: float = DEADLINE) -> None:
     """Up and down again."""
-    how = {"deadline": deadline}
+    how: dict[str, Any] = {"deadline": deadline}
     if way == "sftp":
         results = [await files.sftp(b"put -rp %s %s" % (here, there), b"get -rp %s %s" % (there, back), **how)]
     elif way == "scp -O":

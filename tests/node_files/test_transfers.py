@@ -11,16 +11,17 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor, task
-from twisted.logger import globalLogPublisher
+from twisted.internet import task
 
 from teleconch.audit import events as audit
 from teleconch.errors import BadParameter
-from teleconch.node.files.report import PATH_MAX, TOGETHER, _datagram, record
-from teleconch.node.files.transfers import DATAGRAM_MAX, Transfer, Transfers, parse
+from teleconch.node.files.report import DATAGRAM_MAX, PATH_MAX, TOGETHER, _datagram, record
+from teleconch.node.files.transfers import Transfer, Transfers, parse
 from teleconch.service.events import LogEmitter
 from teleconch.sftp import packets as p
+from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.raw_sftp import Peer, string, tree, uint32, uint64
+from tests.worlds.reactor import reactor
 
 
 @given(
@@ -87,7 +88,7 @@ async def test_log() -> None:
     events: list[dict[str, object]] = []
     transfers = Transfers(reactor, LogEmitter(), audit.Peer(user="alice"), "5")
     fd = transfers.take_child_end()
-    globalLogPublisher.addObserver(events.append)
+    add_observer(events.append)
     try:
         os.write(fd, b"nonsense")
         os.write(fd, b"nonsense")
@@ -98,7 +99,7 @@ async def test_log() -> None:
         transfers.close()
         transfers.close()
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        remove_observer(events.append)
     warnings = [each for each in events if "reported no file" in str(each.get("log_format"))]
     moved = [each for each in events if each.get("event") == "sftp"]
     assert len(warnings) == 1
@@ -196,11 +197,11 @@ async def test_too_many_lines() -> None:
     events: list[dict[str, object]] = []
     transfers = Transfers(reactor, LogEmitter(), audit.Peer(), "5")
     fd = transfers.take_child_end()
-    globalLogPublisher.addObserver(events.append)
+    add_observer(events.append)
     try:
         os.write(fd, b"\n".join([json.dumps(GOOD).encode()] * 300))
         os.close(fd)
         transfers.close()
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        remove_observer(events.append)
     assert len([each for each in events if each.get("event") == "sftp"]) == TOGETHER

@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from teleconch.ca.keys import new_ssh_key
@@ -17,6 +16,7 @@ from teleconch.service.events import LogEmitter
 from teleconch.service.node import node_server
 from tests.worlds.forward import ssh_agent
 from tests.worlds.node import ME, Auth, Client, Member, Result, World
+from tests.worlds.reactor import port_of, reactor
 
 pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 
@@ -58,7 +58,7 @@ async def test_keys_for_some_hosts_only(world: World) -> None:
     member = Second(world.authorities, Auth(), uuid="b1d2e46a-372f-494b-bdd9-a1d25b9d6dec")
     two = node_server(reactor, member, endpoint, NodeSettings("two", stop_deadline=0), emitter=LogEmitter())
     two.startService()
-    at_two = (await two.listening).getHost().port
+    at_two = port_of(await two.listening)
     known = world.path / "known_hosts"
     known.write_text(f"@cert-authority * {world.authorities.host.ssh_public_key}\n")
     ssh = (

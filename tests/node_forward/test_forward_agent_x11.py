@@ -16,8 +16,9 @@ from teleconch.errors import BadParameter
 from teleconch.node.forward import x11
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.problems import RequestRefused
-from tests.worlds.forward import agent_folders, children, listens, master, program, ssh_agent, until
+from tests.worlds.forward import agent_folders, children, listens, master, program, ssh_agent
 from tests.worlds.node import World
+from tests.worlds.waiting import reply, until
 
 pytestmark = pytest.mark.program("ssh", "ssh-agent", "ssh-add")
 
@@ -64,7 +65,7 @@ async def test_agent_for_hundreds_of_sessions(world: World) -> None:
     finally:
         os.kill(launcher, signal.SIGCONT)
     for answer in answers:
-        await answer
+        await reply(answer)
     connection.close()
     await connection.disconnected
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from teleconch.errors import TeleconchError
@@ -23,8 +22,10 @@ from teleconch.node.forward import listening
 from teleconch.node.forward.errands import Errands
 from teleconch.node.start import Request, Started
 from teleconch.ssh.account import Account
-from tests.worlds.forward import agent_folders, children, master, program, ssh_agent, until, upper
+from tests.worlds.forward import agent_folders, children, master, program, ssh_agent, upper
 from tests.worlds.node import World
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "useradd", "runuser")]
 
@@ -93,7 +94,7 @@ async def test_answers_of_a_hostile_process(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("teleconch.node.forward.errands.DEADLINE", 0.3)
     before = len(os.listdir("/proc/self/fd"))
     hostile: Any = Hostile()
-    errands = Errands(reactor, hostile, "nobody", lambda: Account(1 << 24))  # type: ignore[arg-type]
+    errands = Errands(reactor, hostile, "nobody", lambda: Account(1 << 24))
     message, make = ANSWERS[name]
     dialled = Deferred.fromCoroutine(errands.dial(b"localhost", 1))
     descriptors = make()
@@ -113,7 +114,7 @@ async def test_odd_numbers_of_a_hostile_process(port: object) -> None:
     """A port that is none is refused."""
     before = len(os.listdir("/proc/self/fd"))
     hostile: Any = Hostile()
-    errands = Errands(reactor, hostile, "nobody", lambda: Account(1 << 24))  # type: ignore[arg-type]
+    errands = Errands(reactor, hostile, "nobody", lambda: Account(1 << 24))
     listened = Deferred.fromCoroutine(errands.listen(("127.0.0.1",), 0))
     (fd,) = _stream()
     hostile.send(json.dumps({"id": 1, "port": port}).encode(), fd)

@@ -11,7 +11,7 @@ import socket
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
 
 from teleconch.errors import ConnectionProblem, LimitExceeded, NotFound, TeleconchError
@@ -19,14 +19,16 @@ from teleconch.node.forward import errands as module
 from teleconch.node.forward.child import Work
 from teleconch.node.forward.errands import Errands
 from teleconch.ssh.account import Account
-from tests.worlds.forward import agent_folders, children, free_port, listens, master, program, until, upper
+from tests.worlds.forward import agent_folders, children, free_port, listens, master, program, upper
 from tests.worlds.node import ME, World
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.program("ssh")
 
 
 def _errands(world: World, login: str = ME) -> Errands:
-    return Errands(reactor, world.node.parts.launcher, login, lambda: Account(1 << 24))  # type: ignore[arg-type]
+    return Errands(reactor, world.node.parts.launcher, login, lambda: Account(1 << 24))
 
 
 @pytest_twisted.ensureDeferred

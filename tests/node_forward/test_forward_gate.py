@@ -22,6 +22,7 @@ from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 from teleconch.ssh.reader import Reader
+from tests.worlds import waiting
 from tests.worlds.forward import ask, children
 from tests.worlds.node import ME, World
 
@@ -49,7 +50,7 @@ async def _allowed(connection: Connection, kind: bytes, how: str, data: bytes) -
         return True
     try:
         if how == "global":
-            await connection.sendGlobalRequest(kind, data, wantReply=1)
+            await waiting.reply(connection.sendGlobalRequest(kind, data, wantReply=1))
         else:
             channel.name = b"session"
             await connection.open(channel)
@@ -183,7 +184,7 @@ async def test_listener_outlives_the_certificate(world: World) -> None:
     """Once the certificate has ended, a listener that still stands carries no new connection."""
     clock = task.Clock()
     connection = await world.connect()
-    reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    reply = await waiting.reply(connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1))
     (transport,) = world.node.factory.connections
     user = transport.service.avatar
     clock.advance(user.identity.valid_before + 1)
@@ -196,6 +197,6 @@ async def test_listener_outlives_the_certificate(world: World) -> None:
     assert "expired" in world.logged("port", success=False, kind="forwarded-tcpip")[0]["error"]
     for name in (b"tcpip-forward", b"streamlocal-forward@openssh.com"):
         with pytest.raises(RequestRefused):
-            await connection.sendGlobalRequest(name, string(b"/tmp/x") + uint32(0), wantReply=1)
+            await waiting.reply(connection.sendGlobalRequest(name, string(b"/tmp/x") + uint32(0), wantReply=1))
     connection.close()
     await connection.disconnected

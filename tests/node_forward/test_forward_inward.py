@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -19,8 +20,10 @@ from teleconch.ssh.channel import Channel
 from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import RequestRefused
 from teleconch.ssh.reader import Reader
-from tests.worlds.forward import ask, children, free_port, listeners, listens, master, program, until, upper
+from tests.worlds import waiting
+from tests.worlds.forward import ask, children, free_port, listeners, listens, master, program, upper
 from tests.worlds.node import World, running_node
+from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.program("ssh")
 
@@ -72,7 +75,7 @@ async def test_gateway_ports(tmp_path: Path, gateway_ports: str, listening: dict
             assert (await ssh.control("forward", "-R", f"{bind}{port}:127.0.0.1:1")).code == 0
             assert listeners(port) == addresses
             await ssh.control("cancel", "-R", f"{bind}{port}:127.0.0.1:1")
-            await until(lambda port=port: not listeners(port))
+            await until(lambda port=port: not listeners(port))  # type: ignore[misc]  # mypy infers no default
         await ssh.end()
     finally:
         await world.close()
@@ -121,7 +124,8 @@ async def test_sessions_come_after_the_answer(world: World, monkeypatch: pytest.
     connection = await world.connect()
     told: list[str] = []
     asked = connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
-    asked.addErrback(lambda failure: told.append(failure.type.__name__))
+    assert asked is not None
+    asked.addErrback(lambda failure: told.append(str(failure.type and failure.type.__name__)))
     channel = _channel(b"session")
     opening = connection.open(channel)
     opening.addBoth(lambda result: told.append("open" if result is channel else result.type.__name__))
@@ -158,7 +162,7 @@ async def test_what_the_client_is_told(world: World) -> None:
     """A forwarded channel names the address as it was asked for, the real port, and who connected (RFC 4254 7.2)."""
     connection = await world.connect()
     connection.avatar = client = _Client()
-    reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    reply = await waiting.reply(connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1))
     port = Reader(reply).uint32()
     with socket.create_connection(("127.0.0.1", port)) as sock:
         await until(lambda: client.opened)
@@ -170,8 +174,13 @@ async def test_what_the_client_is_told(world: World) -> None:
         reader.end()
     for request in (string(b"x") + uint32(port), string(b"") + uint32(1), b"\0"):  # another's, none, no request
         with pytest.raises(RequestRefused):
-            await connection.sendGlobalRequest(b"cancel-tcpip-forward", request, wantReply=1)
-    assert await connection.sendGlobalRequest(b"cancel-tcpip-forward", string(b"") + uint32(port), wantReply=1) == b""
+            await waiting.reply(connection.sendGlobalRequest(b"cancel-tcpip-forward", request, wantReply=1))
+    assert (
+        await waiting.reply(
+            connection.sendGlobalRequest(b"cancel-tcpip-forward", string(b"") + uint32(port), wantReply=1)
+        )
+        == b""
+    )
     assert not listens(("127.0.0.1", port))
     connection.close()
     await connection.disconnected
@@ -190,7 +199,7 @@ async def test_malformed_requests(world: World) -> None:
         (b"cancel-streamlocal-forward@openssh.com", string(b"/etc/passwd")),
     ):
         with pytest.raises(RequestRefused):
-            await connection.sendGlobalRequest(name, data, wantReply=1)
+            await waiting.reply(connection.sendGlobalRequest(name, data, wantReply=1))
     assert not [event for event in world.events if "log_failure" in event]
     assert os.path.exists("/etc/passwd")
     connection.close()
@@ -203,13 +212,17 @@ async def test_too_many_listeners(world: World) -> None:
     connection = await world.connect()
     ports = []
     for _ in range(forwarding.LISTENERS_MAX):
-        reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+        reply = await waiting.reply(
+            connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+        )
         ports.append(Reader(reply).uint32())
     with pytest.raises(RequestRefused):
-        await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+        await waiting.reply(connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1))
     assert "listeners" in world.logged("port", success=False)[0]["error"]
-    await connection.sendGlobalRequest(b"cancel-tcpip-forward", string(b"") + uint32(ports[0]), wantReply=1)
-    await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    await waiting.reply(
+        connection.sendGlobalRequest(b"cancel-tcpip-forward", string(b"") + uint32(ports[0]), wantReply=1)
+    )
+    await waiting.reply(connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1))
     connection.close()
     await connection.disconnected
     await until(lambda: not any(listens(("127.0.0.1", port)) for port in ports[1:]))
@@ -220,10 +233,10 @@ async def test_too_many_connections(world: World, monkeypatch: pytest.MonkeyPatc
     """A client that answers no open holds so many sockets and no more; when they end there is room again."""
     monkeypatch.setattr(forwarding, "CONNECTIONS_MAX", 5)
     connection = await world.connect()
-    client = _Client()
-    client.lookupChannel = lambda *what: Deferred()  # type: ignore[method-assign]
+    client: Any = _Client()
+    client.lookupChannel = lambda *what: Deferred()
     connection.avatar = client
-    reply = await connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1)
+    reply = await waiting.reply(connection.sendGlobalRequest(b"tcpip-forward", string(b"") + uint32(0), wantReply=1))
     port = Reader(reply).uint32()
     socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
     (node,) = [transport.service.avatar for transport in world.node.factory.connections]

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.threads import deferToThread
 
 from teleconch.codec import string, uint32
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.problems import ChannelRefused
-from tests.worlds.forward import ask, checksum, free_port, listens, master, program, talk, until, upper
+from tests.worlds.forward import ask, checksum, free_port, listens, master, program, talk, upper
 from tests.worlds.node import ME, World
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.program("ssh")
 

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from teleconch.errors import ConnectionProblem
 from teleconch.node.forward.errands import Errands
 from teleconch.node.start import LoginRules
 from teleconch.ssh.account import Account
-from tests.worlds.forward import ask, children, free_port, listens, master, program, ssh_agent, until, upper
+from tests.worlds.forward import ask, children, free_port, listens, master, program, ssh_agent, upper
 from tests.worlds.node import World, running_node
+from tests.worlds.reactor import reactor
+from tests.worlds.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.program("ssh", "ssh-agent", "ssh-add", "useradd", "runuser")]
 
@@ -230,7 +231,7 @@ async def test_stopped_child(world: World, users: tuple[str, str], monkeypatch: 
     user, _ = users
     world.allow(user, "root")
     monkeypatch.setattr("teleconch.node.forward.errands.DEADLINE", 1.0)
-    errands = Errands(reactor, world.node.parts.launcher, user, lambda: Account(1 << 24))  # type: ignore[arg-type]
+    errands = Errands(reactor, world.node.parts.launcher, user, lambda: Account(1 << 24))
     with program(upper) as server:
         port = server.getsockname()[1]
         (await errands.dial(b"127.0.0.1", port)).close()

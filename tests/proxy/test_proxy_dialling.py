@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, cast
 from unittest import mock
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
@@ -27,6 +29,8 @@ from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.node import Node
 from tests.proxy.test_proxy_router import router
 from tests.worlds.proxy import CLUSTER, new_uuid, node
+from tests.worlds.reactor import port_of, reactor
+from tests.worlds.waiting import reply
 
 JOE = SSHIdentity("joe", ("root",), (), {}, CLUSTER, frozenset(), 9e9, 1, b"")
 
@@ -38,17 +42,24 @@ class Rebound:
     def __init__(self, *literals: str) -> None:
         self.literals = literals
 
-    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):
-        receiver.resolutionBegan(self)
+    def resolveHostName(
+        self,
+        receiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        receiver.resolutionBegan(cast("IHostResolution", self))
         for literal in self.literals:
             kind = IPv6Address if ":" in literal else IPv4Address
             receiver.addressResolved(kind("TCP", literal, portNumber))
         receiver.resolutionComplete()
-        return receiver
+        return cast("IHostResolution", receiver)
 
 
 class SSH(Protocol):
-    peers: list[object]
+    peers: list[Any]
 
     def connectionMade(self) -> None:
         self.peers.append(self.transport.getPeer())
@@ -59,17 +70,17 @@ class Listener:
     """An SSH server, as far as a proxy looks."""
 
     def __init__(self) -> None:
-        self.peers: list[object] = []
+        self.peers: list[Any] = []
 
     async def listen(self) -> int:
         peers = self.peers
         factory = Factory.forProtocol(type("Known", (SSH,), {"peers": peers}))
         self.port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
-        return self.port.getHost().port
+        return port_of(self.port)
 
 
 @pytest.fixture
-def listener():
+def listener() -> Iterator[Listener]:
     made = Listener()
     yield made
     pytest_twisted.blockon(made.port.stopListening())
@@ -169,19 +180,17 @@ async def test_relays_by_ipv6_come_from_another_address_too() -> None:
     """By IPv6 as well, no user's connection has one address at both ends: that would be a host of that machine."""
     factory = Listening()
     port = reactor.listenTCP(0, factory, interface="::")
-    number = port.getHost().port
+    number = port_of(port)
     for host in ("[::1]", "127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
         factory.accepted = Deferred()
         gone: Deferred[None] = Deferred()
-        end = await Dialler(reactor, (f"{host}:{number}",)).auth(
-            permit_api(JOE, 0), lambda gone=gone: gone.callback(None)
-        )
+        end = await Dialler(reactor, (f"{host}:{number}",)).auth(permit_api(JOE, 0), partial(gone.callback, None))
         own, peer = await factory.accepted
         assert plain_ip(peer) != plain_ip(own)
         assert str(plain_ip(peer)) == RELAY_SOURCE
         end.abort()
         await gone
-    await port.stopListening()
+    await reply(port.stopListening())
     with mock.patch("teleconch.proxy.dial.is_own", return_value=True):
         assert _relay_source("2001:db8::7", 3025) == ("::1", 0)
         with pytest.raises(ConnectError):
@@ -217,7 +226,7 @@ def test_second_address_of_a_network_is_own() -> None:
 class Listening(Factory):
     """Tells of each connection its own address and the peer's."""
 
-    accepted: Deferred
+    accepted: Deferred[Any]
 
     def buildProtocol(self, addr: object) -> Protocol:
         protocol = Protocol()

@@ -91,8 +91,8 @@ async def test_files_through_the_proxy(world: World) -> None:
     source.write_bytes(data)
     for jump in (True, False):
         options = world.through(jump=jump)
-        assert await run("scp", *options, source, f"root@web-1:{there}") == ("", "", 0)
-        assert await run("scp", *options, f"root@web-1:{there}", back) == ("", "", 0)
+        assert await run("scp", *options, str(source), f"root@web-1:{there}") == ("", "", 0)
+        assert await run("scp", *options, f"root@web-1:{there}", str(back)) == ("", "", 0)
         assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(data).digest()
         there.unlink()
         back.unlink()

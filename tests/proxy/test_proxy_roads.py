@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 
@@ -30,6 +29,7 @@ from tests.proxy.test_proxy_server import (
     subsystem,
 )
 from tests.worlds.proxy import World, node
+from tests.worlds.reactor import reactor
 
 __all__ = ["ports"]
 pytestmark = [pytest.mark.program("sshd"), pytest.mark.root]
@@ -114,7 +114,9 @@ async def test_a_node_behind_a_tunnel(world: World, ports: Ports) -> None:
 
 @pytest.mark.parametrize("peer", [Database, Closes, Web])
 @pytest_twisted.ensureDeferred
-async def test_only_ssh_is_relayed_through_a_tunnel(world: World, ports: Ports, monkeypatch, peer: type[Peer]) -> None:
+async def test_only_ssh_is_relayed_through_a_tunnel(
+    world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch, peer: type[Peer]
+) -> None:
     """What a tunnel leads to has to greet as an SSH server does before it gets a byte of a user's."""
     monkeypatch.setattr("teleconch.proxy.roads.VERSION_TIMEOUT", 0.3)
     tunnel, peers = await tunnelled(world, ports, peer)

@@ -10,10 +10,11 @@ from teleconch.errors import BadParameter, NotFound, TeleconchError
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.target import Target, brief, parse_host, parse_subsystem
+from teleconch.resources.node import Node, NodeStatus
 from tests.worlds.proxy import CLUSTER, new_uuid, node, status, told
 
 
-def router(*nodes, now: float = 0.0) -> Router:
+def router(*nodes: Node | NodeStatus, now: float = 0.0) -> Router:
     directory = Directory(lambda: now)
     directory.apply(told(*nodes))
     directory.whole()

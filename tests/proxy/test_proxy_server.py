@@ -5,27 +5,34 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
-from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from teleconch.api.interface import Receiver
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.codec import string, uint32
 from teleconch.errors import AccessDenied, TeleconchError
 from teleconch.proxy import server
+from teleconch.resources.kind import Kind
 from teleconch.resources.secret import Secret
 from teleconch.ssh import client, messages
 from teleconch.ssh.channel import Channel
+from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.proxy import CLUSTER, World, node, status
+from tests.worlds.reactor import port_of, reactor
+from tests.worlds.waiting import reply
 
 
 @implementer(IHalfCloseableProtocol)
@@ -39,8 +46,8 @@ class Peer(Protocol):
         self.got = b""
         self.count = 0
         self.hash = hashlib.sha256()
-        self.half_closed = Deferred()
-        self.lost = Deferred()
+        self.half_closed: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         self.lives.append(self)
@@ -63,7 +70,7 @@ class Peer(Protocol):
     def writeConnectionLost(self) -> None:
         pass
 
-    def connectionLost(self, reason) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost.callback(None)
 
 
@@ -80,9 +87,9 @@ class Caller(Channel):
         self.count = 0
         self.hash = hashlib.sha256()
         self.status: int | None = None
-        self.eof = Deferred()
-        self.end = Deferred()
-        self.wanted: tuple[int, Deferred] | None = None
+        self.eof: Deferred[None] = Deferred()
+        self.end: Deferred[None] = Deferred()
+        self.wanted: tuple[int, Deferred[Any]] | None = None
 
     def dataReceived(self, data: bytes) -> None:
         self.out = (self.out + data)[: self.keep]
@@ -105,8 +112,8 @@ class Caller(Channel):
     def closed(self) -> None:
         self.end.callback(None)
 
-    def until(self, count: int) -> Deferred:
-        wanted = Deferred()
+    def until(self, count: int) -> Deferred[Any]:
+        wanted: Deferred[None] = Deferred()
         if self.count >= count:
             wanted.callback(None)
         else:
@@ -118,13 +125,13 @@ class Ports:
     """Listeners of a test, closed at its end."""
 
     def __init__(self) -> None:
-        self.open = []
+        self.open: list[Any] = []
 
     async def listen(self, peer: type[Peer]) -> tuple[str, list[Peer]]:
-        kind = type("Scripted", (peer,), {"lives": []})
+        kind: Any = type("Scripted", (peer,), {"lives": []})
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(kind))
         self.open.append((port, kind))
-        return f"127.0.0.1:{port.getHost().port}", kind.lives
+        return f"127.0.0.1:{port_of(port)}", kind.lives
 
     async def close(self) -> None:
         for port, kind in self.open:
@@ -136,27 +143,27 @@ class Ports:
 
 
 @pytest.fixture
-def ports():
+def ports() -> Iterator[Ports]:
     ports = Ports()
     yield ports
     pytest_twisted.blockon(Deferred.fromCoroutine(ports.close()))
 
 
 @pytest.fixture
-def logged():
+def logged() -> Iterator[list[Any]]:
     """Refusals and successes as the audit log will have them."""
     events = []
 
-    def observe(event):
+    def observe(event: dict[str, Any]) -> None:
         if "audit" in event or event.get("log_namespace", "").startswith("teleconch.proxy"):
             events.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    add_observer(observe)
     yield events
-    globalLogPublisher.removeObserver(observe)
+    remove_observer(observe)
 
 
-async def login(world: World, user: str = "alice", as_: str = "root"):
+async def login(world: World, user: str = "alice", as_: str = "root") -> Connection:
     key = (world.folder / user).read_text()
     line = (world.folder / f"{user}-cert.pub").read_text()
     return await client.connect(
@@ -173,14 +180,17 @@ def jump_to(host: str, port: int) -> bytes:
     return string(host.encode()) + uint32(port) + string(b"127.0.0.1") + uint32(1)
 
 
-async def jump(connection, host: str, port: int = 22) -> Caller:
-    return await connection.open(Caller(b"direct-tcpip"), jump_to(host, port))
+async def jump(connection: Connection, host: str, port: int = 22) -> Caller:
+    channel = Caller(b"direct-tcpip")
+    await connection.open(channel, jump_to(host, port))
+    return channel
 
 
-async def subsystem(connection, name: str) -> tuple[Caller, bool]:
-    channel = await connection.open(Caller())
+async def subsystem(connection: Connection, name: str) -> tuple[Caller, bool]:
+    channel = Caller()
+    await connection.open(channel)
     try:
-        await connection.sendRequest(channel, b"subsystem", string(name.encode()), wantReply=1)
+        await reply(connection.sendRequest(channel, b"subsystem", string(name.encode()), wantReply=1))
     except RequestRefused:
         return channel, False
     return channel, True
@@ -233,14 +243,15 @@ async def test_early_data_keeps_its_order(world: World, ports: Ports) -> None:
     world.nodes.put(node(1, "web", addr))
     await (await world.start()).watched(1)
     connection = await login(world)
-    channel = await connection.open(Caller())
+    channel = Caller()
+    await connection.open(channel)
     asked = connection.sendRequest(channel, b"subsystem", string(b"proxy:web:22"), wantReply=1)
     early = b"".join(b"%06d" % n for n in range(20_000))
     for start in range(0, len(early), 1000):
         channel.write(early[start : start + 1000])
     await deferLater(reactor, 0.1)
     assert peers[0].count == 0, "nothing may reach what has not yet proved to be an SSH server"
-    assert await asked is True
+    assert await reply(asked) is True
     await channel.until(len(early) + 14)
     assert channel.out == b"SSH-2.0-late\r\n" + early
     channel.loseConnection()
@@ -279,7 +290,9 @@ class Closes(Peer):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_only_ssh_is_relayed(world: World, ports: Ports, logged, monkeypatch, peer, says: str) -> None:
+async def test_only_ssh_is_relayed(
+    world: World, ports: Ports, logged: list[Any], monkeypatch: pytest.MonkeyPatch, peer: Any, says: str
+) -> None:
     """A registered address that leads to something else gets no byte of a user's (CVE-2024-35175)."""
     monkeypatch.setattr("teleconch.proxy.roads.VERSION_TIMEOUT", 0.3)
     addr, peers = await ports.listen(peer)
@@ -315,7 +328,7 @@ async def test_only_ssh_is_relayed(world: World, ports: Ports, logged, monkeypat
     [("127.0.0.1", 3025), ("169.254.169.254", 80), ("localhost", 22), ("::1", 3025), ("127.0.0.1", 0)],
 )
 @pytest_twisted.ensureDeferred
-async def test_unregistered_targets(world: World, ports: Ports, logged, host: str, port: int) -> None:
+async def test_unregistered_targets(world: World, ports: Ports, logged: list[Any], host: str, port: int) -> None:
     """A user who asks the proxy for loopback, metadata or auth is refused in a sentence, and that is logged."""
     world.nodes.put(node(1, "web", "10.0.0.1:3022"))
     await (await world.start()).watched(1)
@@ -335,7 +348,7 @@ async def test_unregistered_targets(world: World, ports: Ports, logged, host: st
 
 
 @pytest_twisted.ensureDeferred
-async def test_other_channels_and_requests(world: World, ports: Ports, logged) -> None:
+async def test_other_channels_and_requests(world: World, ports: Ports, logged: list[Any]) -> None:
     """There is no shell, command, file transfer, environment, agent, X11 or listening port on the proxy."""
     await world.start()
     connection = await login(world)
@@ -359,16 +372,17 @@ async def test_other_channels_and_requests(world: World, ports: Ports, logged) -
         (b"subsystem", b"\xff"),
     ):
         with pytest.raises(RequestRefused):
-            await connection.sendRequest(channel, name, data, wantReply=1)
-    for name in ("sftp", "auth-api2", "netconf", ""):
-        _, granted = await subsystem(connection, name)
+            await reply(connection.sendRequest(channel, name, data, wantReply=1))
+    for other in ("sftp", "auth-api2", "netconf", ""):
+        _, granted = await subsystem(connection, other)
         assert not granted
     for name in (b"tcpip-forward", b"streamlocal-forward@openssh.com", b"hostkeys-prove-00@openssh.com"):
         with pytest.raises(RequestRefused):
-            await connection.sendGlobalRequest(name, string(b"0.0.0.0") + uint32(0), wantReply=1)
+            await reply(connection.sendGlobalRequest(name, string(b"0.0.0.0") + uint32(0), wantReply=1))
     for kind, data in ((b"shell", b""), (b"exec", string(b"id"))):
-        channel = await connection.open(Caller())
-        assert await connection.sendRequest(channel, kind, data, wantReply=1)
+        channel = Caller()
+        await connection.open(channel)
+        assert await reply(connection.sendRequest(channel, kind, data, wantReply=1))
         await channel.end
         assert channel.out == b""
         assert channel.err.startswith(b"This is the proxy of example.test: there is no shell, command or file transfer")
@@ -392,7 +406,7 @@ async def test_one_program_a_session(world: World, ports: Ports) -> None:
     assert granted
     for name, data in ((b"subsystem", string(b"proxy:web:22")), (b"shell", b""), (b"exec", string(b"id"))):
         with pytest.raises(RequestRefused):
-            await connection.sendRequest(channel, name, data, wantReply=1)
+            await reply(connection.sendRequest(channel, name, data, wantReply=1))
     assert len(peers) == 1
     channel.write(b"still there")
     await channel.until(14 + 11)
@@ -456,13 +470,13 @@ async def test_half_close(world: World, ports: Ports) -> None:
 class Source:
     """Writes pseudo-random bytes as fast as its consumer takes them."""
 
-    def __init__(self, consumer, total: int) -> None:
+    def __init__(self, consumer: Any, total: int) -> None:
         self.consumer, self.left = consumer, total
         self.block = random.Random(1).randbytes(64 * 1024)
         self.hash = hashlib.sha256()
         self.paused = True
         self.pauses = 0
-        self.done = Deferred()
+        self.done: Deferred[None] = Deferred()
         consumer.registerProducer(self, True)
         self.resumeProducing()
 
@@ -522,10 +536,10 @@ async def test_bytes_are_whole(world: World, ports: Ports) -> None:
 
 
 class _Sink:
-    def __init__(self, digest) -> None:
+    def __init__(self, digest: Any) -> None:
         self.write = digest.update
 
-    def registerProducer(self, producer, streaming) -> None:
+    def registerProducer(self, producer: Source, streaming: bool) -> None:
         pass
 
     def unregisterProducer(self) -> None:
@@ -570,7 +584,7 @@ async def test_slow_sides_cost_a_fixed_amount(world: World, ports: Ports) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_user_gone_while_dialling(world: World, ports: Ports, monkeypatch) -> None:
+async def test_user_gone_while_dialling(world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a user goes away during a dial, the dial is given up and its socket closed."""
 
     class Silent(Peer):
@@ -597,9 +611,10 @@ async def test_dials_before_the_first_picture(world: World, ports: Ports) -> Non
     """Whoever asks for a node while a restarted proxy still reads the list of nodes waits, instead of being refused."""
     addr, peers = await ports.listen(Echo)
     world.nodes.put(node(1, "web", addr))
-    gate, watching = Deferred(), world.nodes.watch
+    watching = world.nodes.watch
+    gate: Deferred[None] = Deferred()
 
-    async def late(kind, receiver):
+    async def late(kind: Kind[Any], receiver: Receiver[Any]) -> Any:
         await gate
         return await watching(kind, receiver)
 
@@ -622,7 +637,7 @@ async def test_dials_before_the_first_picture(world: World, ports: Ports) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_dials_at_once_are_bounded(world: World, ports: Ports, monkeypatch) -> None:
+async def test_dials_at_once_are_bounded(world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """One user cannot have the proxy open any number of sockets at once."""
     monkeypatch.setattr("teleconch.proxy.shares.YOUNG_PER_USER", 3)
     monkeypatch.setattr("teleconch.proxy.shares.LINE_SECONDS", 0.1)
@@ -671,7 +686,9 @@ async def test_auth_api(world: World, ports: Ports) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_user_has_a_share_of_the_auth_api(world: World, ports: Ports, monkeypatch) -> None:
+async def test_one_user_has_a_share_of_the_auth_api(
+    world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A user who opens connections to the auth server without end does not use up what it takes from this proxy."""
     monkeypatch.setattr(server, "API_AT_ONCE", 3)
     addr, peers = await ports.listen(type("Raw", (Echo,), {"greeting": b""}))
@@ -774,7 +791,7 @@ async def test_foreign_clusters_node(world: World, ports: Ports) -> None:
 async def test_renewed_host_certificate(world: World) -> None:
     """A renewed host certificate is shown to the next user without a restart."""
     await world.start()
-    shown = []
+    shown: list[Any] = []
 
     async def look() -> bytes:
         connection = await _connect(world, shown.append)
@@ -791,7 +808,7 @@ async def test_renewed_host_certificate(world: World) -> None:
     assert await look() != first
 
 
-async def _connect(world: World, verify):
+async def _connect(world: World, verify: Callable[..., Any]) -> Connection:
     return await client.connect(
         reactor,
         TCP4ClientEndpoint(reactor, "127.0.0.1", world.port),
@@ -810,7 +827,7 @@ async def test_stop(world: World, ports: Ports) -> None:
     await (await world.start()).watched(1)
     connection = await login(world)
     await jump(connection, "web")
-    half = await TCP4ClientEndpoint(reactor, "127.0.0.1", world.port).connect(_half_factory())
+    half: Any = await TCP4ClientEndpoint(reactor, "127.0.0.1", world.port).connect(_half_factory())
     await world.stop()
     world.server = None
     await connection.disconnected
@@ -818,5 +835,5 @@ async def test_stop(world: World, ports: Ports) -> None:
     await half.lost
 
 
-def _half_factory():
+def _half_factory() -> Factory[Any]:
     return Factory.forProtocol(type("Half", (Peer,), {"greeting": b"", "lives": []}))

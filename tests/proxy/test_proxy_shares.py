@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from struct import pack
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
@@ -19,8 +20,10 @@ from teleconch.errors import LimitExceeded
 from teleconch.proxy import shares
 from teleconch.proxy.beginning import Beginning
 from teleconch.proxy.shares import Shares
+from teleconch.ssh.connection import Connection
 from tests.proxy.test_proxy_server import Caller, Echo, Ports, jump, jump_to, login, ports, subsystem
 from tests.worlds.proxy import World, node
+from tests.worlds.reactor import reactor
 
 __all__ = ["ports"]
 
@@ -70,7 +73,7 @@ def test_beginning_of_something_else(data: bytes) -> None:
         assert len(beginning._kept) <= 255
 
 
-async def open_silent(world: World, users: int, each: int) -> list:
+async def open_silent(world: World, users: int, each: int) -> list[Any]:
     """Connections of alice, each with jumps over which nothing is said."""
     connections = [await login(world) for _ in range(users)]
     for connection in connections:
@@ -79,14 +82,14 @@ async def open_silent(world: World, users: int, each: int) -> list:
     return connections
 
 
-async def end(*connections) -> None:
+async def end(*connections: Connection) -> None:
     for connection in connections:
         connection.transport.abortConnection()
         await connection.disconnected
 
 
 @pytest_twisted.ensureDeferred
-async def test_silent_dials_of_one_user(world: World, ports: Ports, monkeypatch) -> None:
+async def test_silent_dials_of_one_user(world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """One user who dials one node without end, on several connections, has few connections there; another is led."""
     monkeypatch.setattr(shares, "YOUNG_PER_USER", 6)
     monkeypatch.setattr(shares, "YOUNG_AT_NODE", Room(10, 6))
@@ -116,7 +119,7 @@ async def test_silent_dials_of_one_user(world: World, ports: Ports, monkeypatch)
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_says_nothing_is_ended(world: World, ports: Ports, monkeypatch) -> None:
+async def test_who_says_nothing_is_ended(world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relayed connection over which the client sends nothing is closed, and that is logged; one that speaks stays."""
     monkeypatch.setattr(shares, "SILENT_SECONDS", 0.2)
     addr, peers = await ports.listen(Echo)
@@ -137,7 +140,7 @@ async def test_who_says_nothing_is_ended(world: World, ports: Ports, monkeypatch
 
 
 @pytest_twisted.ensureDeferred
-async def test_whoever_has_keys_needs_no_place(world: World, ports: Ports, monkeypatch) -> None:
+async def test_whoever_has_keys_needs_no_place(world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that are in use keep nobody from opening more: only the young ones are counted."""
     monkeypatch.setattr(shares, "YOUNG_PER_USER", 2)
     addr, peers = await ports.listen(Echo)
@@ -159,13 +162,17 @@ class _End:
     """A node's end, as far as a turn needs it."""
 
     is_gone = False
-    when_gone = None
+    when_gone: Callable[[], None] | None = None
     aborted = False
 
     def abort(self) -> None:
         self.aborted = self.is_gone = True
         if self.when_gone is not None:
             self.when_gone()
+
+
+def turn_of(begun: Deferred[Any]) -> Any:
+    return begun.result
 
 
 class Turns:
@@ -175,25 +182,25 @@ class Turns:
         self.clock = Clock()
         self.shares = Shares(self.clock)
 
-    def begin(self, user: str, name: str = "web"):
+    def begin(self, user: str, name: str = "web") -> Deferred[Any]:
         """A turn with an end, or a Deferred that waits for one."""
         return Deferred.fromCoroutine(self._begin(user, name))
 
-    async def _begin(self, user: str, name: str):
+    async def _begin(self, user: str, name: str) -> Any:
         turn = await self.shares.turn(user, name)
-        await turn.dial(self._dial())
+        await turn.dial(cast("Any", self._dial()))
         return turn
 
     async def _dial(self) -> _End:
         return _End()
 
-    def ready(self, user: str, name: str = "web"):
+    def ready(self, user: str, name: str = "web") -> Any:
         made = self.begin(user, name)
         assert made.called, "it waits"
         return made.result
 
 
-def test_the_biggest_user_makes_room(monkeypatch) -> None:
+def test_the_biggest_user_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where many users together are too many at one node, the one with most loses the oldest; the rest stay."""
     monkeypatch.setattr(shares, "YOUNG_AT_NODE", Room(10, 10))
     turns = Turns()
@@ -209,14 +216,14 @@ def test_the_biggest_user_makes_room(monkeypatch) -> None:
     assert not turns.clock.getDelayedCalls()
 
 
-def test_one_users_line_ends_nothing(monkeypatch) -> None:
+def test_one_users_line_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """One user alone, with more to dial than there are places, loses none of the connections that are under way."""
     monkeypatch.setattr(shares, "YOUNG_PER_USER", 6)
     monkeypatch.setattr(shares, "YOUNG_AT_NODE", Room(10, 6))
     turns = Turns()
     begun = [turns.begin("eve") for _ in range(40)]
     for left in range(34, -1, -1):
-        under_way = [each.result for each in begun if each.called and not each.result.end.is_gone]
+        under_way = [turn_of(each) for each in begun if each.called and not turn_of(each).end.is_gone]
         assert len(under_way) == 6
         assert sum(not each.called for each in begun) == left
         under_way[-1].end.abort()
@@ -224,7 +231,7 @@ def test_one_users_line_ends_nothing(monkeypatch) -> None:
         each.end.abort()
 
 
-def test_a_long_line_at_a_full_node(monkeypatch) -> None:
+def test_a_long_line_at_a_full_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where each place that is freed is taken by a dial that frees the next, however many wait, none is lost."""
     monkeypatch.setattr(shares, "YOUNG_PER_USER", 6)
     monkeypatch.setattr(shares, "YOUNG_AT_NODE", Room(10, 6))
@@ -234,7 +241,7 @@ def test_a_long_line_at_a_full_node(monkeypatch) -> None:
     friends.append(turns.ready("alice"))
     assert all(each.called for each in begun)
     assert not any(each.end.is_gone for each in friends)
-    live = [each.result for each in begun if not each.result.end.is_gone]
+    live = [turn_of(each) for each in begun if not turn_of(each).end.is_gone]
     assert len(live) == 5
     for each in (*live, *friends):
         each.end.abort()
@@ -256,7 +263,7 @@ def test_a_users_pace() -> None:
     assert all(each.called for each in waiting)
 
 
-def test_the_line_is_bounded(monkeypatch) -> None:
+def test_the_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a turn is refused after a while, and at once where very many wait."""
     monkeypatch.setattr(shares, "YOUNG_PER_USER", 1)
     monkeypatch.setattr(shares, "LINE", 3)
@@ -272,11 +279,11 @@ def test_the_line_is_bounded(monkeypatch) -> None:
     assert all(each.called for each in waiting)
     for each in waiting[1:]:
         each.addErrback(lambda failure: failure.trap(LimitExceeded) and None)
-    waiting[0].result.end.abort()
+    turn_of(waiting[0]).end.abort()
     turns.ready("eve")
 
 
-def test_what_does_not_begin_takes_no_pace(monkeypatch) -> None:
+def test_what_does_not_begin_takes_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused, or given up by whoever asked, puts off nothing that comes later."""
     monkeypatch.setattr(shares, "LINE", 3)
     turns = Turns()
@@ -294,7 +301,7 @@ def test_what_does_not_begin_takes_no_pace(monkeypatch) -> None:
     assert not turns.clock.getDelayedCalls()
 
 
-def test_connections_of_a_user_are_bounded(monkeypatch) -> None:
+def test_connections_of_a_user_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However far they have come, one user's connections through a proxy are bounded: each is an open file."""
     monkeypatch.setattr(shares, "CONNECTIONS_PER_USER", 5)
     turns = Turns()

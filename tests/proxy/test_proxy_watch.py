@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from teleconch.api.interface import Receiver
 from teleconch.api.watcher import FIRST_PICTURE, Watcher
 from teleconch.defaults import BACKOFF_MAX
 from teleconch.errors import AccessDenied, ConnectionProblem
 from teleconch.proxy.directory import Directory
-from teleconch.resources.kind import NODES, Change
+from teleconch.resources.kind import NODES, Change, Kind
 from tests.worlds.proxy import NodeList, new_uuid, node, told
 
 
@@ -100,7 +102,7 @@ def test_drops_only_what_is_gone(story: Story) -> None:
     story.watch.startService()
     story.nodes.receivers[-1].watch_ended()
 
-    async def slow_watch(kind, receiver):
+    async def slow_watch(kind: Kind[Any], receiver: Receiver[Any]) -> Any:
         story.nodes.receivers.append(receiver)
         return _Nothing()
 
@@ -124,7 +126,7 @@ def test_a_watch_that_ends_half_way_drops_nothing(story: Story) -> None:
     story.watch.startService()
     story.nodes.receivers[-1].watch_ended()
 
-    async def half(kind, receiver):
+    async def half(kind: Kind[Any], receiver: Receiver[Any]) -> Any:
         story.nodes.receivers.append(receiver)
         receiver.changes(told(node(1, "a")))
         receiver.watch_ended()
@@ -142,7 +144,7 @@ def test_a_watch_that_ends_half_way_drops_nothing(story: Story) -> None:
 def test_first_picture(story: Story) -> None:
     """Over the wire the first nodes come piece by piece: the directory is whole only once auth says so."""
 
-    async def pushed_later(kind, receiver):
+    async def pushed_later(kind: Kind[Any], receiver: Receiver[Any]) -> Any:
         story.nodes.receivers.append(receiver)
         receiver.changes(told(node(0, "node-0")))
         return _Nothing()
@@ -169,7 +171,7 @@ def test_first_picture_is_not_waited_for_without_end(story: Story) -> None:
     """Where auth is away, or answers nothing, a proxy says so instead of waiting."""
     never: Deferred[None] = Deferred()
 
-    async def silent(kind, receiver):
+    async def silent(kind: Kind[Any], receiver: Receiver[Any]) -> Any:
         await never
 
     story.nodes.watch = silent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -61,13 +62,13 @@ RESOURCES = st.lists(USERS | NODES | HOST_TOKENS | SIGNUP_TOKENS, max_size=4).ma
 
 
 @given(RESOURCES)
-def test_round_trip(resources):
+def test_round_trip(resources: tuple[Any, ...]) -> None:
     """What `tctl get` prints, in either format, `tctl create` reads back without loss."""
     assert load_documents(dump_documents(resources), "f") == resources
     assert load_documents(json_text([document(resource) for resource in resources]), "f") == resources
 
 
-def test_as_teleport_prints_it():
+def test_as_teleport_prints_it() -> None:
     """A user document has Teleport's shape, so existing ones can be used."""
     assert dump_documents([User("joe", traits={"logins": ("joe", "root")})]) == dedent(
         """\
@@ -102,7 +103,7 @@ spec:
 """
 
 
-def test_a_user_as_teleport_prints_it():
+def test_a_user_as_teleport_prints_it() -> None:
     """Users move here from a Teleport cluster: what means nothing here is left out, with a line for each key."""
     left_out: list[str] = []
     (carol,) = load_documents(TELEPORTS_USER, "f", left_out)
@@ -128,7 +129,7 @@ def test_a_user_as_teleport_prints_it():
     assert left_out == []
 
 
-def test_what_changes_the_meaning_is_told():
+def test_what_changes_the_meaning_is_told() -> None:
     """A user who would have ended, has ended, or is locked is not made without a word."""
     left_out: list[str] = []
     soon = TELEPORTS_USER.replace('  expires: "0001-01-01T00:00:00Z"', '  expires: "2030-01-01T00:00:00Z"')
@@ -143,7 +144,7 @@ def test_what_changes_the_meaning_is_told():
     assert load_documents(soon.replace("id: 15", "expires: 2026-11-22T20:55:07Z"), "f", left_out, 1_800_000_000.0) == ()
 
 
-def test_tokens_as_teleport_prints_them():
+def test_tokens_as_teleport_prints_them() -> None:
     """Roles of hosts begin with a capital there; several documents, YAML or JSON, are read in one go."""
     token = {
         "kind": "token",
@@ -163,12 +164,12 @@ def test_tokens_as_teleport_prints_them():
 
 
 @pytest.mark.parametrize("spec", ["null", "{}", "{roles: null, traits: null}"])
-def test_nothing_is_empty(spec):
+def test_nothing_is_empty(spec: str) -> None:
     """`null` means what an absent key means."""
     assert load_documents(f"kind: user\nversion: v2\nmetadata: {{name: a}}\nspec: {spec}\n", "f") == (User("a"),)
 
 
-def test_nodes_of_another_cluster_are_left_out():
+def test_nodes_of_another_cluster_are_left_out() -> None:
     """A backup of everything is read, though its nodes are not: they register themselves."""
     node = """\
         kind: node
@@ -182,13 +183,13 @@ def test_nodes_of_another_cluster_are_left_out():
     assert "tctl nodes add" in left_out[0]
 
 
-def test_a_single_role_may_stand_without_a_list():
+def test_a_single_role_may_stand_without_a_list() -> None:
     """`roles: admin`, as Teleport's manual has it, is a list of one."""
     text = "kind: user\nversion: v2\nmetadata: {name: joe}\nspec: {roles: admin, traits: {logins: [joe]}}\n"
     assert load_documents(text, "f") == (User("joe", ("admin",), {"logins": ("joe",)}),)
 
 
-def test_json_object_and_empty_documents():
+def test_json_object_and_empty_documents() -> None:
     """A JSON object alone works, and so do empty documents between lines of `---`."""
     joe = User("joe")
     assert load_documents(json.dumps(document(joe)), "f") == (joe,)
@@ -203,7 +204,7 @@ def problems(text: str) -> list[tuple[int, str]]:
     return [(line, sentence) for _, line, sentence in caught.value.problems]
 
 
-def test_all_problems_at_once_by_line():
+def test_all_problems_at_once_by_line() -> None:
     """Every mistake of a file is told in one go, each with its line."""
     found = problems(
         """\
@@ -261,7 +262,7 @@ def test_all_problems_at_once_by_line():
         ('kind: user\nversion: v2\nmetadata: {name: "\\ud800"}\nspec: {}\n', 3, "surrogate"),
     ],
 )
-def test_one_problem(text, line, part):
+def test_one_problem(text: str, line: int, part: str) -> None:
     """Each kind of mistake has its own sentence."""
     found = problems(text)
     assert len(found) == 1, found
@@ -269,7 +270,7 @@ def test_one_problem(text, line, part):
     assert part in found[0][1]
 
 
-def test_node_document_needs_its_parts():
+def test_node_document_needs_its_parts() -> None:
     """A node document is checked like any other, though nodes register themselves."""
     text = f"""\
         kind: node
@@ -282,7 +283,7 @@ def test_node_document_needs_its_parts():
 
 
 @given(st.text(max_size=200) | st.text("kind: usertokenv2[]{}-\n &*!|>'\"#%,", max_size=80))
-def test_any_text_loads_or_is_refused(text):
+def test_any_text_loads_or_is_refused(text: str) -> None:
     """Whatever a file holds, the answer is resources or a list of problems."""
     try:
         load_documents(text, "f")

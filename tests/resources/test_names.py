@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,7 +74,7 @@ NEVER = [
 
 
 @pytest.mark.parametrize("name", NEVER)
-def test_never(name):
+def test_never(name: Any) -> None:
     """What splits, steers or expands anywhere is nobody's name (CVE-2026-35414: a comma in a principal)."""
     for fits in (is_login, is_user_name, is_name, is_host_principal):
         assert not fits(name)
@@ -97,14 +98,14 @@ def test_never(name):
         ("a" * 255, True, True, True),
     ],
 )
-def test_what_directories_have(name, login, user, other):
+def test_what_directories_have(name: str, login: bool, user: bool, other: bool) -> None:
     """Accounts of Winbind, SSSD and Samba are logins; addresses with a tag are users; hosts and roles stay narrow."""
     assert (is_login(name), is_user_name(name), is_name(name)) == (login, user, other)
     assert is_host_principal(name) == other
 
 
 @given(st.text(st.sampled_from(string.printable + "é\u2028\x00"), max_size=12))
-def test_no_letters_but_these(name):
+def test_no_letters_but_these(name: str) -> None:
     """Whatever is taken has none but the letters that were thought through, and means nothing to a shell in quotes."""
     if is_login(name):
         assert re.fullmatch(r"[A-Za-z0-9._@+\\$-]+", name)

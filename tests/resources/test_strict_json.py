@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,13 +20,13 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_what_is_written_is_read(value, ascii_only):
+def test_what_is_written_is_read(value: Any, ascii_only: bool) -> None:
     """Any value comes through, whether its writer escapes letters beyond ASCII or not."""
     assert read_json(json.dumps(value, ensure_ascii=ascii_only).encode(), "It") == value
 
 
 @given(st.binary(max_size=60) | st.text('{}[]",:\\ud8001eE+-.nulNaNInfity', max_size=40).map(str.encode))
-def test_any_bytes_are_read_or_refused(data):
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Whatever a peer sends is a value that can be written again as UTF-8, or a sentence."""
     try:
         value = read_json(data, "It")
@@ -57,12 +58,12 @@ def test_any_bytes_are_read_or_refused(data):
         "",
     ],
 )
-def test_refused(text):
+def test_refused(text: str) -> None:
     """What only Python takes is not JSON here."""
     with pytest.raises(BadParameter):
         read_json(text.encode(), "It")
 
 
-def test_pairs_are_no_halves():
+def test_pairs_are_no_halves() -> None:
     """A letter beyond U+FFFF may stand as two escapes."""
     assert read_json(b'"\\ud83d\\ude00"', "It") == "\U0001f600"

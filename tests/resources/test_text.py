@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import yaml
 from hypothesis import given
@@ -18,7 +19,7 @@ DATA = st.recursive(
 
 
 @given(DATA)
-def test_reads_back_and_cannot_steer_a_terminal(value):
+def test_reads_back_and_cannot_steer_a_terminal(value: Any) -> None:
     """Whatever stands in a label or name: a program reads it back the same, a terminal shows plain lines."""
     assert json.loads(json_text(value)) == value
     assert yaml.safe_load(yaml_text(value)) == value
@@ -26,7 +27,7 @@ def test_reads_back_and_cannot_steer_a_terminal(value):
         assert all(line.isprintable() for line in text.split("\n"))
 
 
-def test_readable_where_it_can_be():
+def test_readable_where_it_can_be() -> None:
     """Letters of every language are shown as they are."""
     assert yaml_text({"team": "Größe 東京"}) == "team: Größe 東京\n"
     assert json_text({"team": "Größe"}) == '{\n  "team": "Größe"\n}\n'

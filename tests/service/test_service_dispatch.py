@@ -8,6 +8,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
@@ -38,7 +39,7 @@ READ = "1a37565e338707f41eb4fc42903df1b6147cb071a593d75f9c996393c0e5575a"
 class Reader:
     """One end of a pair, at which a byte waits."""
 
-    def __init__(self, read: Callable[[], object]) -> None:
+    def __init__(self, read: Callable[[], Any]) -> None:
         self.ours, self.theirs = socket.socketpair()
         self.theirs.send(b"x")
         self.doRead = read
@@ -215,7 +216,7 @@ def running() -> Iterator[EPollReactor]:
 
 def run(reactor: EPollReactor) -> None:
     """Run to its end; it must be stopped, and not crash."""
-    reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]
+    reactor.run(installSignalHandlers=False)
     assert reactor._stopped
 
 
@@ -228,7 +229,7 @@ def test_timed_calls_come_in_time(running: EPollReactor) -> None:
     def call(name: str) -> None:
         called.append((name, busy.count))
 
-    running.seconds = lambda: busy.count / 1000  # type: ignore[method-assign] # on any machine a read lasts a millisecond
+    running.seconds = lambda: busy.count / 1000  # on any machine a read lasts a millisecond
     running.callLater(0.1, call, "old")
     running.callLater(0.2, running.stop)
     run(running)

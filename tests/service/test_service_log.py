@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel
 
 from teleconch.audit.events import Peer, SessionStart
 from teleconch.service.events import LogEmitter
 from teleconch.service.log import FIELD_MAX, SENTENCE_MAX, format_line
+from tests.worlds.logs import add_observer, remove_observer
 
 WHEN = {"log_time": 1_800_000_000.0, "log_level": LogLevel.warn}
 
@@ -17,11 +18,11 @@ WHEN = {"log_time": 1_800_000_000.0, "log_level": LogLevel.warn}
 def line_of(user: str, error: str = "no") -> str:
     """The line of an audit event."""
     events: list[LogEvent] = []
-    globalLogPublisher.addObserver(events.append)
+    add_observer(events.append)
     try:
         LogEmitter().emit(SessionStart(peer=Peer(user=user), error=error))
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        remove_observer(events.append)
     return format_line(events[0] | WHEN)
 
 

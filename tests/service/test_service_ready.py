@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from twisted.logger import globalLogPublisher
 from twisted.web.test.requesthelper import DummyRequest
 
 from teleconch.service.ready import Readiness, diagnostics
+from tests.worlds.logs import add_observer, remove_observer
 
 
 @pytest.fixture
-def lines():
-    events = []
-    globalLogPublisher.addObserver(events.append)
+def lines() -> Iterator[Callable[..., Any]]:
+    events: list[Any] = []
+    add_observer(events.append)
     yield lambda: [each["log_format"] for each in events if each.get("log_namespace") == "teleconch.service.ready"]
-    globalLogPublisher.removeObserver(events.append)
+    remove_observer(events.append)
 
 
 def readyz(readiness: Readiness) -> int:
@@ -25,7 +28,7 @@ def readyz(readiness: Readiness) -> int:
     return request.responseCode or 200
 
 
-def test_refused_is_not_ready(lines, monkeypatch, tmp_path) -> None:
+def test_refused_is_not_ready(lines: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A node whose pings the auth server refuses is not ready until they are taken; service managers go on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

@@ -22,7 +22,7 @@ ssh_service: {{enabled: yes, listen_addr: "127.0.0.1:3022"}}
 """
 
 
-def test_pid_file_follows_no_link(tmp_path) -> None:
+def test_pid_file_follows_no_link(tmp_path: Path) -> None:
     """A local user who puts a link where the PID file will be does not have root overwrite a file."""
     precious, path = tmp_path / "precious", tmp_path / "teleport.pid"
     precious.write_text("precious")
@@ -34,7 +34,7 @@ def test_pid_file_follows_no_link(tmp_path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_told_to_stop_while_it_waits_for_the_auth_server(tmp_path) -> None:
+def test_told_to_stop_while_it_waits_for_the_auth_server(tmp_path: Path) -> None:
     """A node that is stopped before its auth server was ever up ends in good order, with no traceback in the log."""
     config = tmp_path / "teleport.yaml"
     config.write_text(WAITING.format(folder=tmp_path))

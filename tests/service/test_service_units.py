@@ -31,7 +31,7 @@ def _analyze(*line: str | Path, runtime: Path) -> subprocess.CompletedProcess[st
 
 def _unit(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None, strict=True)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.optionxform = str  # type: ignore[assignment]
     parser.read(path)
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import struct
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ class _Joined:
     """A channel with so much window that takes part in a session."""
 
     def __init__(self, window: int) -> None:
-        self.program, self.ends = Told(), []
+        self.program = Told()
+        self.ends: list[Any] = []
         self.carrier = Carrier()
         self.overs = 0
         self.channel = Channel(conn=self.carrier, remoteWindow=window, remoteMaxPacket=1 << 15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -229,7 +230,8 @@ def test_not_started() -> None:
 
 def test_registry() -> None:
     """A session is found by its id while it runs, and whoever waits for all to be over is told."""
-    registry, ends = Registry(), []
+    registry = Registry()
+    ends: list[Any] = []
     live = registry.begin("a", Told(), ends.append)
     with pytest.raises(AlreadyExists):
         registry.begin("a", Told(), ends.append)

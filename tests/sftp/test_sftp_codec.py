@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleconch.codec import Malformed
+from teleconch.codec import Malformed, string
 from teleconch.sftp import attributes, packets
 from teleconch.sftp.attributes import Attributes
 from teleconch.sftp.packets import Reader
@@ -58,7 +58,7 @@ def test_extended_attributes_are_passed_over(mode: int, size: int, more: list[tu
     """What only some servers say of a file does not hide what follows it."""
     flags = attributes.SIZE | attributes.PERMISSIONS | attributes.EXTENDED
     data = struct.pack(">LQLL", flags, size, mode, len(more))
-    data += b"".join(packets.string(part) for pair in more for part in pair)
+    data += b"".join(string(part) for pair in more for part in pair)
     reader = Reader(data + b"next")
     found = Attributes.read(reader)
     assert (found.size, found.mode, found.owner, reader.rest()) == (size, mode, None, 4)
@@ -67,7 +67,7 @@ def test_extended_attributes_are_passed_over(mode: int, size: int, more: list[tu
 @given(st.lists(st.binary(max_size=100)), numbers, long_numbers, st.booleans())
 def test_fields(strings: list[bytes], number: int, long: int, view: bool) -> None:
     """Strings and numbers are read as they were written; a packet that ends early is noticed."""
-    data = b"".join(map(packets.string, strings)) + struct.pack(">LQ", number, long)
+    data = b"".join(map(string, strings)) + struct.pack(">LQ", number, long)
     reader = Reader(memoryview(data) if view else data)
     assert [reader.string() for _ in strings] == strings
     assert (reader.uint32(), reader.uint64(), reader.rest()) == (number, long, 0)
@@ -130,7 +130,7 @@ def test_errors_of_the_system(error: int, code: int) -> None:
 @pytest.mark.parametrize("read", [Reader.path, lambda reader: reader.string()])
 def test_zero_in_a_path(read: Callable[[Reader], bytes]) -> None:
     """A path that the system would cut at a zero byte is malformed; other strings may have one."""
-    reader = Reader(packets.string(b"a\0b"))
+    reader = Reader(string(b"a\0b"))
     if read is Reader.path:
         with pytest.raises(Malformed):
             read(reader)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +14,7 @@ from teleconch.codec import string, uint32
 from teleconch.ssh import limits
 from teleconch.ssh import messages as m
 from teleconch.ssh.client import ClientOptions
+from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
 from teleconch.ssh.server_limits import Limits
 from tests.worlds.ssh import BLOCK, ClientSession, Pair, options, pattern
@@ -510,7 +511,7 @@ def test_tiny_packets_cost_no_more_than_their_window() -> None:
     for at in range(0, len(sent), 2):
         far.localWindowLeft -= 2
         far.got_data(0, sent[at : at + 2])
-    channel.conn.sendEOF(channel)
+    cast("Connection", channel.conn).sendEOF(channel)
     pair.pump()
     assert len(far._held) < 10
     got: list[bytes] = []

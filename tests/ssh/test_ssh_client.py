@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -21,6 +21,7 @@ from teleconch.ssh import algorithms, signatures
 from teleconch.ssh.client import ClientOptions
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.server import ServerOptions
+from tests.worlds.reactor import port_of, reactor
 from tests.worlds.ssh import (
     HOST_CA,
     HOST_CERT,
@@ -53,7 +54,7 @@ async def test_with_an_agent() -> None:
     """A key that never leaves the agent logs in; a plain key before the certificate does no harm."""
     port = reactor.listenTCP(0, make_factory(), interface="127.0.0.1")
     for certificate in (None, USER_CERT):
-        connection = await login(port.getHost().port, private_key_pem=None, certificate=certificate, agent=Agent())
+        connection = await login(port_of(port), private_key_pem=None, certificate=certificate, agent=Agent())
         connection.close()
         await connection.disconnected
     await maybeDeferred(port.stopListening)
@@ -74,18 +75,18 @@ async def test_errors_are_sentences() -> None:
     def distrust(blob: bytes) -> None:
         raise TrustError("The host key is not one that this cluster signed.")
 
-    number = port.getHost().port
+    number = port_of(port)
     with pytest.raises(ConnectionProblem):
         await login(1)
     with pytest.raises(ConnectionProblem, match=r"^The SSH connection ended: .*\.$"):
-        await login(web.getHost().port)
+        await login(port_of(web))
     with pytest.raises(AccessDenied, match="did not let mallory in"):
         await login(number, user="mallory")
     with pytest.raises(TrustError, match="not one that this cluster signed"):
         await login(number, verify_host=distrust)
     with pytest.raises(BadParameter, match="md5"):
         await login(number, options=ClientOptions(mac_algos=("hmac-md5",)))
-    assert not factory.realm.avatars  # type: ignore[attr-defined]
+    assert not factory.realm.avatars
     await maybeDeferred(port.stopListening)
     await maybeDeferred(web.stopListening)
 
@@ -94,7 +95,7 @@ async def test_errors_are_sentences() -> None:
 async def test_a_server_that_says_nothing() -> None:
     """A server that accepts and then stays silent is given up in time."""
     silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", silent.getHost().port)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port_of(silent))
     with pytest.raises(ConnectionProblem, match="took too long"):
         await login(0, endpoint=endpoint, options=ClientOptions(timeout=0.05))
     await maybeDeferred(silent.stopListening)
@@ -146,7 +147,12 @@ def test_algorithms_that_are_gone() -> None:
     spoken = b",".join((*a.KEX, *a.KEX_ALSO, *a.CIPHERS, *a.MACS, *a.MACS_ALSO, *a.HOST_KEYS))
     for weak in (b"sha1", b"md5", b"cbc", b"3des", b"dss", b"arcfour", b"none", b"group1", b"ssh-rsa"):
         assert weak not in spoken
-    for option in ({"ciphers": ("aes128-cbc",)}, {"mac_algos": ("hmac-sha1",)}, {"kex_algos": ("ssh-rsa",)}):
+    weak_options: list[dict[str, Any]] = [
+        {"ciphers": ("aes128-cbc",)},
+        {"mac_algos": ("hmac-sha1",)},
+        {"kex_algos": ("ssh-rsa",)},
+    ]
+    for option in weak_options:
         with pytest.raises(BadParameter):
             Pair(options=ServerOptions(**option))
 

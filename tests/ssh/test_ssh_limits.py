@@ -13,7 +13,6 @@ import pytest
 import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
@@ -23,6 +22,7 @@ from teleconch.ssh import limits
 from teleconch.ssh import messages as m
 from teleconch.ssh.server_limits import Limits
 from teleconch.ssh.wire import READ_SIZE
+from tests.worlds.reactor import port_of, reactor
 from tests.worlds.ssh import Pair, execute, login, make_factory, options
 
 
@@ -118,7 +118,7 @@ async def test_tiny_packets_are_read_in_small_portions() -> None:
     """A flood of tiny packets is read in small portions, so that others get their turn; big ones in big portions."""
     factory = make_factory()
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    connection = await login(port.getHost().port)
+    connection = await login(port_of(port))
     (server,) = factory.connections
     await execute(connection, b"count", bytes(3_000_000))
     assert server._wire.read_size == READ_SIZE
@@ -197,7 +197,7 @@ async def test_strangers_leave_nothing_behind(line: bytes) -> None:
     gc.collect()
     gc.disable()
     try:
-        sockets = [socket.create_connection(("127.0.0.1", port.getHost().port)) for _ in range(5)]
+        sockets = [socket.create_connection(("127.0.0.1", port_of(port))) for _ in range(5)]
         while len(factory.connections) < len(sockets):
             await deferLater(reactor, 0)
         left = [weakref.ref(each) for each in factory.connections]
@@ -220,7 +220,7 @@ async def test_two_thousand_half_handshakes() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     factory = make_factory(options=options(limits=Limits(max_unauthenticated=300)))
     port = reactor.listenTCP(0, factory, interface="127.0.0.1", backlog=512)
-    number = port.getHost().port
+    number = port_of(port)
     sockets = []
     try:
         worst = 0.0

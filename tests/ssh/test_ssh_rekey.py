@@ -6,13 +6,14 @@ import hashlib
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import task
 from twisted.internet.defer import maybeDeferred
 
 from teleconch.codec import string
 from teleconch.ssh import algorithms, limits, states
 from teleconch.ssh.client import ClientOptions
 from teleconch.ssh.server_limits import Limits
+from tests.worlds.reactor import port_of, reactor
 from tests.worlds.ssh import BLOCK, ClientSession, Pair, execute, login, make_factory, options, pattern, start
 
 SIZE = 6_000_000
@@ -45,7 +46,7 @@ async def test_both_directions(cipher: bytes, ours: int, theirs: int) -> None:
     """Data in both directions arrives whole while the server, the client, or both of them re-key all the time."""
     factory = make_factory(options=options(limits=Limits(rekey_bytes=ours)))
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    connection = await login(port.getHost().port, options=ClientOptions(ciphers=(cipher.decode(),), rekey_bytes=theirs))
+    connection = await login(port_of(port), options=ClientOptions(ciphers=(cipher.decode(),), rekey_bytes=theirs))
     down = await start(connection, b"send %d" % SIZE, keep=False)
     up = await start(connection, b"hash")
     Up(up, SIZE)
@@ -64,7 +65,7 @@ async def test_at_any_moment() -> None:
     """Either side may begin a key exchange at any moment, both at once too, also while channels open and close."""
     factory = make_factory()
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    connection = await login(port.getHost().port)
+    connection = await login(port_of(port))
     (server,) = factory.connections
     rekeys = [task.LoopingCall(server.rekey), task.LoopingCall(connection.transport.rekey)]
     loops = [loop.start(0.001) for loop in rekeys]

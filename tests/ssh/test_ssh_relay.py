@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import resource
 import socket
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -22,6 +22,7 @@ from teleconch.ssh import limits
 from teleconch.ssh.account import Account
 from teleconch.ssh.ends import OneEnd, RelayChannel, SocketEnd
 from teleconch.ssh.problems import ChannelRefused
+from tests.worlds.reactor import port_of, reactor
 from tests.worlds.ssh import BLOCK, ClientSession, execute, login, make_factory, pattern, start
 
 
@@ -83,7 +84,7 @@ class World:
     async def start(self) -> Any:
         self.factory, self.targets = make_factory(), Targets()
         self.ports = [reactor.listenTCP(0, each, interface="127.0.0.1") for each in (self.factory, self.targets)]
-        self.port, self.target = (port.getHost().port for port in self.ports)
+        self.port, self.target = (port_of(port) for port in self.ports)
         return await login(self.port)
 
     async def stop(self, *connections: Any) -> None:
@@ -143,7 +144,7 @@ async def test_sockets_that_outlive_their_channels_are_counted() -> None:
         deaf.listen(2 * count)
         for _ in range(count):
             gone: Deferred[None] = Deferred()
-            end = SocketEnd(gone=lambda gone=gone: gone.callback(None))
+            end = SocketEnd(gone=partial(gone.callback, None))
             await TCP4ClientEndpoint(reactor, *deaf.getsockname()).connect(OneEnd(end))
             end.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             for _ in range(written // 1024):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teleconch.ca.keys import public_blob
-from teleconch.codec import string
+from teleconch.codec import Reader, string
 from teleconch.ssh import signatures
 from teleconch.ssh.hostkey import HostKey
 from teleconch.ssh.problems import ProtocolProblem
@@ -52,11 +52,11 @@ def test_the_signature_names_the_algorithm_that_was_agreed_on() -> None:
     blob = signatures.public_blob(RSA)
     with_256 = signatures.sign(RSA, b"data", b"rsa-sha2-256")
     assert not signatures.verify(blob, with_256, b"data", b"rsa-sha2-512")
-    raw = signatures.Reader(with_256)
+    raw = Reader(with_256)
     raw.string()
     assert not signatures.verify(blob, string(b"rsa-sha2-512") + string(raw.string()), b"data", b"rsa-sha2-512")
     ed = KEYS[0]
-    good = signatures.Reader(signatures.sign(ed, b"data", b"ssh-ed25519"))
+    good = Reader(signatures.sign(ed, b"data", b"ssh-ed25519"))
     good.string()
     mislabelled = string(b"ssh-ed25519-cert-v01@openssh.com") + string(good.string())
     assert not signatures.verify(signatures.public_blob(ed), mislabelled, b"data", b"ssh-ed25519")

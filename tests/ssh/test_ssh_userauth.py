@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def enter(pem: Any = USER_PEM, cert: str | None = USER_CERT, user: str = "root",
     return pair
 
 
-def log_lines(log: list[Any]) -> list[str]:
+def log_lines(log: Sequence[dict[str, Any]]) -> list[str]:
     return [event["log_format"].format(**event) for event in log if event.get("event") == "auth"]
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from teleconch.ssh.wire import SocketWire, StreamWire
+from tests.worlds.reactor import port_of, reactor
 
 SIZE = 8 << 20
 
@@ -41,9 +41,9 @@ class Sender(Protocol):
 async def _connected() -> tuple[Any, socket.socket, Sender]:
     factory = Factory.forProtocol(Sender)
     made: list[Sender] = []
-    factory.buildProtocol = lambda addr: made.append(Sender()) or made[-1]  # type: ignore[func-returns-value]
+    factory.buildProtocol = lambda addr: made.append(Sender()) or made[-1]
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
-    client = socket.create_connection(("127.0.0.1", port.getHost().port))
+    client = socket.create_connection(("127.0.0.1", port_of(port)))
     client.setblocking(False)
     while not made:
         await deferLater(reactor, 0.01)
@@ -83,7 +83,7 @@ class HalfSender(Protocol):
     heard = b""
 
     def connectionMade(self) -> None:
-        self.wire = StreamWire(self, self.transport)  # type: ignore[arg-type]
+        self.wire = StreamWire(self, self.transport)
         self.wire.send([bytes(SIZE)], SIZE)
         self.wire.half_close()
 
@@ -106,7 +106,7 @@ async def test_half_of_a_unix_socket_ends(tmp_path: Path) -> None:
     """A program behind a forwarded Unix socket reads the end of what was sent, though it took its time, and answers."""
     made: list[HalfSender] = []
     factory = Factory()
-    factory.buildProtocol = lambda addr: made.append(HalfSender()) or made[-1]  # type: ignore[func-returns-value]
+    factory.buildProtocol = lambda addr: made.append(HalfSender()) or made[-1]
     port = await UNIXServerEndpoint(reactor, str(tmp_path / "socket")).listen(factory)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "socket"))

@@ -20,11 +20,12 @@ import sys
 import time
 from typing import Any
 
-from twisted.internet import reactor, ssl
+from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from teleconch.api.connection import endpoint_of, open_connection
 from teleconch.api.tls import TLSCredentials, member_tls
@@ -32,6 +33,7 @@ from teleconch.client.identity import read_identity
 from teleconch.codec import string, uint32
 from teleconch.ssh import client
 from teleconch.ssh.channel import Channel
+from tests.worlds.reactor import reactor
 
 STEPS = 50  # of the rate's clock, a second
 FIRST = 1000.0  # a second, until it has begun as many as it wants to hold
@@ -88,7 +90,7 @@ class _Held(Protocol):
         if self.line:
             self.transport.write(self.line)
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.attacker.lost()
 
 
@@ -97,10 +99,11 @@ class Silent(Attacker):
 
     def __init__(self, ports: str, count: str, rate: str, sources: str = "0") -> None:
         super().__init__(int(count), float(rate))
+        own: list[Any] = [(f"127.0.1.{each + 1}", 0) for each in range(int(sources))]
         self.endpoints = [
             TCP4ClientEndpoint(reactor, "127.0.0.1", int(port), timeout=10, bindAddress=source)
             for port in ports.split(",")
-            for source in ([(f"127.0.1.{each + 1}", 0) for each in range(int(sources))] or [None])
+            for source in (own or [None])
         ]
 
     async def begin(self) -> None:
@@ -201,7 +204,7 @@ class _Post(Protocol):
         head = b"POST /webapi/ssh/certs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
         self.transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.attacker.lost()
 
 

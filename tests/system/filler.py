@@ -11,16 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from teleconch.codec import string, uint32
 from teleconch.resources.secret import Secret
 from teleconch.ssh import messages
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.client import ClientOptions, connect
+from tests.worlds.reactor import reactor
 
 SESSIONS = 500
 VARIABLES_OF = 80  # sessions, which would be 21 MB
@@ -81,7 +82,12 @@ async def main(port: int, user: str, key: Path, count: int) -> None:
 
 port, user, key, count = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 socket.setdefaulttimeout(30)
-Deferred.fromCoroutine(main(port, user, key, count)).addErrback(
-    lambda failure: (failure.printTraceback(), reactor.stop())
-)
+
+
+def failed(failure: Failure) -> None:
+    failure.printTraceback()
+    reactor.stop()
+
+
+Deferred.fromCoroutine(main(port, user, key, count)).addErrback(failed)
 reactor.run()

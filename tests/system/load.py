@@ -9,9 +9,10 @@ import json
 import random
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -23,9 +24,15 @@ from teleconch.resources.authority import TrustedAuthority
 from teleconch.resources.node import Node
 from teleconch.resources.secret import Secret
 from teleconch.resources.user import User
+from tests.worlds.reactor import reactor
 
+T = TypeVar("T")
 admin_folder, address, token, folder = sys.argv[1:]
 chance = random.Random(time.time_ns())
+
+
+def _same(value: T) -> T:
+    return value
 
 
 def answered(kind: str, name: str) -> None:
@@ -43,7 +50,9 @@ async def administrate() -> None:
             ca = (admin / "ca.crt").read_text()
             trust = (TrustedAuthority("host", "main", (), (ca,)),)
             credentials = TLSCredentials((admin / "tls.crt").read_text(), Secret((admin / "tls.key").read_text()))
-            client = AuthClient(reactor, [address], member_tls(lambda c=credentials: c, lambda t=trust: t, time.time))
+            client = AuthClient(
+                reactor, [address], member_tls(partial(_same, credentials), partial(_same, trust), time.time)
+            )
             while True:
                 number += 1
                 name = f"user-{number}"

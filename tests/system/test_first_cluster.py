@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worlds.checks import found
 from tests.worlds.cluster import BIN, PASSWORD, Cluster, Daemon, Home, run
 
 ME = getpass.getuser()
@@ -37,7 +38,7 @@ def test_from_nothing_to_a_session(quickstart: tuple[Cluster, Daemon, Home], tmp
     pin, url = link[1], link[2]
     daemon.wait_for("Administer:")
     secret = home.sign_up(url, pin)
-    login = re.search(r"tsh (login \S+ \S+ \S+)", daemon.output())[1].split()[1:]
+    login = found(r"tsh (login \S+ \S+ \S+)", daemon.output())[1].split()[1:]
     said = home.log_in(*login, secret=secret).stdout
     assert "Valid until" in said
     listed = home.run("tsh", "ls").stdout

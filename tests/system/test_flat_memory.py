@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
 import sys
@@ -11,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.worlds.checks import found
 from tests.worlds.cluster import Daemon, run
 from tests.worlds.pair import ME, Pair
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.program("ssh")
 def rss(daemon: Daemon) -> int:
     """Resident memory of one process, without its children, in bytes."""
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+    return int(found(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 @contextmanager
-def stuck(arguments: list, seconds: float, push: int = 0, read: bool = False) -> Iterator[None]:
+def stuck(arguments: list[Any], seconds: float, push: int = 0, read: bool = False) -> Iterator[None]:
     """A client that does not read, or one that pushes ``push`` bytes; both for a while."""
     client = subprocess.Popen(
         [str(each) for each in arguments],
@@ -77,7 +78,7 @@ def stuck(arguments: list, seconds: float, push: int = 0, read: bool = False) ->
                     pass
 
 
-def _flat(pair: Pair, arguments: list, size: int, seconds: float, **how: object) -> None:
+def _flat(pair: Pair, arguments: list[Any], size: int, seconds: float, **how: Any) -> None:
     before = rss(pair.node), rss(pair.front)
     with stuck(arguments, seconds, **how):
         began = time.monotonic()

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.worlds.checks import found
 from tests.worlds.cluster import Daemon, run
 from tests.worlds.pair import ME, Pair
 
@@ -22,12 +23,19 @@ NICE = os.environ.get("FLOODS_NICE", "19")  # of the attackers
 pytestmark = pytest.mark.program("ssh")
 
 
+class Attacked(Pair):
+    """A pair, and ``identity``, the file of a user who attacks it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.cluster.tctl("users", "add", "mallory", ME)
+        self.identity = self.cluster.folder / "mallory.pem"
+        self.cluster.tctl("auth", "sign", "--user=mallory", "--format=file", f"--out={self.identity}")
+
+
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(tmp_path_factory.mktemp("floods"))
-    made.cluster.tctl("users", "add", "mallory", ME)
-    made.identity = made.cluster.folder / "mallory.pem"
-    made.cluster.tctl("auth", "sign", "--user=mallory", "--format=file", f"--out={made.identity}")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+    made = Attacked(tmp_path_factory.mktemp("floods"))
     yield made
     made.stop()
 
@@ -59,8 +67,11 @@ class Attacker:
         return json.loads(out.splitlines()[-1])
 
 
+Attack = Callable[..., Attacker]
+
+
 @pytest.fixture
-def attack() -> Iterator:
+def attack() -> Iterator[Attack]:
     begun: list[Attacker] = []
 
     def attack(seconds: float, *arguments: object) -> Attacker:
@@ -76,10 +87,10 @@ def attack() -> Iterator:
 def rss(daemon: Daemon) -> int:
     """Resident memory of one process, in bytes."""
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+    return int(found(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
 
 
-def log_in(pair: Pair, road: str, times: int) -> list[float]:
+def log_in(pair: Attacked, road: str, times: int) -> list[float]:
     """Logins one after the other; how long each took. Each must succeed."""
     took = []
     for _ in range(times):
@@ -89,7 +100,7 @@ def log_in(pair: Pair, road: str, times: int) -> list[float]:
     return took
 
 
-def test_silent_dials(pair: Pair, attack) -> None:
+def test_silent_dials(pair: Attacked, attack: Attack) -> None:
     """A user who dials a node through the proxy without end, and says nothing, keeps nobody else from that node."""
     flood = attack(120, "dials", pair.cluster.proxy, pair.identity, "node1", 1200, 2000).full()
     log_in(pair, "jump", 5)
@@ -103,7 +114,7 @@ def test_silent_dials(pair: Pair, attack) -> None:
     assert not held, "the proxy holds a user's dials back, so that the node has to end none"
 
 
-def test_silent_connections(pair: Pair, attack) -> None:
+def test_silent_connections(pair: Attacked, attack: Attack) -> None:
     """Connections that say nothing, to every port at once and from the same address, shut none of them."""
     cluster = pair.cluster
     ports = (cluster.node, cluster.proxy, cluster.web, cluster.auth)
@@ -116,7 +127,7 @@ def test_silent_connections(pair: Pair, attack) -> None:
     assert max(rss(pair.node), rss(pair.front)) < RSS_MAX
 
 
-def test_api_connections_of_one_user(pair: Pair, attack) -> None:
+def test_api_connections_of_one_user(pair: Attacked, attack: Attack) -> None:
     """One user's connections to the auth API are bounded, and keep neither nodes nor administrators out."""
     flood = attack(120, "api", pair.cluster.auth, pair.identity, 200, 200).full()
     pair.cluster.tctl("nodes", "ls")
@@ -126,7 +137,7 @@ def test_api_connections_of_one_user(pair: Pair, attack) -> None:
     assert told["ended"] > 0
 
 
-def all_at_once(pair: Pair, attack, seconds: float) -> list[Attacker]:
+def all_at_once(pair: Attacked, attack: Attack, seconds: float) -> list[Attacker]:
     """Strangers come from addresses of their own here, as they would."""
     cluster = pair.cluster
     floods = [attack(seconds, "silent", port, 2000, 500, 4) for port in (cluster.node, cluster.proxy, cluster.web)]
@@ -141,7 +152,7 @@ def all_at_once(pair: Pair, attack, seconds: float) -> list[Attacker]:
 
 
 @pytest.mark.soak
-def test_every_flood_at_once(pair: Pair, attack) -> None:
+def test_every_flood_at_once(pair: Attacked, attack: Attack) -> None:
     """Under every flood at once, 40 of 40 people log in on each road, p99 within five times that at rest, and no
     process takes more than 300 MiB."""
     rest = {road: log_in(pair, road, 40) for road in ("direct", "jump")}

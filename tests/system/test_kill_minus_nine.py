@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worlds.checks import found
 from tests.worlds.cluster import BIN, PASSWORD, STATIC, Cluster, Home, run, totp
 
 MEMBERS = Path(__file__).with_name("members.py")
@@ -66,7 +66,7 @@ def _survives(tmp_path: Path, kills: int, seed: int) -> None:
         assert all(uuid in nodes for uuid in facts_by_kind["ping"])
         members = run(sys.executable, MEMBERS, f"127.0.0.1:{cluster.auth}", tmp_path / "hosts").stdout
         assert facts_by_kind["host"] <= set(members.split())
-        link = re.search(r"https://\S+/web/newuser/\S+", cluster.tctl("users", "reset", "joe").stdout)[0]
+        link = found(r"https://\S+/web/newuser/\S+", cluster.tctl("users", "reset", "joe").stdout)[0]
         secret = home.sign_up(link, pin)
         code = totp(secret, time.time() + 30)
         home.log_in(*proxy, code=code)

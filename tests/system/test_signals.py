@@ -47,7 +47,7 @@ class Running:
         self.until(lambda: "teleport is ready" in self.text())
         cluster.tctl("users", "add", "joe", ME)
         config = cluster.ssh_config(folder, cluster.sign("joe", folder / "joe"))
-        self.ssh = ["ssh", "-F", config, "-p", str(cluster.node), f"{ME}@localhost"]
+        self.ssh: list[str | Path] = ["ssh", "-F", config, "-p", str(cluster.node), f"{ME}@localhost"]
         # The word comes back only after the session has outlived what was sent meanwhile.
         self.client = subprocess.Popen([*self.ssh, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.echo("begun")

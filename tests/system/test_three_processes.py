@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worlds.checks import found
 from tests.worlds.cluster import BIN, STATIC, Cluster, Daemon, Home, free_ports, run
 
 ME = getpass.getuser()
@@ -28,7 +29,7 @@ class Apart:
         self.auth = self.twistd("auth").ready()
         self.pin = self.cluster.pin()
         told = self.cluster.tctl("nodes", "add", "--roles=node,proxy", "--ttl=5m").stdout
-        self.token = re.search(r"--token=(\S+)", told)[1]
+        self.token = found(r"--token=(\S+)", told)[1]
         self.daemons = [self.auth]
         self.ports = {"web1": self.cluster.node, "web2": free_ports(12)[-1]}
         for name, port in self.ports.items():
@@ -147,7 +148,7 @@ def test_refused_joins(apart: Apart, tmp_path: Path, changes: dict[str, str], se
 def test_a_token_for_another_role(apart: Apart, tmp_path: Path) -> None:
     """A token for proxies makes no node."""
     told = apart.cluster.tctl("nodes", "add", "--roles=proxy").stdout
-    token = re.search(r"--token=(\S+)", told)[1]
+    token = found(r"--token=(\S+)", told)[1]
     apart.cluster.node = free_ports(20)[-1]
     path = apart.cluster.write(tmp_path / "bad.yaml", "bad", "ssh", extra=apart.join(token=token))
     done = run(BIN / "teleport", "start", "-c", path, check=False)
@@ -216,7 +217,7 @@ def test_tsh_through_three_processes(apart: Apart, config: Path, tmp_path: Path)
     """`tsh` logs in at the proxy and works where auth, proxy and nodes are different machines."""
     home = Home(tmp_path / "home")
     link = apart.cluster.tctl("users", "add", "ann", ME).stdout
-    token = re.search(r"/web/newuser/(\S+)", link)[1]
+    token = found(r"/web/newuser/(\S+)", link)[1]
     home.sign_up(f"https://localhost:{apart.cluster.web}/web/newuser/{token}", f"--ca-pin={apart.pin}")
     home.log_in(f"--proxy=localhost:{apart.cluster.web}", "--user=ann", f"--ca-pin={apart.pin}")
     listed = home.run("tsh", "ls").stdout

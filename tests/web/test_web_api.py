@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
-from twisted.logger import globalLogPublisher
 
 from teleconch import __version__
 from teleconch.ca.keys import new_ssh_key, new_tls_key
@@ -16,20 +17,21 @@ from teleconch.ca.ssh import certificate_summary
 from teleconch.errors import TrustError
 from teleconch.resources.secret import Secret
 from teleconch.web import attempts
+from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.web import CLUSTER, PASSWORD, Web, code
 
 
 @pytest.fixture
-def logged():
+def logged() -> Iterator[list[Any]]:
     events = []
 
-    def observe(event):
+    def observe(event: dict[str, Any]) -> None:
         if "audit" in event or event.get("log_namespace", "").startswith("teleconch.web"):
             events.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    add_observer(observe)
     yield events
-    globalLogPublisher.removeObserver(observe)
+    remove_observer(observe)
 
 
 @pytest_twisted.ensureDeferred
@@ -55,7 +57,7 @@ async def test_ping(web: Web) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_ping_without_auth(web: Web, monkeypatch) -> None:
+async def test_ping_without_auth(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """When auth goes away tsh still finds the proxy; a proxy that never reached auth says so."""
     await web.start()
     web.api.away = True
@@ -79,7 +81,7 @@ async def test_ping_spares_auth(web: Web) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_sign_up_and_login(web: Web, logged) -> None:
+async def test_sign_up_and_login(web: Web, logged: list[Any]) -> None:
     """What `tsh signup` and `tsh login` do: invite, password and code, certificates that fit the keys."""
     await web.start()
     token = await web.token("alice", ("root", "alice"))
@@ -124,7 +126,7 @@ def _later() -> float:
 
 
 @pytest_twisted.ensureDeferred
-async def test_login_refused(web: Web, logged) -> None:
+async def test_login_refused(web: Web, logged: list[Any]) -> None:
     """A wrong password, a wrong code and an unknown user get the very same answer, and each is logged."""
     await web.start()
     secret = await web.signed_up()
@@ -204,13 +206,13 @@ async def test_unknown_routes(web: Web) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_unexpected_errors(web: Web, logged) -> None:
+async def test_unexpected_errors(web: Web, logged: list[Any]) -> None:
     """A fault inside shows nothing of the inside; the log has the whole."""
     await web.start()
 
     for problem in (ZeroDivisionError("secret detail"), TrustError("secret detail")):
 
-        async def broken(problem=problem):
+        async def broken(problem: ZeroDivisionError | TrustError = problem) -> None:
             raise problem
 
         web.auth.status = broken
@@ -237,7 +239,7 @@ async def test_a_stranger_keeps_nobody_out(web: Web) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_too_many_attempts(web: Web, monkeypatch, logged) -> None:
+async def test_too_many_attempts(web: Web, monkeypatch: pytest.MonkeyPatch, logged: list[Any]) -> None:
     """One address cannot try passwords without end: after some tries auth is not asked, nor the log told, any more."""
     monkeypatch.setattr(attempts, "ATTEMPTS", 4)
     await web.start()

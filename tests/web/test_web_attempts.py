@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -74,7 +76,7 @@ def test_who_leaves_frees_nothing_at_auth() -> None:
             return asked[-1]
 
     request = LoginRequest("joe", Secret("x"), "", "", "", None)
-    web = Front(Auth(), Clock())
+    web = Front(cast("Any", Auth()), Clock())
     for number in range(100):
         left = Deferred.fromCoroutine(web.login(f"192.0.2.{number}", request))
         left.addErrback(lambda failure: failure.trap(CancelledError))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -10,9 +12,10 @@ import pytest_twisted
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from teleconch.ca.keys import new_ssh_key, new_tls_key
+from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.web import PASSWORD, Web
 
 POSTS = ("/webapi/ssh/certs", "/v1/webapi/ssh/certs", "/webapi/users", "/v1/webapi/users")
@@ -39,21 +42,21 @@ BODIES = (
 
 
 @pytest.fixture
-def faults():
+def faults() -> Iterator[list[Any]]:
     """What is logged as a fault."""
     seen = []
 
-    def observe(event):
+    def observe(event: dict[str, Any]) -> None:
         if event["log_level"] >= LogLevel.critical:
             seen.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    add_observer(observe)
     yield seen
-    globalLogPublisher.removeObserver(observe)
+    remove_observer(observe)
 
 
 @pytest_twisted.ensureDeferred
-async def test_any_json(web: Web, monkeypatch, faults) -> None:
+async def test_any_json(web: Web, monkeypatch: pytest.MonkeyPatch, faults: list[Any]) -> None:
     """Every address that takes JSON answers anything with a sentence and a status of the sender's fault."""
     monkeypatch.setattr("teleconch.web.attempts.ATTEMPTS", 1_000_000)
     await web.start()
@@ -63,7 +66,7 @@ async def test_any_json(web: Web, monkeypatch, faults) -> None:
     @example(POSTS[0], json.dumps({**GOOD, "user": "\ud800"}).encode())
     @example(POSTS[0], json.dumps({**GOOD, "ttl": 10**400}).encode())
     @example(POSTS[2], json.dumps({"invite_token": "t", "pass": "\udfff", "second_factor_token": "1"}).encode())
-    def check(path, body):
+    def check(path: str, body: bytes) -> None:
         answer = web._call("POST", path, body, {"Content-Type": "application/json"})
         assert answer.status in (400, 403), (answer.status, answer.body)
         assert answer.error.endswith((".", ")"))
@@ -73,7 +76,7 @@ async def test_any_json(web: Web, monkeypatch, faults) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_any_form_and_link(web: Web, monkeypatch, faults) -> None:
+async def test_any_form_and_link(web: Web, monkeypatch: pytest.MonkeyPatch, faults: list[Any]) -> None:
     """The sign-up form and links with anything in them are answered with a page."""
     monkeypatch.setattr("teleconch.web.attempts.ATTEMPTS", 1_000_000)
     await web.start()
@@ -86,7 +89,7 @@ async def test_any_form_and_link(web: Web, monkeypatch, faults) -> None:
     @example(b"password=\xff\xff\xff\xff\xff\xff\xff\xff&password2=\xff\xff\xff\xff\xff\xff\xff\xff", "/", "")
     @example(b"password=%ff%ff%ff%ff%ff%ff%ff%ff&password2=%ff%ff%ff%ff%ff%ff%ff%ff", "/", "%00")
     @example(b"password=%ED%A0%80&password2=%ED%A0%80", "/web/newuser/", "%ED%A0%80")
-    def check(form, get, tail):
+    def check(form: bytes, get: str, tail: str) -> None:
         kind = "application/x-www-form-urlencoded"
         answer = web._call("POST", f"/web/newuser/{token}", form, {"Content-Type": kind})
         assert answer.status == 400, (answer.status, answer.text)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest_twisted
 import segno
-from twisted.internet import reactor
-from twisted.web.template import flattenString
+from twisted.web.template import Tag, flattenString
 
 from teleconch.resources.login import Signup
 from teleconch.resources.secret import Secret
 from teleconch.web import pages
+from tests.worlds.checks import found
+from tests.worlds.reactor import reactor
 from tests.worlds.web import CLUSTER, PASSWORD, Web, code
 
 EVIL = "\"><script>alert(1)</script>&'{{7*7}}"
@@ -26,20 +27,20 @@ class _Strict(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.tags: list[tuple[str, dict]] = []
+        self.tags: list[tuple[str, dict[str, Any]]] = []
         self.feed(text)
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attributes) -> None:
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
         if tag not in self.VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes) -> None:
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
 
-    def handle_endtag(self, tag) -> None:
+    def handle_endtag(self, tag: str) -> None:
         if tag not in self.VOID:
             assert self.open.pop() == tag
 
@@ -55,7 +56,7 @@ def check(body: str) -> _Strict:
     return page
 
 
-async def html(page) -> str:
+async def html(page: Tag) -> str:
     return (await flattenString(None, page)).decode()
 
 
@@ -97,7 +98,7 @@ async def test_sign_up(web: Web) -> None:
     (attributes,) = [attributes for tag, attributes in form.tags if tag == "form"]
     assert attributes["method"] == "post"
     assert attributes["action"] == path
-    secret = re.search(r'class="secret"><code>([A-Z2-7 ]+)<', page.body)[1].replace(" ", "")
+    secret = found(r'class="secret"><code>([A-Z2-7 ]+)<', page.body)[1].replace(" ", "")
 
     wrong = [
         ({"password": PASSWORD, "password2": "other", "code": "123456"}, "The two passwords differ"),
@@ -110,7 +111,7 @@ async def test_sign_up(web: Web) -> None:
     for fields, says in wrong:
         page = await web.form(path, **fields)
         assert page.status == 400, fields
-        alert = re.search(r'<p class="alert" role="alert">([^<]*)</p>', page.body)[1]
+        alert = found(r'<p class="alert" role="alert">([^<]*)</p>', page.body)[1]
         assert says in alert, (fields, alert)
         check(page.body)
         for value in fields.values():

@@ -5,22 +5,26 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 
 from teleconch.admission import Room
 from teleconch.errors import BadParameter
+from teleconch.resources.login import ClusterStatus
 from teleconch.resources.secret import Secret
 from teleconch.web import site
 from teleconch.web.tls import CurrentCertificate, TLSFiles, files_reader, make_context
+from tests.worlds.logs import add_observer, remove_observer
+from tests.worlds.reactor import reactor
 from tests.worlds.web import Web
 
 HOST = b"Host: localhost\r\n"
@@ -55,16 +59,16 @@ async def test_pipelining(web: Web) -> None:
 async def test_slow_request_in_between(web: Web) -> None:
     """A request that waits for auth holds the ones behind it on its connection; their answers are not mixed up."""
     await web.start()
-    waiting, status = Deferred(), web.auth.status
+    status = web.auth.status
+    waiting: Deferred[None] = Deferred()
 
-    async def slow():
+    async def slow() -> ClusterStatus:
         await waiting
         return await status()
 
     web.auth.status = slow
     sent = b"GET /webapi/ping HTTP/1.1\r\n" + HOST + b"\r\nGET /x HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
-    answered = web.raw(sent)
-    answered = Deferred.fromCoroutine(answered)
+    answered = Deferred.fromCoroutine(web.raw(sent))
     await deferLater(reactor, 0.2)
     assert (await web.get("/")).status == 200, "others are served meanwhile"
     waiting.callback(None)
@@ -101,18 +105,19 @@ async def test_too_much(web: Web, request_: bytes, status: bytes) -> None:
 
 class _Idle(Protocol):
     def __init__(self) -> None:
-        self.lost = Deferred()
+        self.lost: Deferred[None] = Deferred()
 
-    def connectionLost(self, reason) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost.callback(None)
 
 
 async def idle(web: Web) -> _Idle:
-    return await TCP4ClientEndpoint(reactor, "127.0.0.1", web.port).connect(Factory.forProtocol(_Idle))
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", web.port)
+    return cast("_Idle", await endpoint.connect(Factory.forProtocol(_Idle)))
 
 
 @pytest_twisted.ensureDeferred
-async def test_handshake_deadline(web: Web, monkeypatch) -> None:
+async def test_handshake_deadline(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Peers that connect and say nothing are dropped, and keep nobody else waiting (CVE-2026-7776)."""
     monkeypatch.setattr(site, "HANDSHAKE_DEADLINE", 0.4)
     await web.start()
@@ -122,7 +127,7 @@ async def test_handshake_deadline(web: Web, monkeypatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_age(web: Web, monkeypatch) -> None:
+async def test_age(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that sends a byte now and then does not hold a connection for ever."""
     monkeypatch.setattr(site, "AGE_MAX", 0.5)
     await web.start()
@@ -147,19 +152,19 @@ async def test_age(web: Web, monkeypatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_connections_are_bounded(web: Web, monkeypatch) -> None:
+async def test_connections_are_bounded(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """One source can hold only so many silent connections: its oldest go, nobody is refused, and the log is short."""
     monkeypatch.setattr(site, "STEPS", (Room(4, 3), Room(9, 9), Room(9, 9), Room(9, 9)))
-    events = []
+    events: list[Any] = []
     await web.start()
-    globalLogPublisher.addObserver(events.append)
+    add_observer(events.append)
     try:
         held = [await idle(web) for _ in range(3)]
         newer = [await idle(web) for _ in range(3)]
         await gatherResults([each.lost for each in held])
         assert (await web.get("/")).status == 200, "in the middle of a flood"
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        remove_observer(events.append)
     assert sum(not each.lost.called for each in newer) >= 2
     told = [each for each in events if each.get("log_format", "").startswith("connection refused")]
     assert [each["service"] for each in told] == ["web"], "a flood fills no log"
@@ -191,13 +196,14 @@ def half_request(web: Web, sent: bytes) -> ssl.SSLSocket:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_half_requests_make_room(web: Web, monkeypatch, sent: bytes) -> None:
+async def test_half_requests_make_room(web: Web, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """Connections that finish the handshake, and a request never, shut the port for nobody; nor for who is answered."""
     monkeypatch.setattr(site, "STEPS", (Room(9, 9), Room(9, 9), Room(4, 3), Room(9, 9)))
     await web.start()
-    waiting, status = Deferred(), web.auth.status
+    status = web.auth.status
+    waiting: Deferred[None] = Deferred()
 
-    async def slow():
+    async def slow() -> ClusterStatus:
         await waiting
         return await status()
 
@@ -213,7 +219,7 @@ async def test_half_requests_make_room(web: Web, monkeypatch, sent: bytes) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_has_a_deadline(web: Web, monkeypatch) -> None:
+async def test_a_request_has_a_deadline(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers that come byte by byte, without an end, end with the connection."""
     monkeypatch.setattr(site, "REQUEST_MAX", 0.3)
     await web.start()
@@ -221,7 +227,7 @@ async def test_a_request_has_a_deadline(web: Web, monkeypatch) -> None:
     assert answer == b""
 
 
-def handshake(web: Web, **how) -> str | None:
+def handshake(web: Web, **how: Any) -> str | None:
     context = web.context()
     for name, value in how.items():
         setattr(context, name, value)
@@ -246,7 +252,7 @@ async def test_tls_versions(web: Web) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_renewed_certificate(web: Web, monkeypatch) -> None:
+async def test_renewed_certificate(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """A renewed certificate is shown without a restart; one that cannot be used leaves the last good one."""
     from cryptography.x509 import load_der_x509_certificate
 
@@ -255,7 +261,7 @@ async def test_renewed_certificate(web: Web, monkeypatch) -> None:
             socket.create_connection(("127.0.0.1", web.port), 10) as plain,
             web.context().wrap_socket(plain, server_hostname="localhost") as tls,
         ):
-            return load_der_x509_certificate(tls.getpeercert(True)).serial_number
+            return load_der_x509_certificate(tls.getpeercert(True) or b"").serial_number
 
     await web.start()
     first = await deferToThread(serial)
@@ -273,7 +279,7 @@ async def test_renewed_certificate(web: Web, monkeypatch) -> None:
     assert await deferToThread(serial) not in (first, second)
 
 
-def test_unusable_files(tmp_path) -> None:
+def test_unusable_files(tmp_path: Path) -> None:
     """A key or certificate that is missing or wrong stops the start with a sentence, and without showing the key."""
     with pytest.raises(BadParameter, match=r"cannot be read: .*No such file"):
         CurrentCertificate(files_reader(tmp_path / "key", tmp_path / "cert"), lambda: 0.0)
@@ -289,7 +295,7 @@ def test_unusable_files(tmp_path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_stop(web: Web, monkeypatch) -> None:
+async def test_stop(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """A web that is stopped lets go of everyone, also of who says nothing."""
     monkeypatch.setattr("teleconch.web.service.STOP_PATIENCE", 0.2)
     await web.start()

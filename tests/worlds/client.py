@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import random
-import re
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+from tests.worlds.checks import found
+from tests.worlds.cluster import free_ports
 
 BIN = Path(sys.executable).parent
 PASSWORD = "correct horse battery"
@@ -34,18 +35,6 @@ proxy_service:
   public_addr: localhost:{web}
   ssh_public_addr: localhost:{ssh}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports below the range from which the kernel takes outgoing ones, at random, as other runs look for some, too."""
-    found: list[int] = []
-    for port in random.sample(range(12000, 20000), 8000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free ports")
 
 
 class World:
@@ -81,7 +70,7 @@ class World:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.05)
-        self.pin = re.search(r"sha256:\w+", self.tctl("status"))[0]
+        self.pin = found(r"sha256:\w+", self.tctl("status"))[0]
 
     def stop(self) -> None:
         self.process.terminate()
@@ -92,7 +81,7 @@ class World:
             [BIN / "tctl", "-c", self.config, *arguments], capture_output=True, text=True, check=True
         ).stdout
 
-    def tsh(self, *arguments: str, stdin: bytes | None = b"", **how: object) -> subprocess.CompletedProcess[bytes]:
+    def tsh(self, *arguments: str, stdin: bytes | None = b"", **how: Any) -> subprocess.CompletedProcess[bytes]:
         """Run tsh; its output as bytes."""
         how.setdefault("env", self.env)
         return subprocess.run(
@@ -101,7 +90,7 @@ class World:
 
     def add_user(self, name: str, logins: str) -> str:
         """A new user; the sign-up link."""
-        return re.search(r"https://\S+", self.tctl("users", "add", name, logins))[0]
+        return found(r"https://\S+", self.tctl("users", "add", name, logins))[0]
 
     def log_in(self, name: str, *flags: str) -> subprocess.CompletedProcess[bytes]:
         return self.tsh(

@@ -14,7 +14,11 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from tests.worlds.checks import found
 
 BIN = Path(sys.executable).parent
 TREE = Path(__file__).resolve().parents[2]
@@ -51,7 +55,7 @@ def totp(secret: str, at: float | None = None) -> str:
 class Daemon:
     """One process in the foreground, its log in a file."""
 
-    def __init__(self, arguments: list[str | Path], log: Path, env: dict[str, str] | None = None, **popen) -> None:
+    def __init__(self, arguments: Iterable[object], log: Path, env: dict[str, str] | None = None, **popen: Any) -> None:
         self.log = log
         self.arguments = [str(each) for each in arguments]
         with log.open("ab") as out:
@@ -97,10 +101,10 @@ class Daemon:
         return self.process.wait(seconds)
 
 
-def run(*arguments: str | Path, env: dict[str, str] | None = None, check: bool = True, stdin: str | bytes | None = None,
-        timeout: float = 60, text: bool = True, **popen) -> subprocess.CompletedProcess:  # fmt: skip
+def run(*arguments: object, env: dict[str, str] | None = None, check: bool = True, stdin: str | bytes | None = None,
+        timeout: float = 60, text: bool = True, **popen: Any) -> subprocess.CompletedProcess[Any]:  # fmt: skip
     """A program to its end. With ``check``, its output is shown when it fails."""
-    given: dict[str, object] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    given: dict[str, Any] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     done = subprocess.run(
         [str(each) for each in arguments], env=env, capture_output=True, text=text, timeout=timeout, **given, **popen
     )
@@ -120,7 +124,7 @@ class Home:
         }
         self.env = {**kept, "HOME": str(path), "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "xterm"}
 
-    def run(self, *arguments: str | Path, **how) -> subprocess.CompletedProcess:
+    def run(self, *arguments: object, **how: Any) -> subprocess.CompletedProcess[Any]:
         return run(*arguments, env=self.env, **how)
 
     def sign_up(self, url: str, *options: str, password: str = PASSWORD) -> str:
@@ -145,8 +149,8 @@ class Home:
         return secret
 
     def log_in(
-        self, *options: str, secret: str = "", code: str = "", password: str = PASSWORD, **how
-    ) -> subprocess.CompletedProcess:
+        self, *options: str, secret: str = "", code: str = "", password: str = PASSWORD, **how: Any
+    ) -> subprocess.CompletedProcess[Any]:
         """``tsh login``. The code is the next one: the current one may be used up by the sign-up."""
         if secret:
             code = totp(secret, time.time() + 30)
@@ -190,14 +194,14 @@ class Cluster:
         self.write(self.config, self.nodename, "auth", "ssh", "proxy")
         return Daemon([BIN / "teleport", "start", "-c", self.config], self.folder / "teleport.log")
 
-    def tctl(self, *arguments: str | Path, **how) -> subprocess.CompletedProcess:
+    def tctl(self, *arguments: object, **how: Any) -> subprocess.CompletedProcess[Any]:
         return run(BIN / "tctl", "-c", self.config, *arguments, **how)
 
     def pin(self) -> str:
-        return re.search(r"sha256:[0-9a-f]{64}", self.tctl("status").stdout)[0]
+        return found(r"sha256:[0-9a-f]{64}", self.tctl("status").stdout)[0]
 
     def signup_link(self, user: str, logins: str) -> str:
-        return re.search(r"https://\S+/web/newuser/\S+", self.tctl("users", "add", user, logins).stdout)[0]
+        return found(r"https://\S+/web/newuser/\S+", self.tctl("users", "add", user, logins).stdout)[0]
 
     def sign(self, user: str, out: Path, *options: str) -> Path:
         """A key pair and certificate made by ``tctl auth sign``."""

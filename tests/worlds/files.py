@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from attrs import define
-from twisted.internet import reactor, task
 
 from tests.worlds.node import ME, Client, Result, World
+from tests.worlds.reactor import reactor
 
 DEADLINE = 30
 
@@ -60,14 +59,6 @@ class FilesWorld:
 
     async def ssh(self, *command: str, login: str = ME, **how: Any) -> Result:
         return await self.run("ssh", *self.options(), "-l", login, "127.0.0.1", *command, **how)
-
-    async def until(self, holds: Callable[[], object], seconds: float = 10) -> None:
-        """Let the reactor run until it holds."""
-        for _ in range(int(seconds / 0.02)):
-            if holds():
-                return
-            await task.deferLater(reactor, 0.02)
-        raise AssertionError("it did not come")
 
     def moved(self, event: str) -> list[tuple[str, str, int, bool]]:
         """Path, action, size and result of each file that the node's log tells of."""

@@ -9,15 +9,16 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.worlds.node import ME, Client, World
+from tests.worlds.waiting import until
 
 T = TypeVar("T")
 Address = tuple[str, int] | str
@@ -109,7 +110,7 @@ def talk(address: Address, data: bytes, timeout: float = 20) -> bytes:
     return answer
 
 
-def ask(address: Address, data: bytes) -> Awaitable[bytes]:
+def ask(address: Address, data: bytes) -> Deferred[bytes]:
     """:func:`talk` beside the reactor."""
     return deferToThread(talk, address, data)
 
@@ -125,15 +126,6 @@ def free_port() -> int:
                 six.bind(("::", port))
                 return port
     raise AssertionError("no port is free")
-
-
-async def until(true: Callable[[], T], seconds: float = 10) -> T:
-    """Let the reactor run until ``true()`` holds."""
-    for _ in range(int(seconds / 0.02)):
-        if result := true():
-            return result
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come")
 
 
 def listens(address: Address) -> bool:

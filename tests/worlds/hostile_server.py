@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 
@@ -14,6 +14,7 @@ from teleconch.ssh import messages as m
 from teleconch.ssh import signatures, states
 from teleconch.ssh.auth_client import Signer
 from teleconch.ssh.channel import Channel
+from teleconch.ssh.connection import Connection
 from teleconch.ssh.server import SSHServerTransport
 from tests.worlds.ssh import USER_CERT, USER_PEM, Memory, Pair, make_client
 
@@ -68,7 +69,7 @@ class Heard(Channel):
         self.conn.sendRequest(self, b"x", b"", wantReply=1).addErrback(lambda _: None)
 
     def keep_alive(self) -> None:
-        self.conn._requests.keep_alive(3)
+        cast("Connection", self.conn)._requests.keep_alive(3)
 
 
 class LinkClient(ChannelUser):

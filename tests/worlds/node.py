@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from twisted.internet import protocol, reactor
+from twisted.internet import protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ProcessExitedAlready
-from twisted.logger import globalLogPublisher
 
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
@@ -32,6 +31,8 @@ from teleconch.service.events import LogEmitter
 from teleconch.service.node import node_server
 from teleconch.ssh.client import ClientOptions, connect
 from teleconch.ssh.connection import Connection
+from tests.worlds.logs import add_observer, remove_observer
+from tests.worlds.reactor import port_of, reactor
 
 HOUR = 3600
 ME = getpass.getuser()  # an ordinary user's node lets in nobody else
@@ -284,7 +285,7 @@ class World:
             if not client.done.called:
                 client.kill()
                 await client.done
-        globalLogPublisher.removeObserver(self.observe)
+        remove_observer(self.observe)
 
     def observe(self, event: dict[str, Any]) -> None:
         self.events.append(event)
@@ -303,12 +304,13 @@ async def running_node(path: Path, down: bool = False, now: Callable[[], float] 
     authorities = Authorities()
     member = Member(authorities, Auth(down))
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    settings = NodeSettings(**{"nodename": "box", "stop_deadline": 0} | how)
+    given: dict[str, Any] = {"nodename": "box", "stop_deadline": 0} | how
+    settings = NodeSettings(**given)
     node = node_server(reactor, member, endpoint, settings, emitter=LogEmitter(), now=now)
     world = World(path, authorities, member, node)
-    globalLogPublisher.addObserver(world.observe)
+    add_observer(world.observe)
     node.startService()
-    world.port = (await node.listening).getHost().port
+    world.port = port_of(await node.listening)
     world.allow()
     return world
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
 from teleconch.codec import string
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
+from tests.worlds.waiting import reply, until
 
 
 class Session(Channel):
@@ -56,15 +55,7 @@ async def open_session(connection: Connection) -> Session:
 
 
 async def run_command(connection: Connection, session: Session, command: bytes) -> None:
-    await connection.sendRequest(session, b"exec", string(command), 1)
-
-
-async def until(true: Callable[[], object]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        await task.deferLater(reactor, 0.02)
-    raise AssertionError("it did not come true")
+    await reply(connection.sendRequest(session, b"exec", string(command), 1))
 
 
 async def until_said(session: Session, text: bytes) -> None:

@@ -8,20 +8,25 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
-from twisted.internet import reactor, utils
+from twisted.internet import utils
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import deferLater
 
+from teleconch.api.interface import Receiver
 from teleconch.ca import ssh as ca_ssh
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
 from teleconch.proxy.server import ProxyParts
 from teleconch.proxy.service import ProxyServer
+from teleconch.resources.authority import CertAuthority, TrustedAuthority
 from teleconch.resources.kind import NODES, Change, Kind
 from teleconch.resources.node import Node, NodeStatus
+from teleconch.resources.secret import Secret
 from teleconch.service.events import LogEmitter
 from teleconch.service.proxy import proxy_server
+from tests.worlds.reactor import reactor
 
 CLUSTER = "example.test"
 
@@ -34,7 +39,7 @@ def status(node: Node, online: bool = True, last_seen: float = 0.0) -> NodeStatu
     return NodeStatus(node, last_seen or time.time(), online, time.time() + 600)
 
 
-def node(number: int, nodename: str, addr: str = "10.0.0.1:3022", **more: object) -> Node:
+def node(number: int, nodename: str, addr: str | None = "10.0.0.1:3022", **more: Any) -> Node:
     return Node(new_uuid(number), nodename, CLUSTER, addr, **more)
 
 
@@ -56,17 +61,18 @@ class NodeList:
 
     def __init__(self) -> None:
         self.statuses: dict[str, NodeStatus] = {}
-        self.receivers: list[object] = []
+        self.receivers: list[Receiver[Any]] = []
         self.stopped = 0
         self.problem: Exception | None = None
 
     def put(self, *nodes: Node | NodeStatus) -> None:
         for event in told(*nodes):
+            assert event.value is not None
             self.statuses[event.key] = event.value
             for receiver in self.receivers[-1:]:
                 receiver.changes((event,))
 
-    async def watch(self, kind: Kind, receiver) -> _Watch:
+    async def watch(self, kind: Kind[Any], receiver: Receiver[Any]) -> _Watch:
         assert kind is NODES
         if self.problem is not None:
             raise self.problem
@@ -85,13 +91,13 @@ class Member:
     def __init__(self) -> None:
         now = time.time()
         self.user_ca = new_authority("user", CLUSTER, now)
-        self.also = ()
+        self.also: tuple[TrustedAuthority, ...] = ()
         self.host_ca = new_authority("host", CLUSTER, now)
         self.key, public = new_ssh_key()
         self.certificate = self.host_certificate(public, "proxy", ("127.0.0.1", "localhost"), "proxy")
 
     def host_certificate(
-        self, public: str, name: str, addresses: tuple[str, ...], role: str = "node", number=99
+        self, public: str, name: str, addresses: tuple[str, ...], role: str = "node", number: int = 99
     ) -> str:
         now = time.time()
         return ca_ssh.issue_host_cert(
@@ -106,10 +112,10 @@ class Member:
             serial=1,
         )
 
-    def host_keys(self):
+    def host_keys(self) -> tuple[Secret, str]:
         return self.key, self.certificate
 
-    def authorities(self):
+    def authorities(self) -> tuple[TrustedAuthority, ...]:
         return trusted(self.user_ca), trusted(self.host_ca), *self.also
 
 
@@ -126,11 +132,11 @@ class World:
         self.folder = folder
         self.member = Member()
         self.nodes = NodeList()
-        self.sshds: list[subprocess.Popen] = []
+        self.sshds: list[subprocess.Popen[bytes]] = []
         self.server: ProxyServer | None = None
         self.port = 0
 
-    async def start(self, auth_addresses: tuple[str, ...] = (), **more: object) -> World:
+    async def start(self, auth_addresses: tuple[str, ...] = (), **more: Any) -> World:
         self.server = proxy_server(
             reactor,
             self.member,
@@ -141,7 +147,8 @@ class World:
             **more,
         )
         self.server.startService()
-        self.port = (await self.server.listening()).port
+        own: Any = await self.server.listening()
+        self.port = own.port
         self.user_files("alice", ("root", "alice"))
         host_keys = "".join(f"@cert-authority * {line}\n" for line in trusted(self.member.host_ca).ssh_public_keys)
         write(self.folder / "known_hosts", host_keys)
@@ -159,7 +166,15 @@ class World:
             sshd.terminate()
             sshd.wait(10)
 
-    def user_files(self, user: str, logins: tuple[str, ...], *, lasts: float = 3600, ca=None, name: str = "") -> Path:
+    def user_files(
+        self,
+        user: str,
+        logins: tuple[str, ...],
+        *,
+        lasts: float = 3600,
+        ca: CertAuthority | None = None,
+        name: str = "",
+    ) -> Path:
         """A user's key and certificate; the path of the key."""
         now = time.time()
         key, public = new_ssh_key()

@@ -6,12 +6,11 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from attrs import evolve
 from twisted.conch.interfaces import IConchUser
 from twisted.cred.portal import Portal
-from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
@@ -30,6 +29,7 @@ from teleconch.ssh.ends import OneEnd, SocketEnd, ToEnd
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory, SSHServerTransport
+from tests.worlds.reactor import reactor
 
 NOW = float(int(time.time()))  # of the real clock, since real programs check these certificates too
 UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"
@@ -75,6 +75,8 @@ class Session(Channel):
     ``hash`` (SHA-256 until EOF)."""
 
     name = b"session"
+
+    avatar: Any
 
     def __init__(self, avatar: Avatar) -> None:
         super().__init__()
@@ -195,13 +197,15 @@ class Realm:
 
 def make_factory(
     clock: Any = reactor, options: ServerOptions | None = None, host_keys: Any = None, checkers: Any = None
-) -> SSHServerFactory:
+) -> Any:
     """A server that trusts ``USER_CA``; its ``realm`` holds the avatars."""
     realm = Realm()
     checkers = checkers or [CertificateChecker(lambda: [authority.trusted(USER_CA)], lambda: NOW)]
     host_keys = host_keys or [HostKey(HOST_PEM.reveal(), HOST_CERT)]
-    factory = SSHServerFactory(clock, Portal(realm, checkers), lambda: host_keys, options, "test", emitter=LogEmitter())
-    factory.realm = realm  # type: ignore[attr-defined]
+    factory: Any = SSHServerFactory(
+        clock, Portal(cast("Any", realm), checkers), lambda: host_keys, options, "test", emitter=LogEmitter()
+    )
+    factory.realm = realm
     return factory
 
 
@@ -222,6 +226,7 @@ class ClientSession(Channel):
     """What a client hears of a session. ``data`` is kept unless ``keep`` is false; ``done`` fires when it is closed."""
 
     name = b"session"
+    data: Any  # Conch means something else by it
 
     def __init__(self, keep: bool = True, **given: Any) -> None:
         super().__init__(**given)
@@ -334,11 +339,11 @@ class Pair:
         self.client.makeConnection(self.ends[1])
 
     @staticmethod
-    def silent(factory: SSHServerFactory) -> Any:
+    def silent(factory: Any) -> Any:
         """A server's side of a connection over which nothing comes."""
         server = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40001))
         assert server is not None
-        server.makeConnection(Memory())  # type: ignore[arg-type]
+        server.makeConnection(Memory())
         return server
 
     def pump(self, turns: int = 10_000) -> None:
@@ -374,7 +379,7 @@ class Pair:
 
     @property
     def avatar(self) -> Avatar:
-        return self.factory.realm.avatars[-1]  # type: ignore[attr-defined]
+        return self.factory.realm.avatars[-1]
 
 
 def make_client(clock: Any, kind: type[SSHClientTransport] = SSHClientTransport, **changes: Any) -> SSHClientTransport:

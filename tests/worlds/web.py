@@ -8,12 +8,13 @@ import json
 import re
 import socket
 import ssl
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 from attrs import define
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
-from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
 
@@ -31,6 +32,7 @@ from teleconch.service.events import LogEmitter
 from teleconch.web.app import WebSettings
 from teleconch.web.service import WebServer
 from teleconch.web.tls import TLSFiles
+from tests.worlds.reactor import reactor
 
 CLUSTER = "example.test"
 PASSWORD = "correct horse"
@@ -49,7 +51,7 @@ class Answer:
     body: str
 
     @property
-    def json(self):
+    def json(self) -> dict[str, Any]:
         return json.loads(self.body)
 
     @property
@@ -73,10 +75,10 @@ class Switch:
         self.away = False
         self.calls: list[str] = []
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         call = getattr(self.auth, name)
 
-        async def switched(*arguments):
+        async def switched(*arguments: Any) -> Any:
             self.calls.append(name)
             if self.away:
                 raise ConnectionProblem("No auth server can be reached: 10.0.0.1:3025 refused.")
@@ -109,7 +111,7 @@ class Web:
         )
         return TLSFiles(key, pem + self.ca.tls_cert)
 
-    async def start(self, second_factor: str = "otp", **settings: object) -> Web:
+    async def start(self, second_factor: str = "otp", **settings: Any) -> Web:
         self.auth = auth_server(
             MemoryBackend(reactor.seconds),
             AuthSettings(CLUSTER, second_factor, password_rounds=4),
@@ -127,7 +129,8 @@ class Web:
             lambda: self.files,
         )
         self.server.startService()
-        self.port = (await self.server.listening()).port
+        own: Any = await self.server.listening()
+        self.port = own.port
         return self
 
     async def stop(self) -> None:
@@ -177,7 +180,7 @@ class Web:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return await self.call("POST", path, urlencode(fields).encode(), **kind)
 
-    async def login(self, user: str, password: str, otp: str, **more: object) -> Answer:
+    async def login(self, user: str, password: str, otp: str, **more: Any) -> Answer:
         keys = {"pub_key": new_ssh_key()[1], "tls_pub_key": new_tls_key()[1]}
         return await self.post(
             "/webapi/ssh/certs", {"user": user, "password": password, "otp_token": otp, **keys, **more}
