@@ -66,7 +66,7 @@ def why_direct(variables: tuple[str, ...], host: str, port: int, environment: Ma
     if given:
         return " (ALL_PROXY was not used, since it does not name a proxy of the kind http://HOST:PORT.)"
     return (
-        " (HTTPS_PROXY is the way to the HTTPS port only; if this port, too, is reached through an HTTP proxy, set"
+        " (HTTPS_PROXY is used for the HTTPS port only; if this port, too, is reached through an HTTP proxy, set"
         " ALL_PROXY=http://HOST:PORT.)"
     )
 
@@ -84,8 +84,8 @@ def _parse(variable: str, url: str) -> HTTPProxy:
     port = int((match and match["port"]) or 80)
     if match is None or (match["scheme"] or "http").lower() != "http" or not 0 < port < 65536:
         raise BadParameter(
-            f"tsh cannot use the proxy that {variable} names: it goes through http://[USER:PASSWORD@]HOST:PORT. Name"
-            " such a one, or list the cluster's proxy in NO_PROXY to reach it directly."
+            f"tsh cannot use the proxy that {variable} names: it needs one like http://[USER:PASSWORD@]HOST:PORT. Name"
+            " one of these, or list the cluster's proxy in NO_PROXY to reach it directly."
         )
     user = match["user"]
     authorization = ""
@@ -183,4 +183,4 @@ def _head(connected: socket.socket, proxy: HTTPProxy, deadline: float) -> bytes:
             return head
         if time.monotonic() >= deadline:
             raise TimeoutError
-    raise ConnectionProblem(f"{_upper(proxy)} gave an answer without end.")
+    raise ConnectionProblem(f"{_upper(proxy)} gave an endless answer.")

@@ -104,7 +104,7 @@ def _from_openssh(
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BadParameter(f"{path} is a key that tsh cannot use: it is damaged or needs a passphrase.") from None
     if signed_key(blob) != public:
-        raise BadParameter(f"{path}-cert.pub is not the certificate of the key {path}: have both made anew.")
+        raise BadParameter(f"{path}-cert.pub is not the certificate of the key {path}: have both made again.")
     summary = certificate_summary(blob)
     check_time(summary, now, "have a new one made with `tctl auth sign`")
     known = profiles.find(None) if proxy is None else next((p for p in profiles.all() if p.matches(proxy)), None)
@@ -143,7 +143,7 @@ def check_time(summary: CertificateSummary, now: float, remedy: str) -> None:
     if now < summary.valid_after:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.valid_after))
         raise AccessDenied(
-            f"The certificate of {summary.key_id} is valid only from {when}: the clock of this machine is late."
+            f"The certificate of {summary.key_id} is valid only from {when}: this machine's clock is behind."
         )
 
 

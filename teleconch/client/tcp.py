@@ -67,7 +67,7 @@ def _connect(host: str, port: int, who: str, where: str, hint: Callable[[], str]
         ) from None
     except OSError as error:
         raise ConnectionProblem(
-            f"{who} takes no connection on port {port} ({error.strerror or error}):"
+            f"{who} accepts no connection on port {port} ({error.strerror or error}):"
             f" check {where}, and that it runs.{hint()}"
         ) from None
 

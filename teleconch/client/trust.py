@@ -70,13 +70,13 @@ def explain(error: ssl.SSLError, trust: Trust, host: str) -> TrustError | Connec
         return TrustError(f"The certificate of {host} {when}: check the clock here and the certificate there.")
     if trust.pin is not None:
         return TrustError(
-            f"No authority with the pin {trust.pin} stands behind the certificate of {host}: compare it with"
-            " `tctl status` on the auth server. If it is the same there, someone may be in between."
+            f"The certificate of {host} is not signed by the authority with the pin {trust.pin}: compare it with"
+            " `tctl status` on the auth server. If it is the same there, someone may be intercepting the connection."
         )
     if trust.authorities:
         return TrustError(
             f"The certificate of {host} is not of the cluster that you logged in to before. If that was set up anew,"
-            " log in with --ca-pin=PIN from `tctl status`; otherwise someone may be in between."
+            " log in with --ca-pin=PIN from `tctl status`; otherwise someone may be intercepting the connection."
         )
     return TrustError(
         f"This machine does not trust the certificate of {host}: log in with --ca-pin=PIN, which `tctl status` on the"

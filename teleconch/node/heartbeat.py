@@ -116,7 +116,7 @@ class Heartbeat:
         try:
             await goodbye
         except (TeleconchError, DeferredTimeout) as error:
-            log.info("the auth server could not be told that this node stops: {error}", error=str(error))
+            log.info("the auth server could not be told that this node is stopping: {error}", error=str(error))
 
     # --- one ping ----------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class Heartbeat:
 
     def _broken(self, failure: Failure) -> None:
         # A fault of ours must not end the pings for good.
-        log.failure("a ping failed in an unexpected way", failure)
+        log.failure("a ping failed unexpectedly", failure)
         self._call = None
         self._failures += 1
         if self._running:
@@ -206,5 +206,5 @@ class Heartbeat:
                 "the clocks of this node and the auth server differ by {seconds} s ({direction}): certificates may be"
                 " refused until both are set, for example by NTP",
                 seconds=round(abs(skew)),
-                direction="this one is late" if skew > 0 else "this one is early",
+                direction="this one is behind" if skew > 0 else "this one is ahead",
             )

@@ -32,7 +32,7 @@ def straighten(reactor: Any) -> None:
     if twisted.__version__ in KNOWN:
         reactor.doIteration = MethodType(_poll, reactor)  # type: ignore[method-assign]
     else:
-        _log.info("the event loop is Twisted's own: nobody has read that of {version}", version=twisted.__version__)
+        _log.info("using Twisted's own event loop: nobody has checked that of {version}", version=twisted.__version__)
 
 
 def _poll(reactor: Any, timeout: float | None) -> None:

@@ -111,7 +111,7 @@ def reopen(file: Any) -> None:
         file.reopen()
     except OSError as error:
         log.error(
-            "the log file {path} cannot be opened anew ({error}): going on in the old one",
+            "the log file {path} cannot be reopened ({error}): going on in the old one",
             path=file.path,
             error=error.strerror,
         )

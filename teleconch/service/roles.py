@@ -132,7 +132,7 @@ class Roles(Service):
             try:
                 await role.stop()
             except Exception:  # noqa: BLE001 - the other roles must still be stopped
-                log.failure("the role {role} did not stop in good order", role=role.name)
+                log.failure("the role {role} did not stop cleanly", role=role.name)
 
 
 def _raise_file_limit() -> None:

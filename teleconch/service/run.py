@@ -69,7 +69,7 @@ def run(
         if isinstance(problem, TeleconchError):
             raise problem
         raise TeleconchError(
-            f"teleport could not start for a reason that nobody expected ({type(problem).__name__}); the log has it."
+            f"teleport could not start for an unexpected reason ({type(problem).__name__}); the log has it."
         ) from problem
     return 0
 

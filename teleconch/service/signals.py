@@ -75,10 +75,10 @@ class Signals:
             self._stop(number)
             return
         self._reopen()
-        log.warn("SIGHUP: the log was opened anew. Reload is not supported yet: restart to change the configuration.")
+        log.warn("SIGHUP: the log was reopened. Reload is not supported yet: restart to change the configuration.")
 
     def _nothing(self, number: int) -> None:
-        log.info("{signal} means nothing to teleport, and changes nothing", signal=signal.Signals(number).name)
+        log.info("{signal} has no meaning for teleport and changes nothing", signal=signal.Signals(number).name)
 
     def _stop(self, number: int) -> None:
         name = signal.Signals(number).name

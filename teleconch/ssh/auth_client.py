@@ -148,4 +148,4 @@ class UserAuthClient:
         elif messageNum == messages.USERAUTH_BANNER:
             self.banner = (self.banner + Reader(packet).string().decode("utf-8", "replace"))[:4096]
         else:
-            raise ProtocolProblem("that is no message for authentication")
+            raise ProtocolProblem("that is not a message for authentication")

@@ -224,11 +224,11 @@ def test_port_that_is_taken(world: World, flags: tuple[str]) -> None:
         port = taken.getsockname()[1]
         strict = world.tsh("ssh", *flags, "-o", "ExitOnForwardFailure=yes", "-L", f"{port}:x:1", f"{world.login}@alpha")
         assert strict.returncode == 255
-        assert re.match(rb"ERROR: Nobody can listen on localhost:\d+ here \(Address already in use\)", strict.stderr)
+        assert re.match(rb"ERROR: tsh cannot listen on localhost:\d+ here \(Address already in use\)", strict.stderr)
         if not flags:
             done = world.tsh("ssh", "-L", f"{port}:x:1", f"{world.login}@alpha", "echo in")
             assert (done.returncode, done.stdout) == (0, b"in\n")
-            assert done.stderr.startswith(b"WARNING: Nobody can listen")
+            assert done.stderr.startswith(b"WARNING: tsh cannot listen")
 
 
 def test_slow_reader_beside_a_forward(world: World) -> None:

@@ -185,7 +185,7 @@ def test_connect(monkeypatch: pytest.MonkeyPatch, elsewhere: tuple[str, int]) ->
         (b"HTTP/1.1 403 Forbidden\r\nX: y\r\n\r\n", r"does not lead to tele.example:3023 \(403 Forbidden\)"),
         (b"SSH-2.0-x\r\n\r\n", "does not speak HTTP"),
         (b"", "closed the connection"),
-        (b"x" * 20000, "without end"),
+        (b"x" * 20000, "endless"),
         (b"HTTP/1.1 200 \xff\r\n", "closed the connection"),
     ],
 )
@@ -211,7 +211,7 @@ def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the HTTP proxy itself cannot be reached, it is the one that is named."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(ConnectionProblem, match=r"The HTTP proxy 127.0.0.1 takes no connection .* check ALL_PROXY"):
+    with pytest.raises(ConnectionProblem, match=r"The HTTP proxy 127.0.0.1 accepts no connection .* check ALL_PROXY"):
         through(monkeypatch, port, "tele.example", 3023)
 
 
@@ -219,7 +219,7 @@ def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     ("environment", "https", "said"),
     [
         ({}, False, None),
-        ({"HTTPS_PROXY": URL}, False, "HTTPS_PROXY is the way to the HTTPS port only.* set ALL_PROXY=http://HOST:PORT"),
+        ({"HTTPS_PROXY": URL}, False, "HTTPS_PROXY is used for the HTTPS port only.* set ALL_PROXY=http://HOST:PORT"),
         ({"https_proxy": URL}, False, "set ALL_PROXY=http://HOST:PORT"),
         ({"ALL_PROXY": "socks5://a:1080", "HTTPS_PROXY": URL}, False, "ALL_PROXY was not used"),
         ({"ALL_PROXY": "socks5://a:1080"}, True, "ALL_PROXY was not used"),
@@ -250,6 +250,6 @@ def test_why_this_machine_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HTTPS_PROXY", URL)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(ConnectionProblem, match="takes no connection") as caught:
+    with pytest.raises(ConnectionProblem, match="accepts no connection") as caught:
         connect_tcp("127.0.0.1", port)
     assert "HTTPS_PROXY" not in str(caught.value)

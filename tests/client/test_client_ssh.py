@@ -286,7 +286,7 @@ def test_proxy_that_is_away(world: World) -> None:
     """A proxy that does not run is named, with its port."""
     done = world.tsh("ssh", "--proxy=localhost:,1", f"{world.login}@alpha", "true")
     assert done.returncode == 255
-    assert done.stderr.startswith(b"ERROR: The proxy localhost takes no connection on port 1")
+    assert done.stderr.startswith(b"ERROR: The proxy localhost accepts no connection on port 1")
 
 
 @pytest.mark.parametrize(

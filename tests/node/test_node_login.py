@@ -186,7 +186,7 @@ async def test_own_variables(generous: World, other_user: str) -> None:
     found = dict(line.split("=", 1) for line in result.out.decode().splitlines())
     assert (found["FOO"], found["EDITOR"], found["USER"]) == ("a b=c", "vi", other_user)
     assert "/evil" not in result.out.decode()
-    assert b"line 5: this is no NAME=value" in result.err
+    assert b"line 5: this is not NAME=value" in result.err
 
 
 @pytest_twisted.ensureDeferred

@@ -105,7 +105,7 @@ def test_no_signal_takes_the_host_away(running: Running) -> None:
     """What `systemctl reload`, logrotate and a curious administrator send ends neither the daemon nor a session."""
     running.send(signal.SIGHUP, "Reload is not supported yet: restart")
     for number in SAID:
-        running.send(number, f"{number.name} means nothing")
+        running.send(number, f"{number.name} has no meaning")
     for number in SILENT:
         running.daemon.process.send_signal(number)
     running.send(signal.SIGHUP, "Reload is not supported yet: restart")
@@ -125,21 +125,21 @@ def test_logrotate(running: Running, tmp_path: Path) -> None:
     os.chown(log, owner, -1)
     log.rename(old)
     size = old.stat().st_size
-    running.send(signal.SIGHUP, "the log was opened anew")
+    running.send(signal.SIGHUP, "the log was reopened")
     assert old.stat().st_size == size
     assert (stat.S_IMODE(log.stat().st_mode), log.stat().st_uid) == (0o640, owner)
     log.rename(old)
     log.touch()
     log.chmod(0o604)  # as logrotate's `create` makes it
-    running.send(signal.SIGHUP, "the log was opened anew")
+    running.send(signal.SIGHUP, "the log was reopened")
     assert stat.S_IMODE(log.stat().st_mode) == 0o604
     log.rename(old)
     os.mkfifo(log)  # nobody reads it, and nobody waits for that
     running.log = old
-    running.send(signal.SIGHUP, "cannot be opened anew")
+    running.send(signal.SIGHUP, "cannot be reopened")
     log.unlink()
     running.log = log
-    running.send(signal.SIGHUP, "the log was opened anew")
+    running.send(signal.SIGHUP, "the log was reopened")
     running.echo("still here")
 
 
@@ -166,7 +166,7 @@ def test_quit_waits_for_sessions(tmp_path: Path) -> None:
     running = start(tmp_path / "c")
     try:
         running.send(signal.SIGQUIT, "waiting for 1 sessions to end")
-        running.send(signal.SIGHUP, "the log was opened anew")
+        running.send(signal.SIGHUP, "the log was reopened")
         running.echo("still here")
         assert run(*running.ssh, "true", check=False).returncode == 255
         running.client.communicate("the last\n")
@@ -184,7 +184,7 @@ def test_make_start(tmp_path: Path) -> None:
     try:
         running.send(signal.SIGHUP, "Reload is not supported yet")
         for number in SAID:
-            running.send(number, f"{number.name} means nothing")
+            running.send(number, f"{number.name} has no meaning")
         running.echo("still here")
         running.client.communicate("")
         assert running.daemon.stop(signal.SIGINT) == 0
@@ -238,7 +238,7 @@ def test_twistd(tmp_path: Path) -> None:
                 daemon.process.send_signal(number)
             if number in SAID:
                 for daemon in daemons:
-                    daemon.wait_for(f"{number.name} means nothing")
+                    daemon.wait_for(f"{number.name} has no meaning")
         for daemon in daemons:
             daemon.wait_for("Reload is not supported yet")
         for daemon in reversed(daemons):
@@ -268,9 +268,9 @@ def test_log_files_of_twistd(tmp_path: Path) -> None:
         until(log, "teleport is ready")
         log.rename(tmp_path / "renamed")
         daemon.process.send_signal(signal.SIGHUP)
-        until(log, "the log was opened anew")
+        until(log, "the log was reopened")
         daemon.process.send_signal(signal.SIGUSR1)
-        until(tmp_path / "twistd.log.1", "the log was opened anew")
+        until(tmp_path / "twistd.log.1", "the log was reopened")
         assert daemon.stop() == 0
     finally:
         daemon.kill()

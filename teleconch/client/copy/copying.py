@@ -106,7 +106,7 @@ class Copying:
         if there is None:
             await target.tree.make_directory(target.path, mode & 0o777 | 0o700)
         elif not there.is_directory:
-            raise CopyProblem(f"{target}: it is there already and is no directory")
+            raise CopyProblem(f"{target}: it exists already and is not a directory")
         for name in names:
             child = source.under(name)
             try:

@@ -143,7 +143,7 @@ class SftpFile:
                 return b""
             raise self._tree.problem(self._path, refused) from None
         if not data or len(data) > size:
-            raise CopyProblem(f"{self._tree.shown(self._path)}: the node answered with another amount of data.")
+            raise CopyProblem(f"{self._tree.shown(self._path)}: the node answered with a different amount of data.")
         return data
 
     async def write(self, offset: int, data: bytes) -> None:
@@ -242,9 +242,7 @@ class SftpTree:
                     if name in (b".", b".."):
                         continue
                     if not name or b"/" in name or b"\0" in name or len(found) >= NAMES_MAX:
-                        raise CopyProblem(
-                            f"{self.shown(path)}: the node lists a name that cannot be: it is not copied."
-                        )
+                        raise CopyProblem(f"{self.shown(path)}: the node lists an impossible name: it is not copied.")
                     found.append(name)
         except _Refused as refused:
             if refused.code != packets.END_OF_FILE:

@@ -109,7 +109,7 @@ def listen(reactor: Any, connection: ClientConnection, forward: Forward, warn: W
     if not ports:
         reason = getattr(problem, "socketError", problem)
         raise ConnectionProblem(
-            f"Nobody can listen on {place} here ({getattr(reason, 'strerror', None) or reason}): choose another port."
+            f"tsh cannot listen on {place} here ({getattr(reason, 'strerror', None) or reason}): choose another port."
         )
 
     def close() -> None:

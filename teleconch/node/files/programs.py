@@ -68,7 +68,7 @@ class Programs:
                 continue
             return str(self._folder)
         log.warn(
-            "no folder for the node's scp can be made in {parents}: moved files are not known", parents=self._parents
+            "no folder for the node's scp can be made in {parents}: moved files are not recorded", parents=self._parents
         )
         return None
 
@@ -126,7 +126,7 @@ def _take_away(folder: Path) -> None:
             for name in names:
                 os.unlink(name, dir_fd=fd)
             folder.rmdir()
-            log.info("removed {folder}, which a node that was killed had left", folder=str(folder))
+            log.info("removed {folder}, left by a node that was killed", folder=str(folder))
     finally:
         os.close(fd)
 

@@ -53,7 +53,7 @@ def parse(record: bytes) -> Transfer:
         found = json.loads(record)
         event, path, action, size, error = (found[key] for key in ("event", "path", "action", "size", "error"))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise BadParameter("This is no record of a moved file.") from None
+        raise BadParameter("This is not a record of a moved file.") from None
     if (
         event not in ("sftp", "scp")
         or action not in (READ, WRITE)
@@ -62,7 +62,7 @@ def parse(record: bytes) -> Transfer:
         or not 0 <= size < SIZE_MAX
         or not isinstance(error, str | None)
     ):
-        raise BadParameter("This is no record of a moved file.")
+        raise BadParameter("This is not a record of a moved file.")
     return Transfer(
         event, shown(path, longest=TEXT_MAX), action, size, None if error is None else shown(error, longest=ERROR_MAX)
     )

@@ -64,7 +64,7 @@ class Answer:
 
     def _odd(self) -> ConnectionProblem:
         close_all(self.sockets)
-        return ConnectionProblem("The forwarding process gave an answer that is none.")
+        return ConnectionProblem("The forwarding process gave an invalid answer.")
 
 
 def understand(message: bytes, descriptors: Sequence[int]) -> Answer:
@@ -83,7 +83,7 @@ def understand(message: bytes, descriptors: Sequence[int]) -> Answer:
     close_all(sockets)
     for fd in left:
         os.close(fd)
-    raise BadParameter("it sent what is no answer")
+    raise BadParameter("it sent something that is not an answer")
 
 
 @implementer(IReadWriteDescriptor)

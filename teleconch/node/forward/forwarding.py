@@ -149,7 +149,7 @@ class Forwarding:
         self.gate.check(kind, target)
         try:
             if (host, port) in self._ports:
-                raise AlreadyExists("It is listened on already.")
+                raise AlreadyExists("There is a listener on it already.")
             sockets, chosen = await self.errands_for_listener(
                 self.errands.listen(bind.listen_on(host, self._gateway_ports), port)
             )
@@ -278,7 +278,7 @@ class Forwarding:
             await self._connection().open(channel, data)
         except (ChannelRefused, ConnectionLost) as error:
             log.info(
-                "the client took no {kind} for {addr}: {error}",
+                "the client refused {kind} for {addr}: {error}",
                 kind=str(kind),
                 addr=target,
                 error=str(error) or "the connection is gone",
@@ -307,7 +307,7 @@ def _cancel(listener: Listener | None) -> bool:
 
 def _host(name: bytes, empty: bool = False) -> bytes:
     if len(name) > HOST_MAX or b"\0" in name or not (name or empty):
-        raise BadParameter("That is no host name.")
+        raise BadParameter("That is not a host name.")
     return name
 
 
@@ -319,7 +319,7 @@ def _port(number: int, zero: bool = False) -> int:
 
 def _path(path: bytes) -> bytes:
     if not path or len(path) > PATH_MAX or b"\0" in path:
-        raise BadParameter("That is no path of a socket.")
+        raise BadParameter("That is not the path of a socket.")
     return path
 
 

@@ -70,7 +70,7 @@ def check(account: Account) -> None:
             f"The shell {account.shell} of {account.login} cannot be used ({error.strerror}); ask the administrator."
         ) from None
     if not stat.S_ISREG(mode) or not mode & 0o111:
-        raise AccessDenied(f"The shell {account.shell} of {account.login} is no program; ask the administrator.")
+        raise AccessDenied(f"The shell {account.shell} of {account.login} is not a program; ask the administrator.")
 
 
 def check_expiry(account: Account) -> None:

@@ -72,7 +72,7 @@ def parse(whole: bytes) -> tuple[dict[bytes, bytes], list[str]]:
             continue
         name, equals, value = line.partition(b"=")
         if not equals or b"\0" in line or len(value) > VALUE_MAX:
-            words.append(f"~/{FILE}, line {number}: this is no NAME=value.")
+            words.append(f"~/{FILE}, line {number}: this is not NAME=value.")
         elif not settable(name.decode("latin-1")):
             words.append(f"~/{FILE}, line {number}: this variable cannot be set here.")
         else:
