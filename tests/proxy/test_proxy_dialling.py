@@ -267,7 +267,7 @@ def test_namesakes_of_a_host_that_is_away() -> None:
         with pytest.raises(BadParameter) as refused:
             router(TWIN, THIEF).resolve(Target(typed))
         assert new_uuid(2) in str(refused.value)
-        assert "use the UUID" in str(refused.value)
+        assert "by their UUID" in str(refused.value)
     assert router(TWIN).resolve(Target(new_uuid(2))).node.uuid == new_uuid(2)
 
 
