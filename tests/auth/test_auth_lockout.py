@@ -18,7 +18,7 @@ from teleconch.errors import AccessDenied, NotFound
 from teleconch.resources.lockout import Lockout
 from teleconch.resources.secret import Secret
 from tests.worlds.auth import Cluster, code
-from tests.worlds.waiting import spawn
+from tests.worlds.waiting import spawn, until
 
 HOME, AWAY, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 
@@ -276,19 +276,9 @@ async def test_bcrypt_does_not_hold_up_the_reactor(cluster: Cluster) -> None:
     ]
     for each in flood:
         each.addErrback(lambda failure: failure.trap(AccessDenied))
-    for _ in range(100_000):  # turns of the reactor until four are at work; then one after the other
-        if all(each.called for each in flood):
-            break
-        if most == 4 and held:
+    await until(lambda: most == 4)
+    while not all(each.called for each in flood):
+        await until(lambda: held or all(each.called for each in flood))
+        if held:
             held.pop(0)()
-        else:
-            await _turn()
     assert most == 4
-
-
-async def _turn() -> None:
-    from twisted.internet import reactor
-
-    later: Deferred[None] = Deferred()
-    reactor.callLater(0, later.callback, None)
-    await later
