@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from attrs import frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -28,8 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
 from teleconch.ca.keys import blob_line, public_blob
 from teleconch.errors import AccessDenied, BadParameter, TrustError, quoted
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
-from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.names import check_login, check_name, check_user_name, check_uuid, is_host_principal, is_login
+
+if TYPE_CHECKING:
+    from teleconch.resources.identity import SSHIdentity
 
 ROLES = b"teleport-roles"
 TRAITS = b"teleport-traits"
@@ -225,8 +227,7 @@ def _take(blob: bytes, at: int) -> tuple[bytes, int]:
     return blob[at + 4 : end], end
 
 
-@frozen
-class _Raw:
+class _Raw(NamedTuple):
     """What is compared byte by byte: the key that signed, and the algorithm of its signature."""
 
     signing_key: bytes
@@ -385,6 +386,8 @@ def check_user_certificate(
         roles, traits = _attributes(certificate.extensions)
     except (ValueError, BadParameter):
         raise AccessDenied("The certificate's user, roles or traits cannot be read; log in again.") from None
+    from teleconch.resources.identity import SSHIdentity  # late: a client checks hosts only
+
     return SSHIdentity(
         user=user,
         logins=tuple(principals),
@@ -423,8 +426,7 @@ def check_host_certificate(blob: bytes, *, authorities: Iterable[TrustedAuthorit
         )
 
 
-@frozen
-class CertificateSummary:
+class CertificateSummary(NamedTuple):
     """What a certificate says, unchecked: for display only. Times are epoch seconds."""
 
     valid_after: float

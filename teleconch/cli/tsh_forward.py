@@ -119,13 +119,12 @@ async def _session(
     given: Given,
     warn: Callable[[str], None],
 ) -> int:
-    from attrs import evolve
 
     from teleconch.client.reactor_console import ReactorConsole
     from teleconch.client.session_channel import SessionChannel
 
     escape = escape_character(given)
-    console = ReactorConsole(reactor, evolve(request, agent=agent), raw, warn, escape, bool(given.background))
+    console = ReactorConsole(reactor, request._replace(agent=agent), raw, warn, escape, bool(given.background))
     session = console.session
     signal.signal(signal.SIGWINCH, lambda _number, _frame: reactor.callFromThread(session.resize))
     try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import NamedTuple
 
 from teleconch.defaults import PROXY_PORT, WEB_PORT
 from teleconch.errors import BadParameter, quoted
 from teleconch.resources.address import join_address, parted, port_of
 
 
-@frozen
-class ProxyAddress:
+class ProxyAddress(NamedTuple):
     """``host`` in lower case, without brackets; a port is ``None`` if the user named none."""
 
     host: str

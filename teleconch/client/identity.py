@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-from attrs import frozen
+from typing import NamedTuple
 
 from teleconch.atomic import write_file
 from teleconch.client.known_hosts import MARK, authority_lines, parse_authorities
@@ -29,8 +28,7 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z ]{1,40})-----\n(?:[A-Za-z0-9+/=]+\n)+----
 _CERT_TYPE = "-cert-v01@openssh.com"
 
 
-@frozen
-class Identity:
+class Identity(NamedTuple):
     """A user's keys and certificates, and ``authorities`` that sign the hosts of the cluster (type ``host``)."""
 
     ssh_private_key: Secret

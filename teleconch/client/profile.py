@@ -19,8 +19,7 @@ import errno
 import json
 import os
 from pathlib import Path
-
-from attrs import evolve, frozen
+from typing import NamedTuple
 
 from teleconch.atomic import make_directory, write_file, write_link
 from teleconch.client.address import ProxyAddress, split_address
@@ -35,8 +34,7 @@ from teleconch.resources.secret import Secret
 _FIELDS = ("web_proxy_addr", "ssh_proxy_addr", "auth_type", "user", "cluster")
 
 
-@frozen
-class Profile:
+class Profile(NamedTuple):
     """One proxy that the user has logged in to. Addresses are ``host:port``."""
 
     web_proxy_addr: str
@@ -77,7 +75,7 @@ class Profile:
 
     def at(self, proxy: ProxyAddress) -> Profile:
         """The same with the SSH port that the user named, if any."""
-        return self if proxy.ssh_port is None else evolve(self, ssh_proxy_addr=proxy.ssh)
+        return self if proxy.ssh_port is None else self._replace(ssh_proxy_addr=proxy.ssh)
 
 
 def home() -> Path:

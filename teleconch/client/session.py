@@ -16,8 +16,6 @@ import os
 import struct
 from typing import Final, NamedTuple, Protocol
 
-from attrs import frozen
-
 from teleconch.client.link import ChannelUser, SessionLink
 from teleconch.codec import Malformed, Reader, string, uint32
 from teleconch.errors import AccessDenied, ConnectionProblem, TeleconchError
@@ -27,8 +25,7 @@ _BREAK: Final = 1000  # milliseconds (RFC 4335)
 _SIGNAL_NAME_MAX: Final = 32
 
 
-@frozen
-class SessionRequest:
+class SessionRequest(NamedTuple):
     """``command`` None is a login shell. ``terminal``: ask for a PTY; getting none is an error if ``forced``.
 
     ``subsystem``: ``command`` is the name of one. ``place``: not a session, but a way to that host and port (``-W``).

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from attrs import evolve, frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from teleconch.ca.keys import public_blob
@@ -22,8 +22,7 @@ from teleconch.resources.secret import Secret
 from teleconch.ssh import signatures
 
 
-@frozen
-class Standing:
+class Standing(NamedTuple):
     """A user at a proxy, with an SSH certificate that is valid now.
 
     ``identity`` is set if it came from ``-i``; ``only_ssh`` is that file if it holds an SSH key alone.
@@ -67,7 +66,7 @@ def remembered(profiles: Profiles, proxy: ProxyAddress | None, user: str | None,
     """The login at ``proxy`` (None: the current one). NotFound or AccessDenied with the login command to type."""
     profile = profiles.find(proxy)
     if user is not None and user != profile.user:
-        profile = evolve(profile, user=user)
+        profile = profile._replace(user=user)
     key, cert = profiles.ssh_key(profile)
     summary = certificate_summary(public_blob(cert))
     check_time(summary, now, f"log in again with `{profile.login_command}`")
@@ -89,7 +88,7 @@ def from_file(path: str, profiles: Profiles, proxy: ProxyAddress | None, now: fl
         known = Profile(proxy.web, _ssh_address(proxy, identity), "", cluster)
     elif proxy is not None:
         known = known.at(proxy)
-    profile = evolve(known, user=summary.key_id, cluster=cluster)
+    profile = known._replace(user=summary.key_id, cluster=cluster)
     return Standing(profile, identity.ssh_private_key, identity.ssh_cert, summary, identity.authorities, identity)
 
 
@@ -114,7 +113,7 @@ def _from_openssh(
             f"{path} does not say whose hosts to trust: log in to that proxy once with `tsh login`, or have one file"
             " with everything made with `tctl auth sign --format=file`."
         )
-    profile = evolve(known if proxy is None else known.at(proxy), user=summary.key_id)
+    profile = (known if proxy is None else known.at(proxy))._replace(user=summary.key_id)
     return Standing(profile, key, cert, summary, authorities, only_ssh=path)
 
 

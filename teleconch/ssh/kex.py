@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from teleconch.codec import boolean, mpint, name_list, string, uint32
 from teleconch.ssh import algorithms, limits, messages
@@ -32,8 +32,7 @@ _MLKEM_SEALED: Final = 1088
 _X25519: Final = 32
 
 
-@frozen
-class Offer:
+class Offer(NamedTuple):
     """A parsed KEXINIT (RFC 4253 section 7.1)."""
 
     kex: tuple[bytes, ...]
@@ -44,8 +43,7 @@ class Offer:
     first_follows: bool
 
 
-@frozen
-class Agreed:
+class Agreed(NamedTuple):
     """What both will use; pairs are client to server, server to client. ``guess_wrong``: drop the next kex packet."""
 
     kex: bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +42,7 @@ def test_an_offer_comes_back() -> None:
 
 def test_the_clients_order_decides() -> None:
     """Of what both have, the client's first is taken, in each direction by itself (RFC 4253 section 7.1)."""
-    client = evolve(offer(), ciphers=((b"nothing", *OURS.ciphers[::-1]), OURS.ciphers))
+    client = offer()._replace(ciphers=((b"nothing", *OURS.ciphers[::-1]), OURS.ciphers))
     agreed = agree(client, offer(client=False))
     assert agreed.ciphers == (OURS.ciphers[-1], OURS.ciphers[0])
     assert agreed.macs == (OURS.macs[0], b""), "an AEAD cipher has no MAC"
@@ -62,29 +61,29 @@ def test_nothing_in_common(field: str, what: str) -> None:
     """A list with nothing that both have ends the connection with its name."""
     none: Any = ((b"none-of-ours",), (b"none-of-ours",)) if field in ("ciphers", "compression") else (b"none-of-ours",)
     with pytest.raises(NegotiationProblem, match=f"no common {what}"):
-        agree(evolve(offer(), **{field: none}), offer(client=False))
+        agree(offer()._replace(**{field: none}), offer(client=False))
 
 
 def test_markers_are_no_key_exchanges() -> None:
     """Both sides have a marker in their lists: it is never what they agree on."""
     both = (algorithms.STRICT_CLIENT,)
     with pytest.raises(NegotiationProblem, match="no common key exchange"):
-        agree(evolve(offer(), kex=both), evolve(offer(), kex=both))
+        agree(offer()._replace(kex=both), offer()._replace(kex=both))
 
 
 def test_without_strict_key_exchange() -> None:
     """Without it only GCM and CTR with encrypt-and-MAC are agreed on: the rest is open to prefix truncation."""
     server = offer(client=False)
     for cipher in OURS.ciphers:
-        client = evolve(offer(), ciphers=((cipher,), (cipher,)))
+        client = offer()._replace(ciphers=((cipher,), (cipher,)))
         if cipher in algorithms.SAFE_WITHOUT_STRICT:
             assert agree(client, server, strict=False).ciphers == (cipher, cipher)
         else:
             with pytest.raises(NegotiationProblem, match="no strict key exchange"):
                 agree(client, server, strict=False)
     plain = (algorithms.MACS_ALSO,) * 2
-    ctr = evolve(offer(), ciphers=((b"aes256-ctr",),) * 2, macs=plain)
-    assert agree(ctr, evolve(server, macs=plain), strict=False).macs == (algorithms.MACS_ALSO[0],) * 2
+    ctr = offer()._replace(ciphers=((b"aes256-ctr",),) * 2, macs=plain)
+    assert agree(ctr, server._replace(macs=plain), strict=False).macs == (algorithms.MACS_ALSO[0],) * 2
 
 
 @pytest.mark.parametrize("peer_is_client", [True, False])
@@ -93,24 +92,24 @@ def test_a_guess(peer_is_client: bool) -> None:
     client, server = offer(), offer(client=False)
     for who, follows, wrong in ((0, True, True), (0, True, False), (0, False, True), (1, True, True)):
         pair = [client, server]
-        pair[who] = evolve(pair[who], first_follows=follows)
+        pair[who] = pair[who]._replace(first_follows=follows)
         if wrong:
-            pair[1] = evolve(pair[1], kex=pair[1].kex[::-1])
+            pair[1] = pair[1]._replace(kex=pair[1].kex[::-1])
         expected = follows and wrong and (who == 0) is peer_is_client
         assert agree(pair[0], pair[1], peer_is_client=peer_is_client).guess_wrong is expected, (who, follows, wrong)
 
 
 def test_what_an_old_client_is_offered() -> None:
     """A client without strict key exchange, or without our MACs, gets what is safe with it, and nothing less."""
-    old = evolve(offer(), kex=(b"ecdh-sha2-nistp256",))
+    old = offer()._replace(kex=(b"ecdh-sha2-nistp256",))
     fit = kex.fitting(OURS, old)
     assert set(fit.ciphers) == algorithms.SAFE_WITHOUT_STRICT
     assert fit.kex == (*OURS.kex, *algorithms.KEX_ALSO)
-    with_ctr_alone = evolve(old, ciphers=((b"aes256-ctr",),) * 2)
+    with_ctr_alone = old._replace(ciphers=((b"aes256-ctr",),) * 2)
     fit = kex.fitting(OURS, with_ctr_alone)
     assert not algorithms.AEAD.intersection(fit.ciphers)
     assert fit.macs == algorithms.MACS_ALSO
-    plain = kex.fitting(OURS, evolve(offer(), macs=((b"hmac-sha2-256",),) * 2))
+    plain = kex.fitting(OURS, offer()._replace(macs=((b"hmac-sha2-256",),) * 2))
     assert plain.macs == (*OURS.macs, *algorithms.MACS_ALSO), "at the end: whoever has better does not get it"
     assert kex.fitting(OURS, offer()) == OURS
 
@@ -121,7 +120,7 @@ def test_what_anyone_is_offered() -> None:
     assert b"chacha20-poly1305@openssh.com" not in anyone.ciphers
     assert anyone.macs == algorithms.MACS_ALSO
     for cipher in anyone.ciphers:
-        client = evolve(offer(), ciphers=((cipher,),) * 2, macs=(anyone.macs,) * 2)
+        client = offer()._replace(ciphers=((cipher,),) * 2, macs=(anyone.macs,) * 2)
         assert agree(client, offer(anyone, client=False), strict=False).ciphers == (cipher,) * 2
 
 
