@@ -17,8 +17,9 @@ from teleconch.errors import AlreadyJoined
 from teleconch.node.heartbeat import CALL_DEADLINE, GOODBYE_DEADLINE, Heartbeat
 from teleconch.resources.host import Ping
 from teleconch.resources.node import Node
+from tests.worlds.certificates import UUID
 from tests.worlds.logs import add_observer, remove_observer
-from tests.worlds.node import UUID, Auth
+from tests.worlds.node import Auth
 
 NODE = Node(UUID, "box", "example.com", "127.0.0.1:3022", labels={"env": "test"})
 

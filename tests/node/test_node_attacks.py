@@ -19,7 +19,6 @@ import pytest
 import pytest_twisted
 from twisted.internet import task
 
-from teleconch.ca.ssh import PERMITS, issue_user_cert
 from teleconch.codec import string
 from teleconch.errors import TeleconchError
 from teleconch.node import process
@@ -28,6 +27,7 @@ from teleconch.service.log import format_line
 from teleconch.ssh.channel import Channel
 from teleconch.ssh.connection import Connection
 from teleconch.ssh.problems import ChannelRefused, RequestRefused
+from tests.worlds.certificates import user_cert
 from tests.worlds.checks import found
 from tests.worlds.node import World, alive, running_node
 from tests.worlds.reactor import reactor
@@ -651,10 +651,7 @@ async def test_descriptors_of_one_user(world: World) -> None:
             )
         with pytest.raises(TeleconchError):
             await world.connect()
-        other = issue_user_cert(
-            world.authorities.user, user="bob", logins=("root",), roles=("user",), traits={}, serial=7,
-            public_key=world.public(), extensions=PERMITS, valid_after=time.time() - 60, valid_before=time.time() + 60,
-        )  # fmt: skip
+        other = user_cert(world.authorities.user, world.public(), user="bob")
         connections.append(await world.connect(certificate=other))
         for _ in range(3):
             session = await opened(connections[-1])

@@ -10,10 +10,10 @@ import pytest_twisted
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from teleconch.ca.keys import new_ssh_key
-from teleconch.ca.ssh import issue_host_cert
 from teleconch.node.settings import NodeSettings
 from teleconch.service.events import LogEmitter
 from teleconch.service.node import node_server
+from tests.worlds.certificates import host_cert
 from tests.worlds.forward import ssh_agent
 from tests.worlds.node import ME, Auth, Client, Member, Result, World
 from tests.worlds.reactor import port_of, reactor
@@ -28,17 +28,7 @@ class Second(Member):
         private, public = new_ssh_key()
         self.keys = (
             private,
-            issue_host_cert(
-                self.authority.host,
-                uuid=self.uuid,
-                nodename="two",
-                roles=("node",),
-                addresses=("127.0.0.1",),
-                public_key=public,
-                valid_after=0,
-                valid_before=4e9,
-                serial=1,
-            ),
+            host_cert(self.authority.host, public, uuid=self.uuid, nodename="two"),
         )
 
 

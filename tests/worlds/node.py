@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from twisted.internet.error import ProcessExitedAlready
 
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
-from teleconch.ca.ssh import PERMITS, issue_host_cert, issue_user_cert
+from teleconch.ca.ssh import PERMITS
 from teleconch.errors import ConnectionProblem, TeleconchError
 from teleconch.node.service import NodeServer
 from teleconch.node.settings import NodeSettings
@@ -31,13 +30,12 @@ from teleconch.service.events import LogEmitter
 from teleconch.service.node import node_server
 from teleconch.ssh.client import ClientOptions, connect
 from teleconch.ssh.connection import Connection
+from tests.worlds.certificates import HOUR, UUID, host_cert, user_cert
 from tests.worlds.logs import add_observer, remove_observer
 from tests.worlds.reactor import port_of, reactor
 
-HOUR = 3600
 ME = getpass.getuser()  # an ordinary user's node lets in nobody else
 CLUSTER = "example.com"
-UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"
 
 
 @define
@@ -47,7 +45,6 @@ class Authorities:
     cluster: str = CLUSTER
     user: CertAuthority = field(init=False)
     host: CertAuthority = field(init=False)
-    serials: Iterator[int] = field(factory=lambda: itertools.count(1))
 
     def __attrs_post_init__(self) -> None:
         self.user = new_authority("user", self.cluster, time.time())
@@ -60,32 +57,18 @@ class Authorities:
         self, public: str, logins: tuple[str, ...], after: float = -60, before: float = HOUR, extensions: Any = PERMITS
     ) -> str:
         now = time.time()
-        return issue_user_cert(
+        return user_cert(
             self.user,
-            user="alice",
+            public,
             logins=logins,
-            roles=("user",),
             traits={"logins": logins},
-            public_key=public,
             extensions=extensions,
             valid_after=now + after,
             valid_before=now + before,
-            serial=next(self.serials),
         )
 
     def host_cert(self, public: str, uuid: str = UUID) -> str:
-        now = time.time()
-        return issue_host_cert(
-            self.host,
-            uuid=uuid,
-            nodename="box",
-            roles=("node",),
-            addresses=("127.0.0.1",),
-            public_key=public,
-            valid_after=now - 60,
-            valid_before=now + HOUR,
-            serial=next(self.serials),
-        )
+        return host_cert(self.host, public, uuid=uuid)
 
 
 @define(slots=False)  # tests replace its methods

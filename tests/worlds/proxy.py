@@ -15,7 +15,6 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import deferLater
 
 from teleconch.api.interface import Receiver
-from teleconch.ca import ssh as ca_ssh
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
 from teleconch.proxy.server import ProxyParts
@@ -26,6 +25,7 @@ from teleconch.resources.node import Node, NodeStatus
 from teleconch.resources.secret import Secret
 from teleconch.service.events import LogEmitter
 from teleconch.service.proxy import proxy_server
+from tests.worlds.certificates import host_cert, user_cert
 from tests.worlds.reactor import reactor
 
 CLUSTER = "example.test"
@@ -99,18 +99,7 @@ class Member:
     def host_certificate(
         self, public: str, name: str, addresses: tuple[str, ...], role: str = "node", number: int = 99
     ) -> str:
-        now = time.time()
-        return ca_ssh.issue_host_cert(
-            self.host_ca,
-            uuid=new_uuid(number),
-            nodename=name,
-            roles=(role,),
-            addresses=addresses,
-            public_key=public,
-            valid_after=now - 60,
-            valid_before=now + 3600,
-            serial=1,
-        )
+        return host_cert(self.host_ca, public, uuid=new_uuid(number), nodename=name, roles=(role,), addresses=addresses)
 
     def host_keys(self) -> tuple[Secret, str]:
         return self.key, self.certificate
@@ -176,19 +165,14 @@ class World:
         name: str = "",
     ) -> Path:
         """A user's key and certificate; the path of the key."""
-        now = time.time()
         key, public = new_ssh_key()
-        line = ca_ssh.issue_user_cert(
+        line = user_cert(
             ca or self.member.user_ca,
+            public,
             user=user,
             logins=logins,
-            roles=("user",),
-            traits={},
-            public_key=public,
             extensions=("permit-pty", "permit-port-forwarding"),
-            valid_after=now - 60,
-            valid_before=now + lasts,
-            serial=2,
+            valid_before=time.time() + lasts,
         )
         path = write(self.folder / (name or user), key.reveal())
         write(self.folder / f"{name or user}-cert.pub", line)

@@ -18,7 +18,6 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from teleconch.ca import authority, keys
-from teleconch.ca import ssh as ca_ssh
 from teleconch.codec import string, uint32
 from teleconch.service.events import LogEmitter
 from teleconch.ssh.auth_client import Signer
@@ -29,42 +28,29 @@ from teleconch.ssh.ends import OneEnd, SocketEnd, ToEnd
 from teleconch.ssh.problems import ChannelRefused
 from teleconch.ssh.reader import Reader
 from teleconch.ssh.server import HostKey, ServerOptions, SSHServerFactory, SSHServerTransport
+from tests.worlds import certificates
+from tests.worlds.certificates import host_cert
 from tests.worlds.reactor import reactor
 
 NOW = float(int(time.time()))  # of the real clock, since real programs check these certificates too
-UUID = "52e3e46a-372f-494b-bdd9-a1d25b9d6dec"
 
 USER_CA = authority.new_authority("user", "test", NOW)
 HOST_CA = authority.new_authority("host", "test", NOW)
 HOST_PEM, HOST_LINE = keys.new_ssh_key()
-HOST_CERT = ca_ssh.issue_host_cert(
-    HOST_CA,
-    uuid=UUID,
-    nodename="n1",
-    roles=("node",),
-    addresses=("127.0.0.1",),
-    public_key=HOST_LINE,
-    valid_after=NOW - 60,
-    valid_before=NOW + 3600,
-    serial=1,
-)
+HOST_CERT = host_cert(HOST_CA, HOST_LINE, nodename="n1")
 USER_PEM, USER_LINE = keys.new_ssh_key()
 
 
 def user_cert(**changes: Any) -> str:
     """A user certificate for ``USER_LINE``; ``changes`` are arguments of ``issue_user_cert``."""
     given: dict[str, Any] = {
-        "user": "alice",
-        "logins": ("root",),
-        "roles": ("user",),
-        "traits": {},
-        "public_key": USER_LINE,
         "extensions": ("permit-pty",),
         "valid_after": NOW - 60,
         "valid_before": NOW + 3600,
         "serial": 2,
     }
-    return ca_ssh.issue_user_cert(changes.pop("authority", USER_CA), **(given | changes))
+    given |= changes
+    return certificates.user_cert(given.pop("authority", USER_CA), given.pop("public_key", USER_LINE), **given)
 
 
 USER_CERT = user_cert()
