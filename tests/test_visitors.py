@@ -83,7 +83,8 @@ class World:
         """What was heard in one turn of the reactor."""
         before = len(self.inner.heard)
         self.clock.turn()
-        return self.inner.heard[before:]
+        heard: list[bytes] = self.inner.heard[before:]
+        return heard
 
 
 def test_silence_costs_no_tls() -> None:

@@ -19,7 +19,8 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(params=[InProcess, OnTheWire], ids=["in-process", "wire"])
 def peers(request: pytest.FixtureRequest, world: World) -> InProcess | OnTheWire:
-    return request.param(world)
+    kind: type[InProcess | OnTheWire] = request.param
+    return kind(world)
 
 
 @pytest.fixture

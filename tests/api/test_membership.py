@@ -531,7 +531,7 @@ async def test_answer_for_another(world: World, host: Host, what: str) -> None:
                 request = evolve(request, uuid=str(uuid.uuid4()))
             if what == "role":
                 request = evolve(request, role="proxy")
-            given = await world.server.join(request)
+            given: HostCertificates = await world.server.join(request)
             if what == "keys":
                 return evolve(given, tls_cert=world.tls_credentials("host", request.uuid, ("node",)).certificate)
             return evolve(given, authorities=given.authorities[:1]) if what == "authorities" else given

@@ -67,7 +67,8 @@ class StoreMachine(RuleBasedStateMachine):
     def attempt(self, coroutine: Coroutine[Any, Any, Any], kind: Any) -> int | None:
         """The result, or None where this kind of error came."""
         try:
-            return do(coroutine)
+            revision: int = do(coroutine)
+            return revision
         except kind:
             return None
 

@@ -791,7 +791,7 @@ async def test_foreign_clusters_node(world: World, ports: Ports) -> None:
 async def test_renewed_host_certificate(world: World) -> None:
     """A renewed host certificate is shown to the next user without a restart."""
     await world.start()
-    shown: list[Any] = []
+    shown: list[bytes] = []
 
     async def look() -> bytes:
         connection = await _connect(world, shown.append)

@@ -39,7 +39,7 @@ def _unit(path: Path) -> configparser.ConfigParser:
 @pytest.fixture
 def installed(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A unit with the programs of this checkout."""
-    path = tmp_path / request.param.name
+    path: Path = tmp_path / request.param.name
     path.write_text(request.param.read_text().replace("/opt/teleconch/bin", str(BIN)))
     return path
 

@@ -64,7 +64,8 @@ class Attacker:
         self.process.terminate()
         out, err = self.process.communicate(timeout=30)
         assert not err, (self.arguments, err)
-        return json.loads(out.splitlines()[-1])
+        told: dict[str, int] = json.loads(out.splitlines()[-1])
+        return told
 
 
 Attack = Callable[..., Attacker]

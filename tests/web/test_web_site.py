@@ -64,7 +64,8 @@ async def test_slow_request_in_between(web: Web) -> None:
 
     async def slow() -> ClusterStatus:
         await waiting
-        return await status()
+        answer: ClusterStatus = await status()
+        return answer
 
     web.auth.status = slow
     sent = b"GET /webapi/ping HTTP/1.1\r\n" + HOST + b"\r\nGET /x HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
@@ -205,7 +206,8 @@ async def test_half_requests_make_room(web: Web, monkeypatch: pytest.MonkeyPatch
 
     async def slow() -> ClusterStatus:
         await waiting
-        return await status()
+        answer: ClusterStatus = await status()
+        return answer
 
     web.auth.status = slow
     being_answered = Deferred.fromCoroutine(web.get("/webapi/ping"))

@@ -96,7 +96,8 @@ class Cluster:
         return request.uuid
 
     async def ping(self, uuid: str, instance: str = "one", **changes: Any) -> Ping:
-        return await self.server.heartbeat(self.node(uuid, **changes), instance, self.identity(uuid))
+        ping: Ping = await self.server.heartbeat(self.node(uuid, **changes), instance, self.identity(uuid))
+        return ping
 
     async def signed_up(self, name: str = "alice", logins: tuple[str, ...] = ("root",)) -> Secret:
         """A user who has signed up: the OTP secret."""
@@ -104,7 +105,8 @@ class Cluster:
         signup = await self.server.start_signup(token.value)
         await self.server.finish_signup(token.value, Secret(PASSWORD), code(signup.otp_secret, self.clock.seconds()))
         self.clock.advance(30)
-        return signup.otp_secret
+        secret: Secret = signup.otp_secret
+        return secret
 
     def login_request(
         self, name: str = "alice", password: str = PASSWORD, otp: str = "", **changes: Any

@@ -198,10 +198,10 @@ class Cluster:
         return run(BIN / "tctl", "-c", self.config, *arguments, **how)
 
     def pin(self) -> str:
-        return found(r"sha256:[0-9a-f]{64}", self.tctl("status").stdout)[0]
+        return str(found(r"sha256:[0-9a-f]{64}", self.tctl("status").stdout)[0])
 
     def signup_link(self, user: str, logins: str) -> str:
-        return found(r"https://\S+/web/newuser/\S+", self.tctl("users", "add", user, logins).stdout)[0]
+        return str(found(r"https://\S+/web/newuser/\S+", self.tctl("users", "add", user, logins).stdout)[0])
 
     def sign(self, user: str, out: Path, *options: str) -> Path:
         """A key pair and certificate made by ``tctl auth sign``."""

@@ -146,7 +146,8 @@ class World:
     @property
     def parts(self) -> ProxyParts:
         """What the users of the proxy share."""
-        return self.server._factory.portal.realm._parts
+        parts: ProxyParts = self.server._factory.portal.realm._parts
+        return parts
 
     async def stop(self) -> None:
         if self.server is not None:

@@ -365,7 +365,8 @@ class Pair:
 
     @property
     def avatar(self) -> Avatar:
-        return self.factory.realm.avatars[-1]
+        avatar: Avatar = self.factory.realm.avatars[-1]
+        return avatar
 
 
 def make_client(clock: Any, kind: type[SSHClientTransport] = SSHClientTransport, **changes: Any) -> SSHClientTransport:

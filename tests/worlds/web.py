@@ -52,14 +52,15 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        value: dict[str, Any] = json.loads(self.body)
+        return value
 
     @property
     def error(self) -> str:
         assert self.headers["Content-Type"] == "application/json; charset=utf-8"
         assert list(self.json) == ["error"]
         assert list(self.json["error"]) == ["message"]
-        return self.json["error"]["message"]
+        return str(self.json["error"]["message"])
 
     @property
     def text(self) -> str:
@@ -141,7 +142,7 @@ class Web:
 
     async def token(self, user: str = "alice", logins: tuple[str, ...] = ("root",)) -> str:
         made = await self.auth.create_user(User(user, traits={"logins": logins}), 600)
-        return made.value.reveal()
+        return str(made.value.reveal())
 
     async def signed_up(self, user: str = "alice") -> str:
         """A user who can log in; gives the second factor's secret."""
@@ -149,7 +150,7 @@ class Web:
         invite = (await self.get(f"/webapi/users/invites/{token}")).json
         fields = {"invite_token": token, "pass": PASSWORD, "second_factor_token": code(invite["otp_secret"])}
         assert (await self.post("/webapi/users", fields)).status == 200
-        return invite["otp_secret"]
+        return str(invite["otp_secret"])
 
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.ca.tls_cert)
