@@ -15,23 +15,10 @@ from teleconch.resources.secret import Secret
 from teleconch.ssh.client import ClientConnection, connect
 from teleconch.ssh.ends import RelayChannel
 from teleconch.ssh.problems import ChannelRefused
-from tests.proxy.test_proxy_server import (
-    Closes,
-    Database,
-    Echo,
-    Peer,
-    Ports,
-    Web,
-    jump,
-    jump_to,
-    login,
-    ports,
-    subsystem,
-)
+from tests.worlds.peers import Closes, Database, Echo, Peer, Ports, Web, jump, jump_to, login, subsystem
 from tests.worlds.proxy import World, node
 from tests.worlds.reactor import reactor
 
-__all__ = ["ports"]
 pytestmark = [pytest.mark.program("sshd"), pytest.mark.root]
 
 

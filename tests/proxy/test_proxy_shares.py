@@ -21,11 +21,9 @@ from teleconch.proxy import shares
 from teleconch.proxy.beginning import Beginning
 from teleconch.proxy.shares import Shares
 from teleconch.ssh.connection import Connection
-from tests.proxy.test_proxy_server import Caller, Echo, Ports, jump, jump_to, login, ports, subsystem
+from tests.worlds.peers import Caller, Echo, Ports, jump, jump_to, login, subsystem
 from tests.worlds.proxy import World, node
 from tests.worlds.reactor import reactor
-
-__all__ = ["ports"]
 
 
 def packet(number: int, size: int = 20) -> bytes:
