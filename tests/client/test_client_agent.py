@@ -14,8 +14,8 @@ import pytest
 
 from teleconch.client.agent import add_key, agent_path, remove_key
 from teleconch.errors import ConnectionProblem
-from tests.client.test_client_identity import make_identity
 from tests.worlds.client import PASSWORD, World
+from tests.worlds.identities import make_identity
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_client_ssh import terminal_run
 from tests.worlds.checks import found
-from tests.worlds.client import World
+from tests.worlds.client import World, terminal_run
 from tests.worlds.cluster import BIN, free_ports
 
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleconch.ca.authority import new_authority, trusted
-from teleconch.ca.keys import new_ssh_key, new_tls_key
-from teleconch.ca.ssh import issue_user_cert
-from teleconch.ca.tls import issue_user_tls
+from teleconch.ca.authority import trusted
 from teleconch.client.identity import (
-    Identity,
     format_identity,
     parse_identity,
     read_identity,
@@ -25,37 +20,7 @@ from teleconch.client.identity import (
 )
 from teleconch.client.known_hosts import authority_lines, parse_authorities
 from teleconch.errors import BadParameter
-
-NOW = time.time()
-USER_CA = new_authority("user", "example.com", NOW)
-HOST_CA = new_authority("host", "example.com", NOW)
-
-
-def make_identity(user: str = "joe") -> Identity:
-    ssh_key, ssh_public = new_ssh_key()
-    tls_key, tls_public = new_tls_key()
-    cert = issue_user_cert(
-        USER_CA,
-        user=user,
-        logins=("root", "joe"),
-        roles=("user",),
-        traits={"logins": ("root", "joe")},
-        public_key=ssh_public,
-        extensions=("permit-pty",),
-        valid_after=NOW - 60,
-        valid_before=NOW + 3600,
-        serial=1,
-    )
-    tls = issue_user_tls(
-        USER_CA,
-        user=user,
-        roles=("user",),
-        public_key=tls_public,
-        valid_after=NOW - 60,
-        valid_before=NOW + 3600,
-        serial=1,
-    )
-    return Identity(ssh_key, cert, tls_key, tls, (trusted(HOST_CA),))
+from tests.worlds.identities import HOST_CA, make_identity
 
 
 def test_identity_file_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from teleconch.client.openssh_config import openssh_config
 from teleconch.client.profile import Profile, Profiles
 from teleconch.errors import BadParameter
-from tests.client.test_client_identity import make_identity
+from tests.worlds.identities import make_identity
 
 PROFILE = Profile("proxy.example.com:3080", "proxy.example.com:4023", "joe", "example.com")
 

@@ -17,7 +17,7 @@ from teleconch.client.address import ProxyAddress, parse_proxy, split_address
 from teleconch.client.profile import Profile, Profiles, home, read_fields, split_pem
 from teleconch.errors import BadParameter, NotFound
 from teleconch.resources.address import join_address
-from tests.client.test_client_identity import make_identity
+from tests.worlds.identities import make_identity
 
 PROFILE = Profile("proxy.example.com:3080", "proxy.example.com:3023", "joe", "example.com")
 

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from teleconch.cli.tsh_scp import split_path
-from tests.client.test_client_ssh import terminal_run
-from tests.worlds.client import BIN, World
+from tests.worlds.client import BIN, World, terminal_run
 
 ODD = [
     b"with space",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -20,42 +18,7 @@ from typing import Any
 import pytest
 
 from tests.worlds.checks import found
-from tests.worlds.client import BIN, World
-
-
-def terminal_run(
-    world: World, *arguments: str, talk: Callable[..., Any], size: tuple[int, int] = (24, 80), program: str = "tsh"
-) -> int:
-    """tsh at a terminal; ``talk(write, expect, terminal, process)`` is the person. Gives output and exit status."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, size)
-    process = subprocess.Popen(
-        [BIN / program, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=world.env, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
-    seen = bytearray()
-    try:
-
-        def expect(pattern: bytes, seconds: int = 20) -> bytes:
-            until = time.monotonic() + seconds
-            while not re.search(pattern, bytes(seen)):
-                assert time.monotonic() < until, bytes(seen)
-                if select.select([ours], [], [], 0.2)[0]:
-                    seen.extend(os.read(ours, 65536))
-            found = bytes(seen)
-            seen.clear()
-            return found
-
-        before = termios.tcgetattr(theirs)
-        talk(lambda data: os.write(ours, data), expect, ours, process)
-        status = process.wait(20)
-        assert termios.tcgetattr(theirs) == before, "the terminal was not put back"
-        return status
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-        os.close(theirs)
+from tests.worlds.client import BIN, World, terminal_run
 
 
 def test_output_error_and_status(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from teleconch.client.profile import Profile, Profiles
 from teleconch.client.status import LoginStatus, status_of, valid_text
-from tests.client.test_client_identity import make_identity
+from tests.worlds.identities import make_identity
 
 PROFILE = Profile("proxy.example.com:3080", "proxy.example.com:3023", "joe", "example.com")
 NOW = 1_800_000_000.0

@@ -27,8 +27,7 @@ from teleconch.proxy.target import Target
 from teleconch.resources.addresses import no_other_machine, oddly_spelled, plain_ip, stem
 from teleconch.resources.identity import SSHIdentity
 from teleconch.resources.node import Node
-from tests.proxy.test_proxy_router import router
-from tests.worlds.proxy import CLUSTER, new_uuid, node
+from tests.worlds.proxy import CLUSTER, new_uuid, node, router
 from tests.worlds.reactor import port_of, reactor
 from tests.worlds.waiting import reply
 

@@ -10,16 +10,7 @@ from teleconch.errors import BadParameter, NotFound, TeleconchError
 from teleconch.proxy.directory import Directory
 from teleconch.proxy.router import Router
 from teleconch.proxy.target import Target, brief, parse_host, parse_subsystem
-from teleconch.resources.node import Node, NodeStatus
-from tests.worlds.proxy import CLUSTER, new_uuid, node, status, told
-
-
-def router(*nodes: Node | NodeStatus, now: float = 0.0) -> Router:
-    directory = Directory(lambda: now)
-    directory.apply(told(*nodes))
-    directory.whole()
-    return Router(directory, CLUSTER)
-
+from tests.worlds.proxy import CLUSTER, new_uuid, node, router, status
 
 WEB = node(1, "web", "10.0.0.1:3022", public_addrs=("web.example.org:3022", "203.0.113.5:2200"), labels={"role": "web"})
 DB = node(2, "db", "10.0.0.2:3122", labels={"role": "db", "env": "prod"})

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.test_tools import ME, Node
 from tests.worlds.cluster import Cluster, run
+from tests.worlds.pair import ME, Alone
 
 pytestmark = pytest.mark.program("ssh")
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    made = Node(tmp_path_factory.mktemp("clients"))
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    made = Alone(tmp_path_factory.mktemp("clients"))
     yield made
     assert made.daemon.stop() == 0
 
@@ -48,7 +48,7 @@ def _fingerprint(port: int) -> str:
 
 
 @pytest.mark.program("plink", "pscp", "psftp", "puttygen")
-def test_putty(node: Node, tmp_path: Path, big: Path) -> None:
+def test_putty(node: Alone, tmp_path: Path, big: Path) -> None:
     """PuTTY's programs (0.78 and up know certificates) log in, copy in both protocols, go through the proxy."""
     cluster, identity = node.cluster, _identity(node.cluster)
     env = {**os.environ, "HOME": str(tmp_path)}
@@ -110,7 +110,7 @@ asyncio.run(main())
 """
 
 
-def test_asyncssh(node: Node, tmp_path: Path, big: Path) -> None:
+def test_asyncssh(node: Alone, tmp_path: Path, big: Path) -> None:
     """AsyncSSH goes through the proxy and verifies both hosts: commands, signals, sizes, sftp, scp, forwarding."""
     cluster = node.cluster
     known = _identity(cluster).parent / "known_hosts"
@@ -120,7 +120,7 @@ def test_asyncssh(node: Node, tmp_path: Path, big: Path) -> None:
 
 
 @pytest.mark.program("rclone")
-def test_rclone(node: Node, tmp_path: Path, big: Path) -> None:
+def test_rclone(node: Alone, tmp_path: Path, big: Path) -> None:
     """rclone (Go's SSH) copies a tree with a certificate and finds the sums equal, which it asks the shell for."""
     config, source = tmp_path / "rclone.conf", tmp_path / "source"
     source.mkdir()
@@ -138,7 +138,7 @@ def test_rclone(node: Node, tmp_path: Path, big: Path) -> None:
 
 
 @pytest.mark.program("lftp")
-def test_lftp(node: Node, tmp_path: Path, big: Path) -> None:
+def test_lftp(node: Alone, tmp_path: Path, big: Path) -> None:
     """lftp mirrors a tree up and down with several transfers at once."""
     source = tmp_path / "source"
     for number in range(20):
@@ -154,7 +154,7 @@ def test_lftp(node: Node, tmp_path: Path, big: Path) -> None:
 
 
 @pytest.mark.program("hg")
-def test_mercurial(node: Node, tmp_path: Path) -> None:
+def test_mercurial(node: Alone, tmp_path: Path) -> None:
     """Mercurial clones from a node and pushes to it."""
     env = {**os.environ, "HGRCPATH": "/dev/null", "HGUSER": "a"}
     there, clone = tmp_path / "there", tmp_path / "clone"
@@ -167,7 +167,7 @@ def test_mercurial(node: Node, tmp_path: Path) -> None:
 
 
 @pytest.mark.program("svn", "svnadmin")
-def test_subversion(node: Node, tmp_path: Path) -> None:
+def test_subversion(node: Alone, tmp_path: Path) -> None:
     """svn+ssh checks out and commits."""
     env = {**os.environ, "SVN_SSH": node.ssh}
     there, clone = tmp_path / "there", tmp_path / "clone"
@@ -181,7 +181,7 @@ def test_subversion(node: Node, tmp_path: Path) -> None:
 
 
 @pytest.mark.program("restic")
-def test_restic(node: Node, tmp_path: Path, big: Path) -> None:
+def test_restic(node: Alone, tmp_path: Path, big: Path) -> None:
     """restic keeps a repository over a bare sftp subsystem (``ssh -s``)."""
     env = {**os.environ, "RESTIC_PASSWORD": "x", "HOME": str(tmp_path)}
     restic = ["restic", "-q", "--no-cache", "-o", f"sftp.command={node.ssh} node1 -s sftp"]
@@ -192,7 +192,7 @@ def test_restic(node: Node, tmp_path: Path, big: Path) -> None:
 
 
 @pytest.mark.program("borg")
-def test_borg(node: Node, tmp_path: Path, big: Path) -> None:
+def test_borg(node: Alone, tmp_path: Path, big: Path) -> None:
     """borg talks to ``borg serve`` on the node."""
     env = {**os.environ, "BORG_RSH": node.ssh, "BORG_BASE_DIR": str(tmp_path / "b"), "HOME": str(tmp_path),
            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}  # fmt: skip
@@ -221,7 +221,7 @@ TRAMP = """
 
 
 @pytest.mark.program("emacs")
-def test_emacs_tramp(node: Node, tmp_path: Path, big: Path) -> None:
+def test_emacs_tramp(node: Alone, tmp_path: Path, big: Path) -> None:
     """TRAMP, which minds every prompt and echo of the remote shell, edits, copies and runs."""
     script = tmp_path / "tramp.el"
     script.write_text(TRAMP.replace("CONFIG", str(node.config)).replace("FOLDER", str(tmp_path)).replace("ME", ME))
@@ -232,7 +232,7 @@ def test_emacs_tramp(node: Node, tmp_path: Path, big: Path) -> None:
 
 
 @pytest.mark.program("mosh-server")
-def test_mosh_server_starts(node: Node) -> None:
+def test_mosh_server_starts(node: Alone) -> None:
     """mosh's server is started on a terminal, says its port and key, and outlives the session."""
     command = "mosh-server new -s -l LANG=C.UTF-8 -- sleep 1000"
     done = run(*node.ssh.split(), "-tt", "node1", command)
@@ -243,7 +243,7 @@ def test_mosh_server_starts(node: Node) -> None:
 
 
 @pytest.mark.program("socat")
-def test_docker_context(node: Node) -> None:
+def test_docker_context(node: Alone) -> None:
     """``docker -H ssh://``: a program on the node that joins its streams to a Unix socket, with half-closes."""
     folder = tempfile.mkdtemp(prefix="tc")  # a socket's path has at most 107 bytes
     with socket.socket(socket.AF_UNIX) as server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import random
 import shutil
@@ -16,29 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.worlds.cluster import Cluster, free_ports, run
+from tests.worlds.cluster import free_ports, run
+from tests.worlds.pair import ME, Alone
 
-ME = getpass.getuser()
 pytestmark = pytest.mark.program("ssh", "scp", "sftp")
 
 
-class Node:
-    """One node behind the proxy; ``config`` is an ssh_config in which ``node1`` is its name."""
-
-    def __init__(self, folder: Path) -> None:
-        cluster = self.cluster = Cluster(folder / "c", second_factor="off")
-        self.daemon = cluster.start().ready()
-        cluster.tctl("users", "add", "joe", ME)
-        base = cluster.ssh_config(folder, cluster.sign("joe", folder / "id"))
-        jump = f"ssh -F {base} -p {cluster.proxy} {ME}@localhost -s proxy:%h:%p"
-        self.config = folder / "config"
-        self.config.write_text(f"Host node1\n  User {ME}\n  ProxyCommand {jump}\n" + base.read_text())
-        self.ssh = f"ssh -F {self.config}"
-
-
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    made = Node(tmp_path_factory.mktemp("tools"))
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    made = Alone(tmp_path_factory.mktemp("tools"))
     yield made
     assert made.daemon.stop() == 0
 
@@ -56,7 +41,7 @@ def _contents(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.program("rsync")
-def test_rsync(node: Node, tmp_path: Path) -> None:
+def test_rsync(node: Alone, tmp_path: Path) -> None:
     """rsync copies a thousand files, deletes what is gone, and goes on with a file that was cut off."""
     source, target = tmp_path / "source", tmp_path / "target"
     _tree(source, 1000, seed=1)
@@ -76,7 +61,7 @@ def test_rsync(node: Node, tmp_path: Path) -> None:
 
 
 @pytest.mark.program("git")
-def test_git(node: Node, tmp_path: Path) -> None:
+def test_git(node: Alone, tmp_path: Path) -> None:
     """git clones from a node and pushes to it."""
     env = {
         **os.environ, "GIT_SSH_COMMAND": node.ssh, "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -93,7 +78,7 @@ def test_git(node: Node, tmp_path: Path) -> None:
     assert (again / "d0" / "file 0").read_bytes() == (clone / "d0" / "file 0").read_bytes()
 
 
-def test_scp_and_sftp(node: Node, tmp_path: Path) -> None:
+def test_scp_and_sftp(node: Alone, tmp_path: Path) -> None:
     """scp in both protocols and an sftp batch, there and back."""
     data = tmp_path / "data"
     data.write_bytes(os.urandom(1 << 20))
@@ -110,7 +95,7 @@ def test_scp_and_sftp(node: Node, tmp_path: Path) -> None:
     assert (tmp_path / "down").read_bytes() == (tmp_path / "up2").read_bytes() == data.read_bytes()
 
 
-def test_control_master_with_ten_sessions(node: Node, tmp_path: Path) -> None:
+def test_control_master_with_ten_sessions(node: Alone, tmp_path: Path) -> None:
     """One connection carries ten sessions at once, as ControlMaster and Ansible use it."""
     master = [*node.ssh.split(), "-o", f"ControlPath={tmp_path}/cm", "-o", "ControlPersist=60"]
     run(*master, "-o", "ControlMaster=yes", "-fN", "node1", stdin=None, timeout=30)
@@ -127,7 +112,7 @@ def test_control_master_with_ten_sessions(node: Node, tmp_path: Path) -> None:
         run(*master, "-O", "exit", "node1", check=False)
 
 
-def test_what_an_editor_does_first(node: Node) -> None:
+def test_what_an_editor_does_first(node: Alone) -> None:
     """VS Code's remote extension: a bash script on standard input of a forwarding connection, then work through -D."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         (port,) = free_ports(1)
@@ -186,7 +171,7 @@ PLAYBOOK = """\
 
 
 @pytest.mark.parametrize("pipelining", [True, False])
-def test_ansible(node: Node, tmp_path: Path, pipelining: bool) -> None:
+def test_ansible(node: Alone, tmp_path: Path, pipelining: bool) -> None:
     """A playbook for ten hosts at once copies, fills templates and becomes root, with and without pipelining."""
     short = Path(tempfile.mkdtemp(prefix="tc"))  # a socket's path has at most 107 bytes
     data, template = tmp_path / "data", tmp_path / "template.j2"

@@ -1,4 +1,4 @@
-"""A node in a process of its own, for tests that load it or measure it."""
+"""Clusters for tests that load them or measure them: a node in a process of its own, or all roles in one."""
 
 from __future__ import annotations
 
@@ -32,3 +32,17 @@ class Pair:
     def stop(self) -> None:
         self.node.stop()
         self.front.stop()
+
+
+class Alone:
+    """All roles in one process; ``config`` is an ssh_config in which ``node1`` is the name of its node."""
+
+    def __init__(self, folder: Path) -> None:
+        cluster = self.cluster = Cluster(folder / "c", second_factor="off")
+        self.daemon = cluster.start().ready()
+        cluster.tctl("users", "add", "joe", ME)
+        base = cluster.ssh_config(folder, cluster.sign("joe", folder / "id"))
+        jump = f"ssh -F {base} -p {cluster.proxy} {ME}@localhost -s proxy:%h:%p"
+        self.config = folder / "config"
+        self.config.write_text(f"Host node1\n  User {ME}\n  ProxyCommand {jump}\n" + base.read_text())
+        self.ssh = f"ssh -F {self.config}"

@@ -17,6 +17,8 @@ from twisted.internet.task import deferLater
 from teleconch.api.interface import Receiver
 from teleconch.ca.authority import new_authority, trusted
 from teleconch.ca.keys import new_ssh_key
+from teleconch.proxy.directory import Directory
+from teleconch.proxy.router import Router
 from teleconch.proxy.server import ProxyParts
 from teleconch.proxy.service import ProxyServer
 from teleconch.resources.authority import CertAuthority, TrustedAuthority
@@ -46,6 +48,13 @@ def node(number: int, nodename: str, addr: str | None = "10.0.0.1:3022", **more:
 def told(*nodes: Node | NodeStatus) -> tuple[Change[NodeStatus], ...]:
     statuses = [each if isinstance(each, NodeStatus) else status(each) for each in nodes]
     return tuple(Change(each.node.uuid, each) for each in statuses)
+
+
+def router(*nodes: Node | NodeStatus, now: float = 0.0) -> Router:
+    directory = Directory(lambda: now)
+    directory.apply(told(*nodes))
+    directory.whole()
+    return Router(directory, CLUSTER)
 
 
 class _Watch:
