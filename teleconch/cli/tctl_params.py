@@ -23,7 +23,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
         self._longest = longest
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
-        from teleconch.config.durations import format_duration, parse_duration
+        from teleconch.resources.durations import format_duration, parse_duration
 
         if isinstance(value, int | float):
             return float(value)

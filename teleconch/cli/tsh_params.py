@@ -128,7 +128,7 @@ def known_profile(found: Profiles, proxy: ProxyAddress | None) -> Profile | None
 
 def parse_ttl(text: str) -> float:
     """The seconds in ``--ttl``: a duration or, as in Teleport, a number of minutes. BadParameter."""
-    from teleconch.config.durations import parse_duration
+    from teleconch.resources.durations import parse_duration
 
     seconds = float(text) * 60 if text.isascii() and text.isdecimal() and len(text) < 9 else parse_duration(text)
     if seconds < 1:

@@ -6,9 +6,9 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from teleconch.config.durations import parse_duration
 from teleconch.config.values import CommandLabel
 from teleconch.errors import BadParameter, quoted
+from teleconch.resources.durations import parse_duration
 
 _KEY = re.compile(r"[A-Za-z0-9/._:*-]{1,255}", re.ASCII)
 _VALUE_MAX = 255

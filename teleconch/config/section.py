@@ -16,8 +16,8 @@ import yaml
 
 from teleconch.config.addresses import Address, parse_address, parse_server
 from teleconch.config.document import NULL, Findings, is_empty, line_of
-from teleconch.config.durations import parse_duration
 from teleconch.errors import BadParameter, quoted
+from teleconch.resources.durations import parse_duration
 
 T = TypeVar("T")
 

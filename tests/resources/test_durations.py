@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from teleconch.config.durations import format_duration, parse_duration
 from teleconch.errors import BadParameter
+from teleconch.resources.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
