@@ -12,6 +12,7 @@ from teleconch import defaults
 from teleconch.errors import AlreadyExists, BadParameter, ConfigError, NotFound
 from teleconch.resources.documents import Resource, load_documents
 from teleconch.resources.node import NodeStatus
+from teleconch.resources.role import Role
 from teleconch.resources.token import SIGNUP, Token
 from teleconch.resources.user import User
 
@@ -52,7 +53,7 @@ def read_documents(filename: str) -> list[User | Token]:
         reason = _left_out(resource)
         if reason:
             click.echo(f"Left out: {reason}", err=True)
-        elif not isinstance(resource, NodeStatus):
+        elif not isinstance(resource, (NodeStatus, Role)):
             found.append(resource)
     if not found:
         raise BadParameter(f"Nothing in {shown} can be created.")
@@ -63,6 +64,8 @@ def _left_out(resource: Resource) -> str:
     """Why ``tctl create`` does not create this resource; "" if it does."""
     if isinstance(resource, NodeStatus):
         return f"node {resource.node.nodename}: nodes register themselves when they start. Invite one: tctl nodes add"
+    if isinstance(resource, Role):
+        return f"role {resource.name}: roles are read, but nothing asks them yet."
     if isinstance(resource, Token):
         if resource.roles == (SIGNUP,):
             return f"a sign-up token of {resource.user}: make a new one with `tctl users reset {resource.user}`."

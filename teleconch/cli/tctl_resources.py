@@ -115,11 +115,14 @@ def parse(reference: str) -> tuple[str, str | None]:
 
 def title(resource: Resource) -> str:
     """``User joe``."""
+    from teleconch.resources.role import Role
     from teleconch.resources.token import Token
     from teleconch.resources.user import User
 
     if isinstance(resource, User):
         return f"User {resource.name}"
+    if isinstance(resource, Role):
+        return f"Role {resource.name}"
     return f"Token {resource.value.reveal()}" if isinstance(resource, Token) else f"Node {resource.node.uuid}"
 
 

@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -21,8 +22,10 @@ _KINDS = {
     "tag:yaml.org,2002:null": "nothing",
     "tag:yaml.org,2002:timestamp": "a time",
 }
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _STR = "tag:yaml.org,2002:str"
 _BOOL = "tag:yaml.org,2002:bool"
+_INT = "tag:yaml.org,2002:int"
 _NULL = "tag:yaml.org,2002:null"
 _NEVER = ("", "0001-01-01T00:00:00Z")
 
@@ -149,6 +152,24 @@ class MarkedReader:
             return None
         items = [self.text(item, f"each of {where}") for item in node.value]
         return tuple(item for item in items if item is not None)
+
+    def flag(self, node: yaml.Node | None, where: str) -> bool | None:
+        """Yes or no."""
+        if node is None:
+            return None
+        if not isinstance(node, yaml.ScalarNode) or node.tag != _BOOL:
+            self.problem(node, f"{where} must be yes or no, not {_kind(node)}.")
+            return None
+        return yaml.SafeLoader.bool_values[node.value.lower()]
+
+    def count(self, node: yaml.Node | None, where: str) -> int | None:
+        """A whole number in decimal digits."""
+        if node is None:
+            return None
+        if not isinstance(node, yaml.ScalarNode) or node.tag != _INT or _DIGITS.fullmatch(node.value) is None:
+            self.problem(node, f"{where} must be a whole number like 10, not {_kind(node)}.")
+            return None
+        return int(node.value)
 
     def text_map(self, node: yaml.Node | None, where: str) -> dict[str, str] | None:
         """A mapping of strings to strings; ``null`` stands for an empty one."""

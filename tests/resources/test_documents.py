@@ -247,7 +247,7 @@ def test_all_problems_at_once_by_line() -> None:
         ("kind: user\nversion: v2\nmetadata: {name: null}\nspec: {}\n", 3, "must be text, not nothing"),
         ("kind: user\nversion: v2\nmetadata: joe\nspec: {}\n", 3, "must be a mapping"),
         ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {roles: {a: b}}\n", 4, "must be a list, not a mapping"),
-        ("kind: role\nversion: v3\nmetadata: {name: a}\nspec: {}\n", 1, "take this one out of the file"),
+        ("kind: saml\nversion: v3\nmetadata: {name: a}\nspec: {}\n", 1, "take this one out of the file"),
         ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {expires: soon}\n", 4, "RFC 3339"),
         ("kind: user\nversion: v2\nmetadata: {name: a}\nspec: {locla_auth: {}}\n", 4, "unknown key 'locla_auth'"),
         ("kind: token\nversion: v2\nmetadata: {name: t}\nspec: {roles: null}\n", 4, "spec.roles is a list"),

@@ -1,4 +1,4 @@
-"""Users, nodes and tokens as YAML or JSON documents, in the form of Teleport's ``tctl get`` and ``tctl create``.
+"""Users, nodes, tokens and roles as YAML or JSON documents, in the form of Teleport's ``tctl get`` and ``tctl create``.
 
 ::
 
@@ -18,6 +18,19 @@
                                     status:
                                       state: online   (or offline)
                                       last_seen: '...'
+
+    kind: role
+    version: v3
+    metadata:
+      name: developer
+    spec:
+      options: {max_session_ttl: 8h, port_forwarding: local, client_idle_timeout: never}   (those of resources.role)
+      allow:
+        logins: [deploy, '{{internal.logins}}']
+        node_labels: {env: [test, '^stage-[0-9]+$'], team: '{{external.team}}'}            (any node: '*': '*')
+        rules: [{resources: [session], verbs: [list, read]}]
+        request: {roles: [admin], approvers: [auditor]}
+      deny: {}                                                                             (the same keys)
 
 A token's value is its name: a document of a token holds a secret. Times are RFC 3339, written in UTC.
 

@@ -10,15 +10,17 @@ import yaml
 from teleconch.errors import BadParameter, quoted
 from teleconch.resources.documents.node import load_node, node_document
 from teleconch.resources.documents.reading import VERSION, Fields, Reader
+from teleconch.resources.documents.role import ROLE_VERSION, load_role, role_document
 from teleconch.resources.documents.token import load_token, token_document
 from teleconch.resources.documents.user import load_user, user_document
 from teleconch.resources.marked import suggestion
 from teleconch.resources.node import NodeStatus
+from teleconch.resources.role import Role
 from teleconch.resources.text import yaml_text
 from teleconch.resources.token import Token
 from teleconch.resources.user import User
 
-Resource: TypeAlias = User | NodeStatus | Token
+Resource: TypeAlias = User | NodeStatus | Token | Role
 
 
 def document(resource: Resource) -> dict[str, object]:
@@ -27,6 +29,8 @@ def document(resource: Resource) -> dict[str, object]:
         return user_document(resource)
     if isinstance(resource, Token):
         return token_document(resource)
+    if isinstance(resource, Role):
+        return role_document(resource)
     return node_document(resource)
 
 
@@ -62,8 +66,9 @@ def _load(reader: Reader, node: yaml.Node) -> Resource | None:
     top = reader.fields(node, "the document", _TOP, ("kind", "version", "metadata", "spec"))
     kind = reader.text(top.get("kind"), "kind")
     version = reader.text(top.get("version"), "version")
-    if version not in (None, VERSION) and kind not in _OF_TELEPORT:
-        reader.problem(top["version"], f"version {quoted(version)} is not known; this is {VERSION}.")
+    right = ROLE_VERSION if kind == "role" else VERSION
+    if version not in (None, right) and kind not in _OF_TELEPORT:
+        reader.problem(top["version"], f"version {quoted(version)} is not known; this is {right}.")
     if kind in _OF_TELEPORT:
         reader.problem(
             top["kind"], f"documents of kind {quoted(kind)} are not read here: take this one out of the file."
@@ -97,7 +102,6 @@ _OF_TELEPORT: Final = (
     "proxy",
     "remote_cluster",
     "reverse_tunnel",
-    "role",
     "saml",
     "trusted_cluster",
 )
@@ -105,4 +109,5 @@ _LOADERS: Final[dict[str, Callable[[Reader, Fields, int], Resource | None]]] = {
     "user": load_user,
     "node": load_node,
     "token": load_token,
+    "role": load_role,
 }
