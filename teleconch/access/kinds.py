@@ -1,4 +1,4 @@
-"""One table of everything that can be asked of a node or a proxy, and what a certificate must say for it.
+"""One table of everything that can be asked of a node or a proxy, and what certificate and roles must say for it.
 
 A kind that is not in :data:`NEEDS` is granted to nobody.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
+from attrs import frozen
+
+from teleconch.access.options import Grant
 from teleconch.errors import AccessDenied
 
 
@@ -45,30 +49,44 @@ _PORT: Final = "permit-port-forwarding"
 _AGENT: Final = "permit-agent-forwarding"
 _USER_RC: Final = "permit-user-rc"
 
-NEEDS: Final[Mapping[Kind, str | None]] = {
-    Kind.SHELL: None,
-    Kind.EXEC: None,
-    Kind.SFTP: None,
-    Kind.SCP_UPLOAD: None,
-    Kind.SCP_DOWNLOAD: None,
-    Kind.JOIN: None,
-    Kind.PTY: _PTY,
-    Kind.USER_RC: _USER_RC,
-    Kind.DIRECT_TCPIP: _PORT,
-    Kind.DIRECT_STREAMLOCAL: _PORT,
-    Kind.TCPIP_FORWARD: _PORT,
-    Kind.STREAMLOCAL_FORWARD: _PORT,
-    Kind.FORWARDED_TCPIP: _PORT,
-    Kind.FORWARDED_STREAMLOCAL: _PORT,
-    Kind.X11_REQUEST: _PORT,
-    Kind.X11: _PORT,
-    Kind.AGENT_REQUEST: _AGENT,
-    Kind.AGENT: _AGENT,
-    Kind.JUMP: None,
-    Kind.AUTH_API: None,
-}
-"""The extension of the certificate that a kind needs; ``None``: any certificate for this login grants it."""
 
+@frozen
+class Need:
+    """``extension`` is what the certificate must have, and ``grants`` what the options of the roles must all let be
+    done. Without either, whoever may log in is granted the kind."""
+
+    extension: str | None = None
+    grants: frozenset[Grant] = frozenset()
+
+
+def _need(extension: str | None, *needed: Grant) -> Need:
+    return Need(extension, frozenset(needed))
+
+
+NEEDS: Final[Mapping[Kind, Need]] = {
+    Kind.SHELL: _need(None),
+    Kind.EXEC: _need(None),
+    Kind.SFTP: _need(None, Grant.UPLOAD, Grant.DOWNLOAD),  # its one channel goes both ways
+    Kind.SCP_UPLOAD: _need(None, Grant.UPLOAD),
+    Kind.SCP_DOWNLOAD: _need(None, Grant.DOWNLOAD),
+    Kind.JOIN: _need(None),
+    Kind.PTY: _need(_PTY),
+    Kind.USER_RC: _need(_USER_RC),
+    Kind.DIRECT_TCPIP: _need(_PORT, Grant.LOCAL),
+    Kind.DIRECT_STREAMLOCAL: _need(_PORT, Grant.LOCAL),
+    Kind.TCPIP_FORWARD: _need(_PORT, Grant.REMOTE),
+    Kind.STREAMLOCAL_FORWARD: _need(_PORT, Grant.REMOTE),
+    Kind.FORWARDED_TCPIP: _need(_PORT, Grant.REMOTE),
+    Kind.FORWARDED_STREAMLOCAL: _need(_PORT, Grant.REMOTE),
+    Kind.X11_REQUEST: _need(_PORT, Grant.X11),
+    Kind.X11: _need(_PORT, Grant.X11),
+    Kind.AGENT_REQUEST: _need(_AGENT, Grant.AGENT),
+    Kind.AGENT: _need(_AGENT, Grant.AGENT),
+    Kind.JUMP: _need(None),
+    Kind.AUTH_API: _need(None),
+}
+
+_EVERY_GRANT: Final = frozenset(Grant)
 _DENIED: Final = {
     _PTY: "The certificate does not allow a terminal; ask for one with permit-pty.",
     _PORT: "Your certificate does not allow port forwarding; ask the administrator for it.",
@@ -76,11 +94,22 @@ _DENIED: Final = {
 }
 
 
-def granted(extensions: frozenset[str]) -> frozenset[Kind]:
-    """What a certificate with these extensions may ask for."""
-    return frozenset(kind for kind, need in NEEDS.items() if need is None or need in extensions)
+@lru_cache(maxsize=256)
+def granted(extensions: frozenset[str], options: frozenset[Grant] = _EVERY_GRANT) -> frozenset[Kind]:
+    """What a certificate with these extensions and roles with these options may ask for."""
+    return frozenset(
+        kind
+        for kind, need in NEEDS.items()
+        if (need.extension is None or need.extension in extensions) and need.grants <= options
+    )
 
 
-def denied(kind: Kind) -> AccessDenied:
-    """Why ``kind`` is not among what was granted."""
-    return AccessDenied(_DENIED.get(NEEDS.get(kind) or "", f"Your certificate does not allow {kind}."))
+def denied(kind: Kind, extensions: frozenset[str] = frozenset()) -> AccessDenied:
+    """Why ``kind`` is not among what was granted to a certificate with ``extensions``."""
+    need = NEEDS.get(kind, Need())
+    if need.extension is not None and need.extension not in extensions:
+        return AccessDenied(_DENIED.get(need.extension, f"Your certificate does not allow {kind}."))
+    if need.grants:
+        what = " and ".join(sorted(need.grants))
+        return AccessDenied(f"Your roles do not allow {what}; ask the administrator for it.")
+    return AccessDenied(f"Your certificate does not allow {kind}.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 
@@ -95,3 +98,13 @@ def test_a_wrong_role_does_not_travel() -> None:
     data = encode_changes((Change("dev", Role("dev", allow=Conditions(("root",)))),))
     with pytest.raises(BadParameter, match="Login"):
         decode_changes(ROLES, data.replace(b'"root"', b'"a,b"'))
+
+
+def test_re2_is_loaded_when_a_pattern_is() -> None:
+    """Programs that handle no pattern do not pay for the library that matches them."""
+    program = (
+        "import sys, teleconch.access.decide, teleconch.resources.documents; assert 're2' not in sys.modules;"
+        "from teleconch.resources.role import Conditions; Conditions(node_labels={'a': ('b*',)});"
+        "assert 're2' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
