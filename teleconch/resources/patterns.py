@@ -32,7 +32,7 @@ def is_pattern(text: str) -> bool:
 
 def literal(value: str) -> str:
     """A pattern that matches ``value`` and nothing else: ``value`` itself, if it can be."""
-    if not is_pattern(value) and "{{" not in value and "}}" not in value:
+    if not is_pattern(value) and value[:1] != "^" and "{{" not in value and "}}" not in value:
         return value
     return f"^{_escaped(value)}$"
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from teleconch.errors import BadParameter, quoted
 from teleconch.resources.names import check_login
-from teleconch.resources.patterns import ANY, compile_pattern, is_pattern
+from teleconch.resources.patterns import ANY, compile_pattern, is_pattern, is_regex
 from teleconch.resources.template import parse_template
 
 PortForwarding: TypeAlias = Literal["yes", "no", "local", "remote"]
@@ -82,6 +82,8 @@ def check_label_value(name: str, value: str) -> str:
         raise BadParameter("the label '*' stands for any node, so its value is '*' too.")
     if not value.isprintable():
         raise BadParameter(f"The value {quoted(value)} of the label {quoted(name)} is not printable: no node has it.")
+    if value[:1] == "^" and not is_regex(value):
+        raise BadParameter(f"{quoted(value)} is not usable: a regular expression begins with ^ and ends with $.")
     template = parse_template(value)
     if template is not None and (is_pattern(template.before + template.after) or value[:1] == "^"):
         raise BadParameter(f"{quoted(value)} is not usable: a trait's value is taken as it is, so without * and ^...$.")

@@ -9,6 +9,7 @@ import pytest
 from teleconch.access.labels import Labels
 from teleconch.errors import BadParameter
 from teleconch.resources.patterns import compile_pattern, literal
+from teleconch.resources.role import Conditions
 
 NODE = {"env": "stage", "workload": "database", "team": "a*c"}
 
@@ -69,6 +70,7 @@ def test_which_label() -> None:
 def test_literal(value: str) -> None:
     """A label's value can be written so that it stands for itself alone."""
     labels = Labels({"env": (literal(value),)}, {"logins": ("x",)})
+    assert Conditions(node_labels={"env": (literal(value),)})
     assert labels.missing({"env": value}) is None
     for other in ("x", "ab", value + "a", "a" + value):
         assert (labels.missing({"env": other}) is None) == (other == value)

@@ -46,6 +46,7 @@ def test_logins_that_are_right(login: str) -> None:
     [
         ("env", "^(a$", "regular expression"),
         ("env", "^(?=a)b$", "regular expression"),
+        ("env", "^prod", "a regular expression begins with"),
         ("env", "^((a{100}){100}){100}$", "regular expression"),
         ("env", "^" + "a" * 2000 + "$", "at most 1024"),
         ("env", "^{{external.team}}$", "taken as it is"),
