@@ -65,7 +65,7 @@ def _left_out(resource: Resource) -> str:
     if isinstance(resource, NodeStatus):
         return f"node {resource.node.nodename}: nodes register themselves when they start. Invite one: tctl nodes add"
     if isinstance(resource, Role):
-        return f"role {resource.name}: roles are read, but nothing asks them yet."
+        return f"role {resource.name}: this version does not keep roles; what users may do is in their logins."
     if isinstance(resource, Token):
         if resource.roles == (SIGNUP,):
             return f"a sign-up token of {resource.user}: make a new one with `tctl users reset {resource.user}`."

@@ -16,7 +16,7 @@ from tests.worlds.roles import ROLE_SETS
 
 
 @given(ROLE_SETS)
-def test_round_trip(roles):
+def test_round_trip(roles: tuple[Role, ...]) -> None:
     """What `tctl get` prints, in either format, reads back without loss and without notes."""
     notes: list[str] = []
     assert load_documents(dump_documents(roles), "f", []) == roles
@@ -24,14 +24,14 @@ def test_round_trip(roles):
     assert all("allows logins on no node" in note for note in notes)
 
 
-def test_built_in():
+def test_built_in() -> None:
     """Built-in roles can be written out and read."""
     notes: list[str] = []
     assert load_documents(dump_documents(BUILT_IN.values()), "f", notes) == tuple(BUILT_IN.values())
     assert notes == []
 
 
-def test_as_teleport_prints_it():
+def test_as_teleport_prints_it() -> None:
     """A document has Teleport's shape."""
     role = Role(
         "dev",
@@ -112,7 +112,7 @@ spec:
 """
 
 
-def test_the_documents_example():
+def test_the_documents_example() -> None:
     """The example of Teleport's documents is read; what means nothing here is named."""
     notes: list[str] = []
     (admin,) = load_documents(ADMIN, "f", notes)
@@ -127,7 +127,7 @@ def test_the_documents_example():
     assert notes == []
 
 
-def test_as_teleport_keeps_it():
+def test_as_teleport_keeps_it() -> None:
     """A role that a Teleport cluster printed is taken over, with a note for each thing that is not."""
     printed = {
         "kind": "role",
@@ -159,7 +159,7 @@ def test_as_teleport_keeps_it():
     assert "role dev allows logins on no node" in told
 
 
-def problems(text):
+def problems(text: str) -> list[tuple[int, str]]:
     with pytest.raises(ConfigError) as caught:
         load_documents(text, "dev.yaml")
     return [(line, sentence) for _, line, sentence in caught.value.problems]
@@ -205,7 +205,7 @@ def problems(text):
         ("{allows: {}}", ("unknown key 'allows' in spec; did you mean 'allow'?",)),
     ],
 )
-def test_one_problem(spec, parts):
+def test_one_problem(spec: str, parts: tuple[str, ...]) -> None:
     """Each mistake is told once, with its line, its field and what would be right."""
     found = problems(f"kind: role\nversion: v3\nmetadata: {{name: dev}}\nspec:\n  {spec}\n")
     assert len(found) == 1, found
@@ -215,20 +215,20 @@ def test_one_problem(spec, parts):
 
 
 @pytest.mark.parametrize("name", ["../x", "admin ", "adm\\0in"])
-def test_names(name):
+def test_names(name: str) -> None:
     """A role cannot be smuggled in under a name that is a path or looks like another."""
     (found,) = problems(f'kind: role\nversion: v3\nmetadata: {{name: "{name}"}}\nspec: {{}}\n')
     assert found[0] == 3
     assert "is not usable: use 1 to 255 letters" in found[1]
 
 
-def test_version():
+def test_version() -> None:
     """Roles are of version 3, all else of version 2."""
     (found,) = problems("kind: role\nversion: v2\nmetadata: {name: a}\nspec: {}\n")
     assert found == (2, "version 'v2' is not known; this is v3.")
 
 
-def test_each_line():
+def test_each_line() -> None:
     """Problems in one role come together, each with its own line."""
     found = problems(
         dedent(
@@ -253,7 +253,7 @@ def test_each_line():
     assert [line for line, _ in found] == [6, 10, 14]
 
 
-def test_words():
+def test_words() -> None:
     """YAML's yes, no and off are the words that they look like."""
     (role,) = load_documents(
         "kind: role\nversion: v3\nmetadata: {name: a}\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from teleconch.resources.identity import SSHIdentity
@@ -17,7 +19,7 @@ PATTERNS = ("*", "prod*", "^(stage|test)$", "^prod|stage$", "{{external.team}}",
 EXTENSIONS = ("permit-pty", "permit-port-forwarding", "permit-agent-forwarding", "permit-user-rc")
 
 
-def _some(values, **how):
+def _some(values: tuple[str, ...], **how: Any) -> st.SearchStrategy[tuple[str, ...]]:
     return st.lists(st.sampled_from(values), unique=True, **how).map(tuple)
 
 
@@ -40,7 +42,7 @@ LABELS = st.dictionaries(st.sampled_from(LABEL_NAMES), st.sampled_from(VALUES), 
 NODE_LABELS = st.dictionaries(st.sampled_from(LABEL_NAMES), _some(PATTERNS, min_size=1, max_size=3), max_size=2)
 
 
-def _conditions(requests, labels):
+def _conditions(requests: st.SearchStrategy[Requests], labels: st.SearchStrategy[Any]) -> st.SearchStrategy[Conditions]:
     return st.builds(
         Conditions, _some((*LOGINS, "{{internal.logins}}"), max_size=3), labels, st.lists(RULES, max_size=2).map(tuple),
         requests,
