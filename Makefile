@@ -25,7 +25,7 @@ test: .venv/test
 fresh:
 	@./tests/fresh $(RELEASE)
 
-lint: .venv/lint
+lint: .venv/lint .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
