@@ -236,7 +236,7 @@ def test_accounts() -> None:
             accounts.look_up(name)
     with pytest.raises(AccessDenied, match="cannot be used"):
         accounts.check(own._replace(shell="/bin/nothere"))
-    with pytest.raises(AccessDenied, match="no program"):
+    with pytest.raises(AccessDenied, match="not a program"):
         accounts.check(own._replace(shell="/etc/passwd"))
 
 
